@@ -1,0 +1,24 @@
+"""Child registries of mmengine, one for each kind of thing the project adds.
+
+A config reaches a type as ``mmbeit3.<Name>`` under any default scope: mmengine imports this module
+for the prefix, and the ``locations`` on first use.
+"""
+
+from mmengine.registry import DATASETS as MMENGINE_DATASETS
+from mmengine.registry import HOOKS as MMENGINE_HOOKS
+from mmengine.registry import METRICS as MMENGINE_METRICS
+from mmengine.registry import MODELS as MMENGINE_MODELS
+from mmengine.registry import (
+    OPTIM_WRAPPER_CONSTRUCTORS as MMENGINE_OPTIM_WRAPPER_CONSTRUCTORS,
+)
+from mmengine.registry import Registry
+
+MODELS = Registry("model", parent=MMENGINE_MODELS, locations=["mmbeit3.models"])
+DATASETS = Registry("dataset", parent=MMENGINE_DATASETS, locations=["mmbeit3.datasets"])
+METRICS = Registry("metric", parent=MMENGINE_METRICS, locations=["mmbeit3.evaluation"])
+HOOKS = Registry("hook", parent=MMENGINE_HOOKS, locations=["mmbeit3.engine"])
+OPTIM_WRAPPER_CONSTRUCTORS = Registry(
+    "optimizer wrapper constructor",
+    parent=MMENGINE_OPTIM_WRAPPER_CONSTRUCTORS,
+    locations=["mmbeit3.engine"],
+)

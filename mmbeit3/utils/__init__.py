@@ -1,0 +1,3 @@
+from mmbeit3.utils.errors import InputError
+
+__all__ = ["InputError"]
