@@ -1,0 +1,112 @@
+"""The trial: a tiny BEiT-3 Cascade Mask R-CNN with Soft-NMS, from random weights, on generated data.
+
+Reproduces: nothing published; it shows in minutes that the whole path works. `make demo` runs it.
+Run: python tools/misc/make_shapes.py --out data/shapes
+     python tools/train.py configs/beit3_vitdet/cascade-mask-rcnn_beit3-tiny_shapes.py
+"""
+
+_base_ = [
+    "../_base_/models/cascade-mask-rcnn_beit3_sfp.py",
+    "../_base_/datasets/shapes_instance.py",
+    "../_base_/default_runtime.py",
+]
+
+# ============ often changed ============
+max_iters = 500
+learning_rate = 1e-3
+channels = 64
+
+# ============ rarely changed ============
+# Images are 160 px wide, objects 18 to 80: patches of 8 pixels, a pyramid of strides 4 to 32, and
+# anchors of 16 to 128 pixels.
+norm_cfg = dict(type="mmbeit3.LN2d", eps=1e-6)
+roi_extractor = dict(
+    out_channels=channels, featmap_strides=[4, 8], finest_scale=28, roi_layer=dict(sampling_ratio=2)
+)
+box_heads = [
+    dict(
+        type="Shared4Conv1FCBBoxHead",
+        in_channels=channels,
+        conv_out_channels=channels,
+        fc_out_channels=256,
+        norm_cfg=norm_cfg,
+        roi_feat_size=7,
+        num_classes=5,
+        reg_class_agnostic=True,
+        bbox_coder=dict(
+            type="DeltaXYWHBBoxCoder",
+            target_means=[0.0, 0.0, 0.0, 0.0],
+            target_stds=[1 / weight_xy, 1 / weight_xy, 1 / weight_wh, 1 / weight_wh],
+        ),
+        loss_cls=dict(type="CrossEntropyLoss", use_sigmoid=False, loss_weight=1.0),
+        loss_bbox=dict(type="L1Loss", loss_weight=1.0),
+    )
+    for weight_xy, weight_wh in ((10, 5), (20, 10), (30, 15))
+]
+box_training = [
+    dict(
+        assigner=dict(
+            type="MaxIoUAssigner",
+            pos_iou_thr=iou,
+            neg_iou_thr=iou,
+            min_pos_iou=iou,
+            match_low_quality=False,
+            ignore_iof_thr=-1,
+        ),
+        sampler=dict(type="RandomSampler", num=32, pos_fraction=0.25, add_gt_as_proposals=True)
+        if iou == 0.5
+        else dict(type="PseudoSampler"),
+        mask_size=28,
+        pos_weight=-1,
+        debug=False,
+    )
+    for iou in (0.5, 0.6, 0.7)
+]
+model = dict(
+    data_preprocessor=dict(pad_size_divisor=8),
+    backbone=dict(arch="tiny", img_size=160, patch_size=8, window_size=10, drop_path_rate=0.0),
+    neck=dict(in_channels=192, out_channels=channels, scale_factors=[2, 1, 0.5], num_outs=4),
+    rpn_head=dict(
+        in_channels=channels,
+        feat_channels=channels,
+        num_convs=1,
+        anchor_generator=dict(scales=[4], strides=[4, 8, 16, 32]),
+    ),
+    roi_head=dict(
+        bbox_roi_extractor=roi_extractor,
+        bbox_head=box_heads,
+        mask_roi_extractor=roi_extractor,
+        mask_head=dict(in_channels=channels, conv_out_channels=channels, num_classes=5),
+    ),
+    train_cfg=dict(
+        rpn=dict(sampler=dict(num=128)),
+        rpn_proposal=dict(nms_pre=400, max_per_img=200),
+        rcnn=box_training,
+    ),
+    test_cfg=dict(
+        rpn=dict(nms_pre=400, max_per_img=200),
+        rcnn=dict(
+            score_thr=0.0,
+            nms=dict(_delete_=True, type="soft_nms", method="linear", iou_threshold=0.6),
+        ),
+    ),
+)
+
+train_cfg = dict(type="IterBasedTrainLoop", max_iters=max_iters, val_interval=max_iters)
+val_cfg = dict(type="ValLoop")
+test_cfg = dict(type="TestLoop")
+optim_wrapper = dict(
+    type="OptimWrapper",
+    optimizer=dict(type="AdamW", lr=learning_rate, betas=(0.9, 0.999), weight_decay=0.05),
+    clip_grad=dict(max_norm=1.0),
+    constructor="mmbeit3.LayerDecayConstructor",
+    paramwise_cfg=dict(layer_decay_rate=1.0),  # nothing pretrained to preserve
+)
+param_scheduler = [
+    dict(type="LinearLR", start_factor=0.01, by_epoch=False, begin=0, end=50),
+    dict(type="CosineAnnealingLR", by_epoch=False, begin=50, end=max_iters, eta_min=1e-5),
+]
+default_hooks = dict(
+    logger=dict(interval=20), checkpoint=dict(interval=max_iters, max_keep_ckpts=1)
+)
+randomness = dict(seed=0)

@@ -1,0 +1,279 @@
+"""The vision expert of BEiT-3 as a backbone for dense prediction."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from mmengine.model import BaseModule
+from mmengine.model.weight_init import trunc_normal_
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from mmbeit3.models.layers import (
+    EncoderLayer,
+    TokenLayout,
+    resize_position_embedding,
+    window_layout,
+)
+from mmbeit3.registry import MODELS
+from mmbeit3.utils import InputError
+
+# base and large: microsoft/unilm beit3/modeling_utils.py; giant: Table 11 of arXiv 2208.10442, with
+# the sub-LNs of the released sizes (its own weights and code were never published); tiny: ours, for
+# trials.
+ARCH_ZOO = {
+    "tiny": dict(embed_dims=192, num_layers=8, num_heads=6, feedforward_channels=768),
+    "base": dict(embed_dims=768, num_layers=12, num_heads=12, feedforward_channels=3072),
+    "large": dict(embed_dims=1024, num_layers=24, num_heads=16, feedforward_channels=4096),
+    "giant": dict(embed_dims=1408, num_layers=40, num_heads=16, feedforward_channels=6144),
+}
+
+
+@MODELS.register_module()
+class BEiT3(BaseModule):
+    """Vision expert of BEiT-3 (arXiv 2208.10442) with the window attention of ViTDet.
+
+    The arithmetic is that of the published code (microsoft/unilm ``beit3`` on torchscale: pre-LN
+    layers with two sub-LNs, learned absolute positions, eps 1e-5). Any image size works: images are
+    padded on the right and bottom to whole patches, positions are resized to the grid of tokens,
+    and windows at the edges are smaller where the window size does not divide the grid. With
+    ``global_attn_indexes`` naming every layer, ``with_cls_token`` and ``final_norm`` it computes
+    exactly what the published vision tower computes.
+
+    Args:
+        arch (str | dict): "tiny", "base", "large", "giant", or a dict with ``embed_dims``,
+            ``num_layers``, ``num_heads`` and ``feedforward_channels``. Defaults to "base".
+        img_size (int | tuple[int, int]): Image size in pixels (height, width) that the position
+            table is made for; other sizes resize it. Defaults to 224, that of pretraining.
+        patch_size (int): Side of a patch in pixels. Defaults to 16.
+        in_channels (int): Channels of the image. Defaults to 3.
+        window_size (int): Side of an attention window in tokens; 0 makes every layer global.
+            Defaults to 16.
+        global_attn_indexes (Sequence[int], optional): Layers with global attention. Defaults to
+            four layers evenly spaced, the last among them, as ViTDet has it.
+        drop_path_rate (float): Drop path of the last layer; it grows linearly from 0 at the first.
+            Defaults to 0.
+        with_cls_token (bool): Keep the CLS token; needs every layer global. Defaults to False.
+        final_norm (bool): Apply the LN after the last layer. Defaults to False, as ViTDet feeds its
+            pyramid.
+        rel_pos (bool): Add ViTDet's decomposed relative positions (zero at the start).
+            Defaults to False: BEiT-3 has none.
+        with_cp (bool): Recompute the layers in the backward pass to save memory.
+            Defaults to False.
+        init_cfg (dict, optional): Initialisation, as in mmengine. Defaults to None.
+
+    Raises:
+        InputError: if the sizes given cannot work together.
+    """
+
+    def __init__(
+        self,
+        arch: str | dict = "base",
+        img_size: int | tuple[int, int] = 224,
+        patch_size: int = 16,
+        in_channels: int = 3,
+        window_size: int = 16,
+        global_attn_indexes: Sequence[int] | None = None,
+        drop_path_rate: float = 0.0,
+        with_cls_token: bool = False,
+        final_norm: bool = False,
+        rel_pos: bool = False,
+        with_cp: bool = False,
+        init_cfg: dict | None = None,
+    ) -> None:
+        super().__init__(init_cfg)
+        arch = _resolve_arch(arch)
+        self.embed_dims: int = arch["embed_dims"]
+        self.num_layers: int = arch["num_layers"]
+        self.patch_size = patch_size
+        self.window_size = window_size
+        self.grid_size = _grid_size(img_size, patch_size)
+        self.global_attn_indexes = _global_layers(
+            global_attn_indexes, self.num_layers, window_size, with_cls_token
+        )
+        self.with_cp = with_cp
+        self.with_rel_pos = rel_pos
+
+        self.patch_embed = PatchEmbed(in_channels, self.embed_dims, patch_size)
+        self.cls_token = (
+            nn.Parameter(torch.zeros(1, 1, self.embed_dims)) if with_cls_token else None
+        )
+        num_positions = math.prod(self.grid_size) + with_cls_token
+        self.pos_embed = nn.Parameter(torch.zeros(1, num_positions, self.embed_dims))
+        self.layers = nn.ModuleList(
+            EncoderLayer(
+                self.embed_dims,
+                arch["num_heads"],
+                arch["feedforward_channels"],
+                drop_path_rate * index / max(self.num_layers - 1, 1),
+                rel_pos_size=self._attended_size(index) if rel_pos else 0,
+            )
+            for index in range(self.num_layers)
+        )
+        self.norm = nn.LayerNorm(self.embed_dims, eps=1e-5) if final_norm else nn.Identity()
+        self._positions: dict[tuple, Tensor] = {}
+
+    def forward(self, x: Tensor) -> tuple[Tensor]:
+        """Encode images.
+
+        Args:
+            x (Tensor): (B, in_channels, H, W) normalised images of any H and W.
+
+        Returns:
+            tuple[Tensor]: one map (B, embed_dims, ceil(H / patch_size), ceil(W / patch_size)).
+        """
+        x, _ = self.encode(x)
+        return (x,)
+
+    def encode(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
+        """As :meth:`forward`, but returns the map and the CLS token (B, embed_dims) or None."""
+        x = self.patch_embed(x)
+        height, width = x.shape[-2:]
+        layout = window_layout(height, width, self.window_size if self._has_windows else 0)
+        x = x.flatten(2).transpose(1, 2) + self._patch_positions(height, width)
+        x = layout.arrange(x)
+        if self.cls_token is not None:
+            cls = self.cls_token + self.pos_embed[:, :1]
+            x = torch.cat([cls.expand(len(x), -1, -1), x], 1)
+        x = self.norm(self._run_layers(x, layout, width))
+        cls = None
+        if self.cls_token is not None:
+            cls, x = x[:, 0], x[:, 1:]
+        x = layout.restore(x).transpose(1, 2).unflatten(2, (height, width))
+        return x, cls
+
+    def _run_layers(self, x: Tensor, layout: TokenLayout, width: int) -> Tensor:
+        everything = ((1, x.shape[1]),)
+        coords = None
+        if self.with_rel_pos:
+            coords = torch.stack([layout.order // width, layout.order % width])
+        for index, layer in enumerate(self.layers):
+            segments = everything if index in self.global_attn_indexes else layout.segments
+            if self.with_cp and self.training:
+                x = checkpoint(layer, x, segments, coords, use_reentrant=False)
+            else:
+                x = layer(x, segments, coords)
+        return x
+
+    @property
+    def _has_windows(self) -> bool:
+        return len(self.global_attn_indexes) < self.num_layers
+
+    def _attended_size(self, index: int) -> int:
+        """Side in tokens of what layer ``index`` attends to at ``img_size``."""
+        return max(self.grid_size) if index in self.global_attn_indexes else self.window_size
+
+    def _patch_positions(self, height: int, width: int) -> Tensor:
+        """Positions (1, height * width, C) of a grid, kept per size while nothing is trained."""
+        table = self.pos_embed[:, self.cls_token is not None :].unflatten(1, self.grid_size)
+        if self.training or torch.is_grad_enabled():
+            return resize_position_embedding(table, (height, width))
+        # _version changes with every in-place update of the table, loading included.
+        key = (height, width, table.dtype, table.device, self.pos_embed._version)
+        if key not in self._positions:
+            if len(self._positions) >= 32:
+                self._positions.clear()
+            self._positions[key] = resize_position_embedding(table, (height, width))
+        return self._positions[key]
+
+    def train(self, mode: bool = True) -> BEiT3:
+        """Set the mode; the kept positions go, since ``.data`` updates (EMA) leave no version."""
+        self._positions.clear()
+        return super().train(mode)
+
+    def init_weights(self) -> None:
+        """Initialise as the released code does (truncated normal, std 0.02), or as ``init_cfg``."""
+        for module in self.modules():
+            if isinstance(module, nn.Linear):
+                trunc_normal_(module.weight, std=0.02)
+                nn.init.zeros_(module.bias)
+        trunc_normal_(self.pos_embed, std=0.02)
+        if self.cls_token is not None:
+            trunc_normal_(self.cls_token, std=0.02)
+        super().init_weights()
+
+
+class PatchEmbed(nn.Module):
+    """Non-overlapping patches to tokens.
+
+    Args:
+        in_channels (int): Channels of the image.
+        embed_dims (int): Width C of a token.
+        patch_size (int): Side of a patch in pixels.
+    """
+
+    def __init__(self, in_channels: int, embed_dims: int, patch_size: int) -> None:
+        super().__init__()
+        self.patch_size = patch_size
+        self.proj = nn.Conv2d(in_channels, embed_dims, patch_size, stride=patch_size)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, in_channels, H, W) -> (B, C, ceil(H / patch_size), ceil(W / patch_size))."""
+        pad_h, pad_w = (-size % self.patch_size for size in x.shape[-2:])
+        if pad_h or pad_w:
+            x = nn.functional.pad(x, (0, pad_w, 0, pad_h))
+        return self.proj(x)
+
+
+def _resolve_arch(arch: str | dict) -> dict:
+    if isinstance(arch, str):
+        if arch not in ARCH_ZOO:
+            raise InputError(f"arch is {arch!r}; it must be one of {sorted(ARCH_ZOO)} or a dict.")
+        return ARCH_ZOO[arch]
+    keys = set(ARCH_ZOO["base"])
+    if set(arch) != keys:
+        raise InputError(f"arch has the keys {sorted(arch)}; it must have {sorted(keys)}.")
+    if arch["embed_dims"] % arch["num_heads"]:
+        raise InputError(
+            f"embed_dims {arch['embed_dims']} cannot be shared among {arch['num_heads']} heads; "
+            "choose num_heads that divides it."
+        )
+    return arch
+
+
+def _grid_size(img_size: int | tuple[int, int], patch_size: int) -> tuple[int, int]:
+    if not isinstance(patch_size, int) or patch_size < 1:
+        raise InputError(f"patch_size is {patch_size!r}; it must be a positive whole number.")
+    height, width = (img_size, img_size) if isinstance(img_size, int) else img_size
+    if min(height, width) < patch_size or height % patch_size or width % patch_size:
+        raise InputError(
+            f"img_size is {height} x {width} and patch_size {patch_size}: both sides must be "
+            f"multiples of the patch size, for example {_round_up(height, patch_size)} x "
+            f"{_round_up(width, patch_size)}. (Images of other sizes still work: img_size only "
+            "sets the size of the position table.)"
+        )
+    return height // patch_size, width // patch_size
+
+
+def _round_up(size: int, step: int) -> int:
+    return max(-(-size // step) * step, step)
+
+
+def _global_layers(
+    indexes: Sequence[int] | None, num_layers: int, window_size: int, with_cls_token: bool
+) -> frozenset[int]:
+    if not isinstance(window_size, int) or window_size < 0:
+        raise InputError(
+            f"window_size is {window_size!r}; it must be a positive number of tokens, or 0 for "
+            "global attention everywhere."
+        )
+    if window_size == 0:
+        indexes = range(num_layers)
+    elif indexes is None:
+        # detectron2's ViTDet: 2,5,8,11 of 12; 5,11,17,23 of 24; EVA's 40 layers: every fourth.
+        indexes = {max((part + 1) * num_layers // 4 - 1, 0) for part in range(4)}
+    outside = [index for index in indexes if not 0 <= index < num_layers]
+    if outside:
+        raise InputError(
+            f"global_attn_indexes has {outside}; a model of {num_layers} layers has the indexes "
+            f"0 to {num_layers - 1}."
+        )
+    if with_cls_token and len(set(indexes)) < num_layers:
+        raise InputError(
+            f"with_cls_token needs global attention in all {num_layers} layers (a CLS token lies "
+            f"in no window), but global_attn_indexes is {sorted(indexes)}. Set window_size=0, or "
+            "with_cls_token=False."
+        )
+    return frozenset(indexes)

@@ -1,0 +1,65 @@
+"""One layer of the BEiT-3 vision expert."""
+
+from __future__ import annotations
+
+from timm.layers import DropPath
+from torch import Tensor, nn
+
+from mmbeit3.models.layers.attention import Attention
+
+
+class FFN(nn.Module):
+    """Feed-forward network with a sub-LN before its second linear map.
+
+    Args:
+        embed_dims (int): Width C of a token.
+        feedforward_channels (int): Hidden width.
+        eps (float): eps of the sub-LN. Defaults to 1e-5.
+    """
+
+    def __init__(self, embed_dims: int, feedforward_channels: int, eps: float = 1e-5) -> None:
+        super().__init__()
+        self.fc1 = nn.Linear(embed_dims, feedforward_channels)
+        self.act = nn.GELU()
+        self.norm = nn.LayerNorm(feedforward_channels, eps=eps)
+        self.fc2 = nn.Linear(feedforward_channels, embed_dims)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fc2(self.norm(self.act(self.fc1(x))))
+
+
+class EncoderLayer(nn.Module):
+    """Pre-LN transformer layer with sub-LN: torchscale's encoder layer, vision expert only.
+
+    Args:
+        embed_dims (int): Width C of a token.
+        num_heads (int): Number of attention heads.
+        feedforward_channels (int): Hidden width of the FFN.
+        drop_path_rate (float): Probability of dropping each of the two branches for a sample.
+            Defaults to 0.
+        eps (float): eps of every LN. Defaults to 1e-5, torchscale's.
+        rel_pos_size (int): See :class:`Attention`. Defaults to 0.
+    """
+
+    def __init__(
+        self,
+        embed_dims: int,
+        num_heads: int,
+        feedforward_channels: int,
+        drop_path_rate: float = 0.0,
+        eps: float = 1e-5,
+        rel_pos_size: int = 0,
+    ) -> None:
+        super().__init__()
+        self.norm1 = nn.LayerNorm(embed_dims, eps=eps)
+        self.attn = Attention(embed_dims, num_heads, eps, rel_pos_size)
+        self.norm2 = nn.LayerNorm(embed_dims, eps=eps)
+        self.ffn = FFN(embed_dims, feedforward_channels, eps)
+        self.drop_path = DropPath(drop_path_rate) if drop_path_rate else nn.Identity()
+
+    def forward(
+        self, x: Tensor, segments: tuple[tuple[int, int], ...], coords: Tensor | None = None
+    ) -> Tensor:
+        """``x`` (B, N, C) -> (B, N, C); ``segments`` and ``coords`` as in :class:`Attention`."""
+        x = x + self.drop_path(self.attn(self.norm1(x), segments, coords))
+        return x + self.drop_path(self.ffn(self.norm2(x)))

@@ -1,0 +1,183 @@
+"""The backbone: arithmetic against timm, windows, sizes, options, errors."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+import timm
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from mmbeit3.models import BEiT3
+from mmbeit3.utils import InputError
+
+SMALL = dict(embed_dims=48, num_layers=4, num_heads=4, feedforward_channels=96)
+
+
+def small(**options) -> BEiT3:
+    torch.manual_seed(0)
+    sizes = dict(arch=SMALL, img_size=64, patch_size=8, window_size=4, global_attn_indexes=(3,))
+    model = BEiT3(**sizes | options)
+    model.init_weights()
+    return model.eval()
+
+
+def randomised_timm(name: str) -> torch.nn.Module:
+    """timm's BEiT-3 with every weight drawn at random, so that none can go unnoticed."""
+    torch.manual_seed(0)
+    model = timm.create_model(name, pretrained=False).eval()
+    for param in model.parameters():
+        torch.nn.init.normal_(param, mean=float(param.ndim == 1) / 2, std=0.05)
+    return model
+
+
+def ours_named(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """timm's weight names to ours."""
+    renamed = {
+        re.sub(r"^blocks\.", "layers.", key).replace(".mlp.", ".ffn."): value
+        for key, value in state.items()
+    }
+    return {
+        key: value
+        for key, value in renamed.items()
+        if not key.startswith(("norm.", "fc_norm.", "head."))
+    }
+
+
+def test_base_equals_timm() -> None:
+    theirs = randomised_timm("beit3_base_patch16_224")
+    ours = BEiT3("base", window_size=0, with_cls_token=True).eval()
+    ours.load_state_dict(ours_named(theirs.state_dict()))
+    x = torch.randn(2, 3, 224, 224)
+    with torch.no_grad():
+        want = theirs.forward_features(x)
+        feature_map, cls = ours.encode(x)
+    got = torch.cat([cls[:, None], feature_map.flatten(2).transpose(1, 2)], 1)
+    torch.testing.assert_close(got, want, rtol=1e-5, atol=1e-5 * want.abs().max().item())
+
+
+@pytest.mark.parametrize(
+    ("arch", "count"),
+    # microsoft/unilm beit3: vision tower with embeddings, without mask token and final LN
+    [("base", 85_893_120), ("large", 303_550_464), ("giant", 1_011_810_816)],
+)
+def test_parameter_counts_are_the_published(arch: str, count: int) -> None:
+    patch_size, img_size = (14, 224) if arch == "giant" else (16, 224)
+    with torch.device("meta"):
+        model = BEiT3(
+            arch, img_size, patch_size, window_size=0, with_cls_token=True, final_norm=True
+        )
+    # The published towers hold a mask token (C) and two unused rows of positions (2 C) besides.
+    unused = 3 * model.embed_dims
+    assert sum(param.numel() for param in model.parameters()) + unused == count
+
+
+@pytest.mark.parametrize("size", [(64, 64), (72, 40), (61, 35), (8, 8), (3, 200)])
+def test_any_size(size: tuple[int, int]) -> None:
+    (out,) = small()(torch.randn(2, 3, *size))
+    assert out.shape == (2, 48, -(-size[0] // 8), -(-size[1] // 8))
+    assert out.isfinite().all()
+
+
+def test_images_are_padded_right_and_bottom_to_patches() -> None:
+    model, x = small(), torch.randn(1, 3, 61, 35)
+    torch.testing.assert_close(model(x)[0], model(F.pad(x, (0, 5, 0, 3)))[0])
+
+
+def test_one_window_over_all_is_global_attention() -> None:
+    windowed, everywhere = small(window_size=8), small(window_size=0)
+    everywhere.load_state_dict(windowed.state_dict())
+    x = torch.randn(2, 3, 64, 64)
+    torch.testing.assert_close(windowed(x)[0], everywhere(x)[0], rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("size", [(64, 64), (72, 56)])
+def test_window_layers_never_mix_windows(size: tuple[int, int]) -> None:
+    model = small(global_attn_indexes=())
+    x = torch.randn(1, 3, *size)
+    changed = x.clone()
+    changed[..., 33, 33] += 1  # token (4, 4): the window of rows 4..7 and columns 4..7
+    moved = (model(x)[0] - model(changed)[0]).abs().amax((0, 1)) > 0
+    inside = torch.zeros_like(moved)
+    inside[4:8, 4:8] = True
+    assert torch.equal(moved, inside)
+
+
+def test_global_layers_are_evenly_spaced() -> None:
+    with torch.device("meta"):
+        assert BEiT3("base").global_attn_indexes == {2, 5, 8, 11}
+        assert BEiT3("large").global_attn_indexes == {5, 11, 17, 23}
+
+
+def test_batch_members_do_not_touch() -> None:
+    model, x = small(), torch.randn(3, 3, 72, 56)
+    torch.testing.assert_close(model(x)[0][1:2], model(x[1:2])[0], rtol=1e-5, atol=1e-5)
+
+
+def test_positions_are_kept_per_size_and_follow_the_weights() -> None:
+    model, x = small(), torch.randn(1, 3, 96, 64)
+    with torch.no_grad():
+        first = model(x)[0]
+        kept = model._patch_positions(12, 8)
+        assert model._patch_positions(12, 8) is kept
+        model.pos_embed.mul_(2)
+        doubled = model(x)[0]
+        assert not torch.equal(doubled, first)
+        model.pos_embed.data.div_(2)  # as an EMA hook swaps weights: no version is counted
+        model.eval()
+        torch.testing.assert_close(model(x)[0], first)
+
+
+def test_positions_at_the_native_size_are_the_table() -> None:
+    model = small()
+    torch.testing.assert_close(model._patch_positions(8, 8), model.pos_embed)
+
+
+def test_checkpointing_changes_no_gradient() -> None:
+    x = torch.randn(2, 3, 72, 56)
+    grads = []
+    for with_cp in (False, True):
+        model = small(with_cp=with_cp, rel_pos=True).train()
+        model(x)[0].square().mean().backward()
+        assert all(param.grad is not None for param in model.parameters())
+        grads.append([param.grad for param in model.parameters()])
+    for without, with_ in zip(*grads, strict=True):
+        torch.testing.assert_close(without, with_)
+
+
+def test_drop_path_grows_linearly_and_acts_in_training_only() -> None:
+    model = small(drop_path_rate=0.3)
+    rates = [getattr(layer.drop_path, "drop_prob", 0.0) for layer in model.layers]
+    assert rates == pytest.approx([0, 0.1, 0.2, 0.3])
+    x = torch.randn(4, 3, 64, 64)
+    assert torch.equal(model(x)[0], model(x)[0])
+    model.train()
+    assert not torch.equal(model(x)[0], model(x)[0])
+
+
+def test_gradients_equal_finite_differences() -> None:
+    arch = dict(SMALL, embed_dims=8, num_heads=2, num_layers=2)
+    model = small(arch=arch, global_attn_indexes=(1,), rel_pos=True)
+    model = model.double().train()
+    x = torch.randn(1, 3, 24, 40, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(lambda x: model(x)[0].sum((2, 3)), (x,), fast_mode=True)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (dict(arch="huge"), "'huge'.*'base'"),
+        (dict(arch=dict(embed_dims=8)), "embed_dims.*num_layers"),
+        (dict(arch=dict(SMALL, num_heads=5)), "48 cannot be shared among 5 heads"),
+        (dict(img_size=60), "60 x 60 and patch_size 8.*64 x 64"),
+        (dict(patch_size=0), "patch_size is 0"),
+        (dict(window_size=-1), "window_size is -1"),
+        (dict(global_attn_indexes=[4]), r"\[4\].*0 to 3"),
+        (dict(with_cls_token=True), "in all 4 layers"),
+    ],
+)
+def test_sizes_that_cannot_work_are_refused(options: dict, words: str) -> None:
+    with pytest.raises(InputError, match=words):
+        small(**options)
