@@ -1,0 +1,240 @@
+"""COCO-format data sets whose classes come from the annotation file."""
+
+from __future__ import annotations
+
+import colorsys
+import difflib
+import logging
+import os
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from mmdet.datasets import CocoDataset as MMDetCocoDataset
+from mmengine.fileio import LocalBackend, get_file_backend, get_local_path
+from mmengine.logging import print_log
+
+from mmbeit3.datasets.coco_checks import (
+    Report,
+    check_categories,
+    load_coco,
+    raise_on_errors,
+    read_json,
+)
+from mmbeit3.registry import DATASETS
+from mmbeit3.utils import InputError
+
+
+def read_classes(ann_file: str | Path, backend_args: dict | None = None) -> tuple[str, ...]:
+    """Read the class names of a COCO file, in the order of their category ids.
+
+    Args:
+        ann_file: The annotation file, on any backend of mmengine.
+        backend_args: Arguments of that backend. Defaults to None.
+
+    Raises:
+        InputError: The file or its categories cannot be used.
+    """
+    with get_local_path(str(ann_file), backend_args=backend_args) as local_path:
+        data = read_json(local_path)
+    categories = data.get("categories") if isinstance(data, dict) else None
+    if not isinstance(categories, list) or not categories:
+        raise InputError(f"{ann_file} has no list 'categories': it is not a COCO annotation file")
+    report = Report()
+    names = check_categories(categories, report)
+    raise_on_errors(report, str(ann_file))
+    return tuple(names[number] for number in sorted(names))
+
+
+def find_category_ids(classes: Sequence[str], categories: list[dict], source: str) -> list[int]:
+    """Look up the category id of each class, in the order of ``classes``.
+
+    mmdet keeps the order of the file and drops names that the file lacks, which shifts all later
+    labels (open-mmlab/mmdetection#9611); here label i is always ``classes[i]``.
+
+    Args:
+        classes: The class names.
+        categories: The ``categories`` of a COCO file.
+        source: What to call the file in the message.
+
+    Raises:
+        InputError: The file lacks some of the names.
+    """
+    ids = {category["name"]: category["id"] for category in categories}
+    missing = [name for name in classes if name not in ids]
+    if missing:
+        raise InputError(
+            f"{source} has no category named {', '.join(_suggest(name, ids) for name in missing)}. "
+            f"It has: {_shorten(sorted(ids, key=ids.__getitem__))}. Correct metainfo.classes, or "
+            "leave it out: the classes are then read from the file"
+        )
+    return [ids[name] for name in classes]
+
+
+def make_palette(num_classes: int) -> list[tuple[int, int, int]]:
+    """Distinct RGB colours: hues a golden ratio apart, in two brightnesses."""
+    colours = []
+    for index in range(num_classes):
+        rgb = colorsys.hsv_to_rgb(index * 0.618034 % 1, 0.75, 1.0 if index % 2 else 0.8)
+        colours.append(tuple(round(255 * channel) for channel in rgb))
+    return colours
+
+
+@DATASETS.register_module()
+class CocoDataset(MMDetCocoDataset):
+    """COCO-format detection and instance segmentation data, checked when it is loaded.
+
+    As ``mmdet.CocoDataset``, except that
+
+    - without ``metainfo.classes`` the classes are read from the annotation file, by category id;
+    - with it, label i is ``classes[i]`` in any order, and a name that the file lacks is an error.
+      Evaluate with ``mmbeit3.CocoMetric``, which numbers the labels the same way;
+    - a malformed file, an image that is not there and a set left empty by ``filter_cfg`` raise
+      :class:`mmbeit3.utils.InputError`, which names the entry.
+
+    Args:
+        metainfo (dict, optional): ``classes`` (tuple[str, ...], or the path of a text file with
+            one name a line) and ``palette`` (list of RGB tuples). Defaults to None.
+        ann_file, data_root, data_prefix, filter_cfg, backend_args, ...: As in mmdet.
+
+    Raises:
+        InputError: See above.
+    """
+
+    METAINFO: dict = {}
+
+    @classmethod
+    def _load_metainfo(cls, metainfo: Any = None) -> dict:
+        metainfo = super()._load_metainfo(metainfo)
+        classes = metainfo.pop("classes", None)
+        return metainfo if classes is None else _with_classes(metainfo, _checked_classes(classes))
+
+    @property
+    def metainfo(self) -> dict:
+        """Classes and palette; read from the annotation file where ``lazy_init`` left them open."""
+        if "classes" not in self._metainfo:
+            classes = read_classes(self.ann_file, self.backend_args)
+            self._metainfo = _with_classes(self._metainfo, classes)
+        return super().metainfo
+
+    def load_data_list(self) -> list[dict]:
+        """Read and check the annotation file.
+
+        Returns:
+            One dict for each image, as mmdet's ``parse_data_info`` makes them.
+        """
+        if "img" not in self.data_prefix:
+            raise InputError(f"data_prefix has the keys {sorted(self.data_prefix)}, expected 'img'")
+        with get_local_path(self.ann_file, backend_args=self.backend_args) as local_path:
+            data = load_coco(local_path, self.ann_file, require_annotations=not self.test_mode)
+        if "classes" not in self._metainfo:
+            by_id = sorted(data["categories"], key=lambda category: category["id"])
+            classes = tuple(category["name"] for category in by_id)
+            self._metainfo = _with_classes(self._metainfo, classes)
+        classes = self._metainfo["classes"]
+        self.cat_ids = find_category_ids(classes, data["categories"], self.ann_file)
+        self.cat2label = {number: label for label, number in enumerate(self.cat_ids)}
+        return self._parse(data["images"], data.get("annotations", []))
+
+    def _parse(self, images: list[dict], annotations: list[dict]) -> list[dict]:
+        by_image = defaultdict(list)
+        self.cat_img_map = defaultdict(list)
+        for annotation in annotations:
+            by_image[annotation["image_id"]].append(annotation)
+            self.cat_img_map[annotation["category_id"]].append(annotation["image_id"])
+        empty = [
+            name
+            for name, number in zip(self._metainfo["classes"], self.cat_ids, strict=True)
+            if not self.cat_img_map[number]
+        ]
+        if empty and annotations:
+            text = f"{self.ann_file} has no annotation of: {_shorten(empty)}"
+            print_log(text, "current", logging.WARNING)
+        return [
+            self.parse_data_info(
+                {
+                    "raw_img_info": image | {"img_id": image["id"]},
+                    "raw_ann_info": by_image[image["id"]],
+                }
+            )
+            for image in images
+        ]
+
+    def filter_data(self) -> list[dict]:
+        """Leave out images as ``filter_cfg`` says, and make sure that the others can be read.
+
+        Raises:
+            InputError: No image is left, or files are missing.
+        """
+        kept = super().filter_data()
+        if not kept:
+            num_annotated = sum(bool(info["instances"]) for info in self.data_list)
+            raise InputError(
+                f"no image of {self.ann_file} is left to train on: of {len(self.data_list)}, "
+                f"{num_annotated} have a usable box of the classes "
+                f"{_shorten(self._metainfo['classes'])}; filter_cfg is {self.filter_cfg}"
+            )
+        if _is_local(self.data_prefix["img"], self.backend_args):
+            _check_images_exist([info["img_path"] for info in kept], self.ann_file)
+        return kept
+
+
+def _with_classes(metainfo: dict, classes: tuple[str, ...]) -> dict:
+    return {"palette": make_palette(len(classes))} | metainfo | {"classes": classes}
+
+
+def _checked_classes(classes: Any) -> tuple[str, ...]:
+    if isinstance(classes, str):
+        raise InputError(
+            f"metainfo.classes is the text {classes!r}, and no file of that name exists; expected "
+            f"a tuple of names. A single class needs its comma: classes=({classes!r},)"
+        )
+    if not isinstance(classes, Sequence) or not all(isinstance(name, str) for name in classes):
+        raise InputError(f"metainfo.classes is {classes!r}, expected a tuple of names")
+    if not classes or len(set(classes)) < len(classes):
+        twice = sorted({name for name in classes if list(classes).count(name) > 1})
+        raise InputError(f"metainfo.classes is empty or names a class twice: {twice}")
+    return tuple(classes)
+
+
+def _suggest(name: str, known: Iterable[str]) -> str:
+    lower = {candidate.lower(): candidate for candidate in known}
+    close = difflib.get_close_matches(name.lower(), lower, n=1)
+    return f"{name!r} (did you mean {lower[close[0]]!r}?)" if close else repr(name)
+
+
+def _shorten(names: Sequence[str], limit: int = 20) -> str:
+    rest = f", ... ({len(names)} in all)" if len(names) > limit else ""
+    return ", ".join(names[:limit]) + rest
+
+
+def _is_local(path: str, backend_args: dict | None) -> bool:
+    return isinstance(get_file_backend(path, backend_args=backend_args), LocalBackend)
+
+
+def _check_images_exist(paths: list[str], ann_file: str) -> None:
+    """Compare with one listing of each folder: a stat of every file takes minutes on a network."""
+    listings: dict[str, set[str]] = {}
+    missing = []
+    for path in paths:
+        folder, name = os.path.split(path)
+        if folder not in listings:
+            listings[folder] = _names_in(folder)
+        if name not in listings[folder]:
+            missing.append(path)
+    if missing:
+        folder = os.path.dirname(missing[0])
+        state = "" if os.path.isdir(folder or ".") else " (there is no such folder)"
+        raise InputError(
+            f"{len(missing)} of the {len(paths)} images that {ann_file} names are missing, "
+            f"the first: {os.path.basename(missing[0])} in {folder}{state}. "
+            "Check data_root and data_prefix.img"
+        )
+
+
+def _names_in(folder: str) -> set[str]:
+    try:
+        return set(os.listdir(folder or "."))
+    except FileNotFoundError:
+        return set()

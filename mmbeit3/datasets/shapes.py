@@ -1,0 +1,323 @@
+"""The generated trial data set: five classes of shapes with instance masks and class maps.
+
+Colour and texture are drawn independently of the class, so only the outline tells what a thing is.
+Objects hide one another in painter's order; one that would hide an earlier object too far, or be
+cut too small itself, is not drawn at all. Every object in a picture is therefore annotated.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import cv2
+import numpy as np
+from PIL import Image
+from rich.progress import track
+
+from mmbeit3.utils import InputError
+
+CLASSES = ("disk", "square", "triangle", "star", "ring")
+DESCRIPTION = "mmbeit3 generated shapes"
+PALETTE = ((0, 0, 0), (230, 60, 60), (60, 170, 80), (60, 110, 230), (240, 190, 40), (170, 80, 200))
+
+SUPERSAMPLE = 4  # shapes are drawn this much larger, then averaged: anti-aliased edges
+MIN_VISIBLE = 0.3  # share of an object's pixels that others must leave visible
+MIN_AREA = 40  # visible pixels
+MIN_CONTRAST = 70.0  # RGB distance between an object's colour and the mean of what it covers
+JPEG_QUALITY = 92
+
+
+def make_shapes(
+    out_dir: str | Path,
+    num_train: int = 400,
+    num_val: int = 80,
+    size: int = 160,
+    seed: int = 0,
+    progress: bool = False,
+) -> Path:
+    """Generate the data set; the same arguments give the same bytes.
+
+    Layout: ``{train,val}/*.jpg``, ``annotations/{train,val}.json`` (COCO polygons, category ids
+    1..5) and ``semantic/{train,val}/*.png`` (8-bit palette PNG: 0 background, else category id).
+    Files are written beside ``out_dir`` first, so a run that is stopped leaves nothing half done.
+
+    Args:
+        out_dir: Folder to create. One that an earlier run made is replaced.
+        num_train: Training images. Defaults to 400.
+        num_val: Held-out images. Defaults to 80.
+        size: Image width and height in pixels; objects are 18/160 to 80/160 of it.
+            Defaults to 160.
+        seed: Image i of a split depends on the seed, the split, i and the size alone.
+            Defaults to 0.
+        progress: Whether to show a progress bar. Defaults to False.
+
+    Returns:
+        The folder.
+
+    Raises:
+        InputError: A number is out of range, or ``out_dir`` holds something else.
+    """
+    out_dir = Path(out_dir).resolve()
+    _check_arguments(out_dir, num_train, num_val, size, seed)
+    partial = out_dir.with_name(f".{out_dir.name}.partial")
+    if partial.exists():
+        shutil.rmtree(partial)
+    for split_index, (split, count) in enumerate((("train", num_train), ("val", num_val))):
+        _write_split(partial, split, split_index, count, size, seed, progress)
+    if out_dir.exists():
+        shutil.rmtree(out_dir)
+    partial.rename(out_dir)
+    return out_dir
+
+
+def _check_arguments(out_dir: Path, num_train: int, num_val: int, size: int, seed: int) -> None:
+    if min(num_train, num_val) < 1:
+        raise InputError(f"each split needs at least 1 image, got {num_train} and {num_val}")
+    if size < 64:
+        raise InputError(f"size is {size}: shapes cannot be told apart below 64 pixels")
+    if seed < 0:
+        raise InputError(f"seed is {seed}: it must be 0 or more")
+    if not out_dir.exists() or (out_dir.is_dir() and not any(out_dir.iterdir())):
+        return
+    ann_file = out_dir / "annotations" / "train.json"
+    if not (ann_file.is_file() and DESCRIPTION in ann_file.read_text()[:200]):
+        raise InputError(
+            f"{out_dir} exists and was not made by this command: nothing was written; "
+            "give a new folder"
+        )
+
+
+def _write_split(
+    root: Path, split: str, split_index: int, count: int, size: int, seed: int, progress: bool
+) -> None:
+    image_dir, map_dir = root / split, root / "semantic" / split
+    for folder in (image_dir, map_dir, root / "annotations"):
+        folder.mkdir(parents=True, exist_ok=True)
+    images: list[dict] = []
+    annotations: list[dict] = []
+    for index in track(range(count), f"drawing {split}", disable=not progress):
+        rng = np.random.default_rng([seed, split_index, index])
+        image, class_map, masks, labels = draw_sample(rng, size)
+        name = f"{index:06d}"
+        quality = [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY]
+        cv2.imwrite(str(image_dir / f"{name}.jpg"), image[..., ::-1], quality)
+        _write_class_map(map_dir / f"{name}.png", class_map)
+        images.append({"id": index + 1, "file_name": f"{name}.jpg", "width": size, "height": size})
+        for mask, label in zip(masks, labels, strict=True):
+            annotations.append(
+                {"id": len(annotations) + 1, "image_id": index + 1, "category_id": label + 1}
+                | _mask_fields(mask)
+            )
+    data = {
+        "info": {"description": DESCRIPTION, "seed": seed, "size": size},
+        "images": images,
+        "categories": [{"id": i, "name": name} for i, name in enumerate(CLASSES, start=1)],
+        "annotations": annotations,
+    }
+    (root / "annotations" / f"{split}.json").write_text(json.dumps(data))
+
+
+def _write_class_map(path: Path, class_map: np.ndarray) -> None:
+    image = Image.fromarray(class_map)
+    image.putpalette([channel for colour in PALETTE for channel in colour])  # makes it mode P
+    image.save(path)
+
+
+def draw_sample(
+    rng: np.random.Generator, size: int
+) -> tuple[np.ndarray, np.ndarray, list[np.ndarray], list[int]]:
+    """Draw one picture.
+
+    Args:
+        rng: Source of all randomness.
+        size: Width and height in pixels.
+
+    Returns:
+        The RGB image (size, size, 3) uint8, the class map (size, size) uint8, and for every object
+        the visible mask (size, size) bool and the label in 0..4, earliest drawn first.
+    """
+    image = _background(rng, size)
+    masks: list[np.ndarray] = []
+    full_areas: list[int] = []
+    labels: list[int] = []
+    wanted = int(rng.integers(1, 7))
+    for _ in range(4 * wanted):
+        if len(masks) == wanted:
+            break
+        label = int(rng.integers(len(CLASSES)))
+        coverage = _rasterise(_place(_outline(CLASSES[label], rng), rng, size), size)
+        mask = coverage >= 0.5
+        if not _fits(mask, masks, full_areas):
+            continue
+        masks = [earlier & ~mask for earlier in masks] + [mask]
+        full_areas.append(int(mask.sum()))
+        labels.append(label)
+        texture = _texture(rng, size, avoid=image[mask].mean(axis=0))
+        image += coverage[..., None] * (texture - image)
+    class_map = np.zeros((size, size), np.uint8)
+    for mask, label in zip(masks, labels, strict=True):
+        class_map[mask] = label + 1
+    image += rng.normal(0, rng.uniform(0, 6), image.shape)
+    return np.clip(image.round(), 0, 255).astype(np.uint8), class_map, masks, labels
+
+
+def _fits(mask: np.ndarray, masks: list[np.ndarray], full_areas: list[int]) -> bool:
+    """Whether the new object and all those that it covers in part stay visible enough."""
+    if mask.sum() < MIN_AREA:
+        return False
+    for earlier, full_area in zip(masks, full_areas, strict=True):
+        if (earlier & ~mask).sum() < max(MIN_AREA, MIN_VISIBLE * full_area):
+            return False
+    return True
+
+
+def _outline(name: str, rng: np.random.Generator) -> list[np.ndarray]:
+    """The shape's contours (N, 2) within the unit circle; a second contour is a hole."""
+    if name == "disk":
+        return [_regular(48)]
+    if name == "ring":
+        return [_regular(48), rng.uniform(0.5, 0.65) * _regular(48)]
+    if name == "star":
+        star = _regular(10)
+        star[1::2] *= rng.uniform(0.38, 0.48)
+        return [star]
+    return [_regular({"square": 4, "triangle": 3}[name])]
+
+
+def _regular(corners: int) -> np.ndarray:
+    angles = 2 * np.pi * np.arange(corners) / corners
+    return np.stack([np.cos(angles), np.sin(angles)], axis=1)
+
+
+def _place(contours: list[np.ndarray], rng: np.random.Generator, size: int) -> list[np.ndarray]:
+    """Squeeze, turn, scale and move the contours to pixel coordinates."""
+    radius = size * np.exp(rng.uniform(np.log(9 / 160), np.log(40 / 160)))
+    turn, axis = rng.uniform(0, 2 * np.pi, size=2)
+    squeeze = np.diag([1.0, rng.uniform(0.75, 1.0)])
+    matrix = radius * _rotation(axis) @ squeeze @ _rotation(turn)
+    centre = rng.uniform(0.08, 0.92, size=2) * size
+    return [contour @ matrix.T + centre for contour in contours]
+
+
+def _rotation(angle: float) -> np.ndarray:
+    return np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+
+
+def _rasterise(contours: list[np.ndarray], size: int) -> np.ndarray:
+    """The share of each pixel that the contours cover, (size, size) float in 0..1."""
+    canvas = np.zeros((size * SUPERSAMPLE, size * SUPERSAMPLE), np.uint8)
+    points = [np.round(contour * SUPERSAMPLE - 0.5).astype(np.int32) for contour in contours]
+    cv2.fillPoly(canvas, points, 255)  # several contours at once: even-odd, holes stay open
+    return cv2.resize(canvas, (size, size), interpolation=cv2.INTER_AREA) / 255.0
+
+
+def _texture(rng: np.random.Generator, size: int, avoid: np.ndarray) -> np.ndarray:
+    """A two-colour pattern (size, size, 3) float whose main colour stands out from ``avoid``."""
+    main = rng.uniform(0, 255, 3)
+    while np.linalg.norm(main - avoid) < MIN_CONTRAST:
+        main = rng.uniform(0, 255, 3)
+    second = main + rng.uniform(0.2, 0.6) * (rng.uniform(0, 255, 3) - main)
+    return _mix(_pattern(rng, size), main, second)
+
+
+def _background(rng: np.random.Generator, size: int) -> np.ndarray:
+    """A pattern over a gradient, with thin lines across it that belong to nothing."""
+    first, second, third = rng.uniform(20, 235, (3, 3))
+    image = _mix(_gradient(rng, size), first, first + 0.6 * (second - first))
+    image += rng.uniform(0, 0.3) * _pattern(rng, size)[..., None] * (third - image)
+    for _ in range(rng.integers(0, 7)):
+        start, end = rng.integers(0, size, (2, 2)).tolist()
+        colour = rng.uniform(0, 255, 3).tolist()
+        cv2.line(image, start, end, colour, int(rng.integers(1, 3)))
+    return image
+
+
+def _mix(weight: np.ndarray, first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    return first + weight[..., None] * (second - first)
+
+
+def _pattern(rng: np.random.Generator, size: int) -> np.ndarray:
+    """One of six patterns at random, (size, size) float in 0..1."""
+    kind = rng.choice(["flat", "gradient", "noise", "stripes", "checker", "dots"])
+    if kind == "flat":
+        return np.zeros((size, size))
+    if kind == "gradient":
+        return _gradient(rng, size)
+    if kind == "noise":
+        coarse = rng.uniform(0, 1, (size // 6, size // 6))
+        return cv2.resize(coarse, (size, size), interpolation=cv2.INTER_LINEAR)
+    u, v = _waves(rng, size)
+    if kind == "stripes":
+        return (u > 0).astype(float)
+    return (u * v > 0).astype(float) if kind == "checker" else (u + v > 0.9).astype(float)
+
+
+def _gradient(rng: np.random.Generator, size: int) -> np.ndarray:
+    ramp, _ = _turned_grid(rng, size)
+    return (ramp - ramp.min()) / (ramp.max() - ramp.min())
+
+
+def _waves(rng: np.random.Generator, size: int) -> tuple[np.ndarray, np.ndarray]:
+    """Sines of one period (6 to 14 pixels of 160) along two perpendicular directions."""
+    u, v = _turned_grid(rng, size)
+    period = rng.uniform(6, 14) * size / 160
+    return np.sin(2 * np.pi * u / period), np.sin(2 * np.pi * v / period)
+
+
+def _turned_grid(rng: np.random.Generator, size: int) -> tuple[np.ndarray, np.ndarray]:
+    """Pixel coordinates (size, size) along two perpendicular axes at a random angle."""
+    rows, columns = np.mgrid[:size, :size].astype(float)
+    angle = rng.uniform(0, 2 * np.pi)
+    cos, sin = np.cos(angle), np.sin(angle)
+    return cos * columns + sin * rows, cos * rows - sin * columns
+
+
+def _mask_fields(mask: np.ndarray) -> dict:
+    """The COCO fields of a visible mask (H, W) bool."""
+    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+    x, y = int(columns[0]), int(rows[0])
+    return {
+        "bbox": [x, y, int(columns[-1]) + 1 - x, int(rows[-1]) + 1 - y],
+        "area": int(mask.sum()),
+        "iscrowd": 0,
+        "segmentation": mask_to_polygons(mask),
+    }
+
+
+def mask_to_polygons(mask: np.ndarray) -> list[list[float]]:
+    """Trace a mask as COCO polygons, one for each connected part.
+
+    A hole is joined to its outline by a bridge of no width, there and back: the COCO rasteriser
+    fills by parity, so the hole stays open, and the format needs no run-length encoding.
+
+    Args:
+        mask: (H, W) bool.
+
+    Returns:
+        Flat ``[x0, y0, x1, y1, ...]`` lists in pixels, to an eighth of a pixel.
+    """
+    # cv2 traces through pixel centres, which cuts half a pixel off all around; on an enlarged
+    # mask that loss is an eighth of a pixel.
+    scale = 4
+    large = mask.astype(np.uint8).repeat(scale, axis=0).repeat(scale, axis=1)
+    contours, hierarchy = cv2.findContours(large, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE)
+    parents = hierarchy[0][:, 3]
+    simple = [cv2.approxPolyDP(contour, 1.5, closed=True)[:, 0] for contour in contours]
+    polygons = []
+    for index, polygon in enumerate(simple):
+        if parents[index] >= 0 or len(polygon) < 3:
+            continue
+        for hole in np.flatnonzero(parents == index):
+            polygon = _bridge(polygon, simple[hole])
+        polygons.append(((polygon + 0.5) / scale).ravel().tolist())
+    return polygons
+
+
+def _bridge(outer: np.ndarray, hole: np.ndarray) -> np.ndarray:
+    """Walk the outline to the vertex nearest the hole, around the hole, back, and on."""
+    distances = np.linalg.norm(outer[:, None] - hole[None], axis=-1)
+    i, j = np.unravel_index(distances.argmin(), distances.shape)
+    around = np.concatenate([hole[j:], hole[: j + 1]])
+    return np.concatenate([outer[: i + 1], around, outer[i:]])

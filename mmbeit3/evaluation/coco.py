@@ -1,0 +1,266 @@
+"""COCO average precision of boxes and masks, unrounded, by either of two programs.
+
+The definitions are those of the COCO API (https://cocodataset.org/#detection-eval): IoU 0.50 to
+0.95, at most 100 detections an image, areas split at 32^2 and 96^2 pixels. A value is -1 where
+there is no ground truth to measure it on.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from mmengine.logging import print_log
+from pycocotools.coco import COCO
+from terminaltables import AsciiTable
+
+from mmbeit3.datasets.coco_checks import (
+    box_problem,
+    check_coco,
+    is_finite_number,
+    load_coco,
+    raise_on_errors,
+    read_json,
+    rle_problem,
+)
+from mmbeit3.utils import InputError
+
+BACKENDS = ("faster-coco-eval", "pycocotools")
+IOU_TYPES = ("bbox", "segm")
+MAX_DETECTIONS = [1, 10, 100]
+# key: (array, index of the IoU threshold, index of the area range, index in MAX_DETECTIONS)
+SUMMARY = {
+    "AP": ("precision", None, 0, 2),
+    "AP50": ("precision", 0, 0, 2),
+    "AP75": ("precision", 5, 0, 2),
+    "APs": ("precision", None, 1, 2),
+    "APm": ("precision", None, 2, 2),
+    "APl": ("precision", None, 3, 2),
+    "AR1": ("recall", None, 0, 0),
+    "AR10": ("recall", None, 0, 1),
+    "AR100": ("recall", None, 0, 2),
+    "ARs": ("recall", None, 1, 2),
+    "ARm": ("recall", None, 2, 2),
+    "ARl": ("recall", None, 3, 2),
+}
+AP_KEYS = ("AP", "AP50", "AP75", "APs", "APm", "APl")
+
+
+def evaluate_coco(
+    ground_truth: dict | str | Path | COCO,
+    results: list[dict] | str | Path,
+    iou_type: str = "bbox",
+    backend: str = "faster-coco-eval",
+    classwise: bool = False,
+    category_ids: Sequence[int] | None = None,
+) -> dict[str, float]:
+    """Score detections against COCO annotations.
+
+    Args:
+        ground_truth: Annotations: a file, its content, or an index of it. All its images count,
+            those without detections as missed.
+        results: COCO results: a file or its content, one dict for each detection with ``image_id``,
+            ``category_id``, ``score`` and ``bbox`` [x, y, width, height] or ``segmentation``
+            (compressed RLE).
+        iou_type: 'bbox' or 'segm'. Defaults to 'bbox'.
+        backend: 'faster-coco-eval', or 'pycocotools', the slower official program: the numbers are
+            the same. Defaults to 'faster-coco-eval'.
+        classwise: Whether to add ``<key>/<class name>`` for the six AP keys. Defaults to False.
+        category_ids: Categories to evaluate. Defaults to all.
+
+    Returns:
+        ``AP, AP50, AP75, APs, APm, APl, AR1, AR10, AR100, ARs, ARm, ARl`` in 0..1, float64 and
+        unrounded; -1 where there is no ground truth.
+
+    Raises:
+        InputError: A file cannot be used, or results name unknown images or categories.
+    """
+    if iou_type not in IOU_TYPES:
+        raise InputError(f"iou_type is {iou_type!r}, expected one of {IOU_TYPES}")
+    truth = _load_ground_truth(ground_truth, iou_type)
+    detections = _load_results(results, truth, iou_type)
+    evaluator = _make_evaluator(truth, detections, iou_type, backend)
+    if category_ids is not None:
+        evaluator.params.catIds = sorted(category_ids)
+    evaluator.params.maxDets = list(MAX_DETECTIONS)
+    with contextlib.redirect_stdout(io.StringIO()):  # the backends print their progress
+        evaluator.evaluate()
+        evaluator.accumulate()
+    metrics = summarise(evaluator.eval)
+    if classwise:
+        names = {category["id"]: category["name"] for category in truth["categories"]}
+        for index, number in enumerate(evaluator.params.catIds):
+            values = summarise(evaluator.eval, index)
+            metrics |= {f"{key}/{names[number]}": values[key] for key in AP_KEYS}
+    _explain_zero(metrics["AP"], detections, iou_type)
+    return metrics
+
+
+def summarise(arrays: dict[str, np.ndarray], category: int | None = None) -> dict[str, float]:
+    """Average the accumulated arrays into the 12 numbers of the COCO API.
+
+    Args:
+        arrays: 'precision' (T, R, K, A, M) and 'recall' (T, K, A, M) over T IoU thresholds, R
+            recall levels, K categories, A area ranges, M limits of detections; -1 for no data.
+        category: Index of one category. Defaults to None, all of them.
+    """
+    chosen = slice(None) if category is None else slice(category, category + 1)
+    metrics = {}
+    for key, (name, threshold, area, limit) in SUMMARY.items():
+        values = np.asarray(arrays[name])[..., chosen, area, limit]
+        if threshold is not None:
+            values = values[threshold]
+        values = values[values > -1]
+        metrics[key] = float(values.mean()) if values.size else -1.0
+    return metrics
+
+
+def format_table(metrics: dict[str, dict[str, float]]) -> str:
+    """A text table of the AP keys and AR100, one row for each entry (such as 'bbox', 'segm')."""
+    keys = (*AP_KEYS, "AR100")
+    rows = [[name, *(_text(values.get(key)) for key in keys)] for name, values in metrics.items()]
+    return AsciiTable([["", *keys], *rows]).table
+
+
+def class_rows(metrics: dict[str, float]) -> dict[str, dict[str, float]]:
+    """Regroup the ``<key>/<class name>`` entries by class, for ``format_table``."""
+    rows: dict[str, dict[str, float]] = {}
+    for name, value in metrics.items():
+        key, slash, label = name.partition("/")
+        if slash:
+            rows.setdefault(label, {})[key] = value
+    return rows
+
+
+def _text(value: float | None) -> str:
+    return "-" if value is None or value < 0 else f"{value:.3f}"
+
+
+def _load_ground_truth(source: dict | str | Path | COCO, iou_type: str) -> dict:
+    """A copy whose annotations may be altered, with ids from 1.
+
+    Both programs mark an unmatched detection by annotation id 0, so that an annotation which has
+    the id 0 would never count as found.
+    """
+    if isinstance(source, (str, Path)):
+        data = load_coco(source)
+    elif isinstance(source, dict):
+        raise_on_errors(check_coco(source), "the ground truth")
+        data = source
+    else:
+        data = source.dataset
+    annotations = [
+        {"iscrowd": 0, **annotation, "id": index}
+        for index, annotation in enumerate(data.get("annotations", []), start=1)
+    ]
+    if iou_type == "segm":
+        for index, annotation in enumerate(annotations):
+            if not annotation.get("segmentation"):
+                raise InputError(
+                    f"annotations[{index}] of the ground truth has no segmentation: only boxes can "
+                    "be evaluated (iou_type or metric 'bbox')"
+                )
+    return data | {"annotations": annotations}
+
+
+def _load_results(source: list[dict] | str | Path, truth: dict, iou_type: str) -> list[dict]:
+    """Checked copies with the one shape that is to be scored.
+
+    The COCO API takes the area from ``bbox`` where a result has both, which would sort masks into
+    small, medium and large by the size of their boxes.
+    """
+    is_file = isinstance(source, (str, Path))
+    name = str(source) if is_file else "results"
+    results = read_json(source) if is_file else source
+    if not isinstance(results, list):
+        raise InputError(f"{name} is not a list of detections: the COCO results format is a list")
+    sizes = {image["id"]: (image["width"], image["height"]) for image in truth["images"]}
+    categories = {category["id"] for category in truth["categories"]}
+    shape = "bbox" if iou_type == "bbox" else "segmentation"
+    for index, result in enumerate(results):
+        problem = _result_problem(result, sizes, categories, shape)
+        if problem:
+            raise InputError(f"{name}[{index}]: {problem}")
+    keys = ("image_id", "category_id", "score", shape)
+    return [{key: result[key] for key in keys} for result in results]
+
+
+def _result_problem(
+    result: Any, sizes: dict[int, tuple[int, int]], categories: set[int], shape: str
+) -> str | None:
+    if not isinstance(result, dict):
+        return f"is {result!r}, expected an object"
+    for key in ("image_id", "category_id", "score", shape):
+        if key not in result:
+            return f"'{key}' is missing (it has {sorted(result)})"
+    if result["image_id"] not in sizes:
+        return f"image_id {result['image_id']!r} is not in the ground truth's images"
+    if result["category_id"] not in categories:
+        return (
+            f"category_id {result['category_id']!r} is not in the ground truth's categories "
+            f"{sorted(categories)}"
+        )
+    if not is_finite_number(result["score"]):
+        return f"score is {result['score']!r}, expected a finite number"
+    if shape == "bbox":
+        return box_problem(result["bbox"])
+    mask = result["segmentation"]
+    if not isinstance(mask, dict) or isinstance(mask.get("counts"), list):
+        return "segmentation is not a compressed RLE (pycocotools.mask.encode makes one)"
+    return rle_problem(mask, sizes[result["image_id"]])
+
+
+def _make_evaluator(truth: dict, detections: list[dict], iou_type: str, backend: str) -> Any:
+    coco_class, evaluator_class = _import_backend(backend)
+    with contextlib.redirect_stdout(io.StringIO()):
+        coco = _index(coco_class, truth)
+        if detections:
+            found = coco.loadRes(detections)
+        else:  # pycocotools' loadRes fails on an empty list
+            found = _index(coco_class, truth | {"annotations": []})
+        return evaluator_class(coco, found, iou_type)
+
+
+def _index(coco_class: type, data: dict) -> Any:
+    coco = coco_class()
+    coco.dataset = data
+    coco.createIndex()
+    return coco
+
+
+def _import_backend(name: str) -> tuple[type, type]:
+    if name == "pycocotools":
+        from pycocotools.cocoeval import COCOeval
+
+        return COCO, COCOeval
+    if name == "faster-coco-eval":
+        try:
+            from faster_coco_eval import COCO as FasterCOCO
+            from faster_coco_eval import COCOeval_faster
+        except ImportError as error:
+            raise InputError(
+                f"the backend 'faster-coco-eval' cannot be imported ({error}): "
+                "pip install faster-coco-eval, or use backend='pycocotools'"
+            ) from error
+        return FasterCOCO, COCOeval_faster
+    raise InputError(f"backend is {name!r}, expected one of {BACKENDS}")
+
+
+def _explain_zero(value: float, detections: list[dict], iou_type: str) -> None:
+    if not detections:
+        text = f"there is not one detection to score: {iou_type} AP is 0. Is the score threshold "
+        text += "too high, or the checkpoint not loaded?"
+    elif value == 0:
+        text = f"{iou_type} AP is exactly 0: none of {len(detections)} detections matches a ground "
+        text += "truth object of its class. Do the classes have the same order as in training, and "
+        text += "are the coordinates those of the original images?"
+    elif value < 0:
+        text = "the ground truth has no object of the evaluated classes: AP cannot be measured (-1)"
+    else:
+        return
+    print_log(text, "current", logging.WARNING)

@@ -1,0 +1,202 @@
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from mmbeit3.datasets.coco_checks import MAX_EXAMPLES, check_coco, load_coco, read_json
+from mmbeit3.utils import InputError
+
+POLYGON = [10, 10, 30, 10, 30, 40]
+GOOD = {
+    "images": [{"id": 7, "file_name": "a.jpg", "width": 64, "height": 48}],
+    "categories": [{"id": 1, "name": "cat"}, {"id": 2, "name": "dog"}],
+    "annotations": [
+        {
+            "id": 900 + i,
+            "image_id": 7,
+            "category_id": 1,
+            "bbox": [10, 10, 20, 30],
+            "area": 300,
+            "iscrowd": 0,
+            "segmentation": [POLYGON],
+        }
+        for i in range(3)
+    ],
+}
+
+
+def _set(*path: str | int, to: object) -> Callable[[dict], None]:
+    def change(data: dict) -> None:
+        for key in path[:-1]:
+            data = data[key]
+        data[path[-1]] = to
+
+    return change
+
+
+def _drop(*path: str | int) -> Callable[[dict], None]:
+    def change(data: dict) -> None:
+        for key in path[:-1]:
+            data = data[key]
+        del data[path[-1]]
+
+    return change
+
+
+ANN = ("annotations", 1)
+BAD = {
+    "no images": (_drop("images"), "'images' is missing at the top level"),
+    "no annotations": (_drop("annotations"), "'annotations' is missing at the top level"),
+    "annotations not a list": (_set("annotations", to={}), "'annotations' is an object"),
+    "images empty": (_set("images", to=[]), "'images' is empty"),
+    "image without a size": (_drop("images", 0, "width"), "images[0] (id 7): 'width' is missing"),
+    "image with a bad size": (_set("images", 0, "height", to=0), "height is 0, expected pixels"),
+    "image id": (_set("images", 0, "id", to="7"), "images[0] (id 7): id is '7', expected an integ"),
+    "image twice": (_set("images", to=GOOD["images"] * 2), "images[1] (id 7): another image"),
+    "category id twice": (
+        _set("categories", 1, "id", to=1),
+        "categories[1] (id 1): another category has the same id",
+    ),
+    "category name twice": (_set("categories", 1, "name", to="cat"), "the same name 'cat'"),
+    "not an object": (_set(*ANN, to=5), "annotations[1]: is an integer, expected an object"),
+    "no box": (_drop(*ANN, "bbox"), "annotations[1] (id 901): 'bbox' is missing"),
+    "annotation id twice": (
+        _set(*ANN, "id", to=900),
+        "annotations[1] (id 900): another annotation has the same id",
+    ),
+    "unknown image": (_set(*ANN, "image_id", to=8), "(id 901): image_id 8 is not in images"),
+    "unknown category": (
+        _set(*ANN, "category_id", to=12),
+        "annotations[1] (id 901): category_id 12 is not in categories (1..2)",
+    ),
+    "3 numbers": (_set(*ANN, "bbox", to=[1, 2, 3]), "bbox is [1, 2, 3], expected 4 finite numbers"),
+    "text in the box": (_set(*ANN, "bbox", to=["1", "2", "3", "4"]), "expected 4 finite numbers"),
+    "nan in the box": (_set(*ANN, "bbox", 2, to=float("nan")), "expected 4 finite numbers"),
+    "negative width": (_set(*ANN, "bbox", to=[9, 9, -3, 4]), "width or height is negative"),
+    "area": (_set(*ANN, "area", to=None), "area is None, expected pixels"),
+    "odd polygon": (_set(*ANN, "segmentation", to=[POLYGON + [3]]), "segmentation[0] has 7 numb"),
+    "two points": (_set(*ANN, "segmentation", to=[POLYGON, [1, 2, 3, 4]]), "segmentation[1] has 4"),
+    "flat polygon": (_set(*ANN, "segmentation", to=POLYGON), "segmentation[0] is an integer"),
+    "inf in a polygon": (
+        _set(*ANN, "segmentation", to=[[float("inf"), *POLYGON[1:]]]),
+        "segmentation[0] holds something that is not a finite number",
+    ),
+    "text in a polygon": (_set(*ANN, "segmentation", to=[["x", *POLYGON[1:]]]), "not a finite num"),
+    "RLE of another size": (
+        _set(*ANN, "segmentation", to={"size": [64, 48], "counts": "x"}),
+        "the RLE has size [64, 48], expected [height, width] = [48, 64]",
+    ),
+    "RLE without counts": (
+        _set(*ANN, "segmentation", to={"size": [48, 64]}),
+        "the RLE has the keys ['size'], expected 'size' and 'counts'",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_a_malformed_entry_is_named(name: str) -> None:
+    change, message = BAD[name]
+    data = copy.deepcopy(GOOD)
+    change(data)
+    report = check_coco(data)
+    assert report.num_errors >= 1
+    assert message in "\n".join(report.errors)
+
+
+def test_good_data_pass() -> None:
+    report = check_coco(GOOD)
+    assert (report.num_errors, report.num_warnings) == (0, 0)
+    crowd = copy.deepcopy(GOOD)
+    crowd["annotations"][0] |= {"iscrowd": 1, "segmentation": {"size": [48, 64], "counts": [3072]}}
+    crowd["annotations"][1]["segmentation"] = []
+    assert check_coco(crowd).num_errors == 0
+
+
+def test_results_given_for_annotations() -> None:
+    assert "is this a results file?" in check_coco([{"image_id": 1}]).errors[0]
+
+
+def test_images_of_a_test_set_have_no_annotations() -> None:
+    data = {key: GOOD[key] for key in ("images", "categories")}
+    assert check_coco(data, require_annotations=False).num_errors == 0
+
+
+@pytest.mark.parametrize("box", [[5, 5, 0, 3], [5, 5, 0.4, 3]])
+def test_tiny_boxes_are_only_doubtful(box: list[float]) -> None:
+    data = copy.deepcopy(GOOD)
+    data["annotations"][2]["bbox"] = box
+    report = check_coco(data)
+    assert report.num_errors == 0
+    assert "smaller than a pixel" in report.warnings[0]
+
+
+def test_corner_boxes_are_doubtful() -> None:
+    data = copy.deepcopy(GOOD)
+    data["annotations"][0]["bbox"] = [40, 20, 60, 40]
+    report = check_coco(data)
+    assert report.num_errors == 0
+    assert "reaches beyond its image of 64 x 48" in report.warnings[0]
+
+
+def test_boxes_in_fractions_are_an_error() -> None:
+    data = copy.deepcopy(GOOD)
+    for annotation in data["annotations"]:
+        annotation["bbox"] = [0.1, 0.1, 0.5, 0.4]
+    assert "not fractions" in check_coco(data).errors[0]
+
+
+def test_many_errors_are_counted_and_a_few_shown() -> None:
+    data = copy.deepcopy(GOOD)
+    data["annotations"] = [{"id": i} for i in range(1000)]
+    report = check_coco(data)
+    assert report.num_errors == 1000
+    assert len(report.errors) == MAX_EXAMPLES
+
+
+def test_files_that_cannot_be_read(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"there is no file .*absent\.json"):
+        read_json(tmp_path / "absent.json")
+    with pytest.raises(InputError, match="cannot be read"):
+        read_json(tmp_path)
+    truncated = tmp_path / "truncated.json"
+    truncated.write_text('{"images": [\n  {"id": 1}, ')
+    with pytest.raises(InputError, match="line 2, column"):
+        read_json(truncated)
+    (tmp_path / "image.json").write_bytes(b"\xff\xd8\xff\xe0")
+    with pytest.raises(InputError, match="not a text file"):
+        read_json(tmp_path / "image.json")
+
+
+def test_load_coco_lists_the_errors(tmp_path: Path) -> None:
+    path = tmp_path / "train.json"
+    data = copy.deepcopy(GOOD)
+    for annotation in data["annotations"][1:]:
+        annotation["category_id"] = 12
+    path.write_text(json.dumps(data))
+    with pytest.raises(InputError) as caught:
+        load_coco(path)
+    lines = str(caught.value).splitlines()
+    assert "train.json is not a usable COCO annotation file: 2 errors" in lines[0]
+    assert lines[1].strip().startswith("annotations[1] (id 901): category_id 12")
+    assert len(lines) == 3
+
+
+OFFICIAL = [
+    "coco_sample/annotations/instances_train2017.json",
+    "coco_sample/annotations/instances_val2017.json",
+    "coco_val2014_100_eval/instances_val2014_100.json",
+    "fruits_nuts/train.json",
+    "fruits_nuts/val.json",
+    "nuclei_dsb2018/train.json",
+    "nuclei_dsb2018/val.json",
+]
+
+
+@pytest.mark.parametrize("name", OFFICIAL)
+def test_real_files_pass(data_root: Path, name: str) -> None:
+    report = check_coco(read_json(data_root / name))
+    assert (report.errors, report.warnings) == ([], [])

@@ -1,0 +1,183 @@
+from __future__ import annotations
+
+import copy
+import json
+import runpy
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mmbeit3.datasets import make_shapes
+from mmbeit3.evaluation.coco import BACKENDS, class_rows, evaluate_coco, format_table
+from mmbeit3.utils import InputError
+
+from .helpers import perturbed_results, run_pycocotools
+
+ROOT = Path(__file__).resolve().parents[2]
+KEYS = ["AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl"]
+
+
+@pytest.fixture(scope="module")
+def truth(tmp_path_factory: pytest.TempPathFactory) -> dict:
+    root = make_shapes(tmp_path_factory.mktemp("data") / "shapes", 1, 12, 160, seed=0)
+    return json.loads((root / "annotations" / "val.json").read_text())
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("iou_type", ["bbox", "segm"])
+def test_official_numbers(data_root: Path, iou_type: str, backend: str) -> None:
+    folder = data_root / "coco_val2014_100_eval"
+    expected = json.loads((folder / "expected.json").read_text())[iou_type]
+    metrics = evaluate_coco(
+        folder / "instances_val2014_100.json",
+        folder / f"instances_val2014_fake{iou_type}100_results.json",
+        iou_type,
+        backend,
+    )
+    assert {key: round(value, 3) for key, value in metrics.items()} == expected
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("iou_type", ["bbox", "segm"])
+def test_both_backends_agree_with_the_official_program(
+    truth: dict, iou_type: str, seed: int
+) -> None:
+    results = perturbed_results(truth, seed)
+    official = run_pycocotools(truth, results, iou_type)
+    assert 0.02 < official[0] < 0.95
+    for backend in BACKENDS:
+        metrics = evaluate_coco(truth, results, iou_type, backend)
+        assert list(metrics) == KEYS
+        np.testing.assert_allclose(list(metrics.values()), official, rtol=0, atol=1e-9)
+
+
+def test_more_than_100_detections(truth: dict) -> None:
+    results = [result for seed in range(60) for result in perturbed_results(truth, seed)]
+    assert len(results) / len(truth["images"]) > 150
+    official = run_pycocotools(truth, results, "bbox")
+    for backend in BACKENDS:
+        metrics = evaluate_coco(truth, results, backend=backend)
+        np.testing.assert_allclose(list(metrics.values()), official, rtol=0, atol=1e-9)
+
+
+def test_the_arguments_are_left_as_they_were(truth: dict) -> None:
+    results = perturbed_results(truth, 0)
+    before = copy.deepcopy((truth, results))
+    evaluate_coco(truth, results, "segm", "pycocotools")
+    evaluate_coco(truth, results, "bbox")
+    assert (truth, results) == before
+
+
+def test_annotation_ids_from_zero_cost_nothing(truth: dict) -> None:
+    shifted = copy.deepcopy(truth)
+    for index, annotation in enumerate(shifted["annotations"]):
+        annotation["id"] = index
+    perfect = [annotation | {"score": 1.0} for annotation in truth["annotations"]]
+    for backend in BACKENDS:
+        assert evaluate_coco(shifted, perfect, backend=backend)["AP"] == pytest.approx(1)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_classwise(truth: dict, backend: str) -> None:
+    results = perturbed_results(truth, 1)
+    metrics = evaluate_coco(truth, results, backend=backend, classwise=True)
+    rows = class_rows(metrics)
+    assert list(rows) == ["disk", "square", "triangle", "star", "ring"]
+    assert np.mean([row["AP"] for row in rows.values()]) == pytest.approx(metrics["AP"], abs=1e-9)
+    for category in truth["categories"]:
+        alone = evaluate_coco(truth, results, backend=backend, category_ids=[category["id"]])
+        assert alone["APm"] == pytest.approx(rows[category["name"]]["APm"], abs=1e-12)
+    assert "ring" in format_table(rows)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("iou_type", ["bbox", "segm"])
+def test_no_detections(
+    truth: dict, iou_type: str, backend: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    messages: list[str] = []
+    monkeypatch.setattr("mmbeit3.evaluation.coco.print_log", lambda text, *_: messages.append(text))
+    metrics = evaluate_coco(truth, [], iou_type, backend)
+    assert list(metrics) == KEYS
+    assert set(metrics.values()) <= {0.0, -1.0}  # -1: no object of that size
+    assert metrics["AP"] == 0
+    assert "not one detection" in messages[0]
+
+
+def test_an_ap_of_zero_is_explained(truth: dict, monkeypatch: pytest.MonkeyPatch) -> None:
+    messages: list[str] = []
+    monkeypatch.setattr("mmbeit3.evaluation.coco.print_log", lambda text, *_: messages.append(text))
+    shifted = [
+        annotation | {"score": 1.0, "category_id": annotation["category_id"] % 5 + 1}
+        for annotation in truth["annotations"]
+        if annotation["image_id"] == 2
+    ][:1]
+    assert evaluate_coco(truth, shifted)["AP"] == 0
+    assert "none of 1 detections matches" in messages[0]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"image_id": 999}, r"results\[1\]: image_id 999 is not in"),
+        ({"category_id": 6}, r"results\[1\]: category_id 6 is not in .*\[1, 2, 3, 4, 5\]"),
+        ({"score": float("nan")}, r"results\[1\]: score is nan"),
+        ({"bbox": [1, 2, 3]}, r"results\[1\]: bbox is \[1, 2, 3\], expected 4"),
+    ],
+)
+def test_results_that_do_not_fit(truth: dict, change: dict, message: str) -> None:
+    results = perturbed_results(truth, 0)
+    results[1] |= change
+    with pytest.raises(InputError, match=message):
+        evaluate_coco(truth, results)
+
+
+def test_masks_that_do_not_fit(truth: dict) -> None:
+    results = perturbed_results(truth, 0)
+    results[0]["segmentation"] = [[1, 2, 3, 4, 5, 6]]
+    with pytest.raises(InputError, match="not a compressed RLE"):
+        evaluate_coco(truth, results, "segm")
+    results[0]["segmentation"] = {"size": [80, 80], "counts": "x"}
+    with pytest.raises(InputError, match=r"size \[80, 80\], expected .* \[160, 160\]"):
+        evaluate_coco(truth, results, "segm")
+    del results[0]["segmentation"]
+    with pytest.raises(InputError, match="'segmentation' is missing"):
+        evaluate_coco(truth, results, "segm")
+
+
+def test_wrong_arguments(truth: dict) -> None:
+    with pytest.raises(InputError, match="iou_type is 'box'"):
+        evaluate_coco(truth, [], "box")
+    with pytest.raises(InputError, match="backend is 'coco'"):
+        evaluate_coco(truth, [], backend="coco")
+    boxes_only = copy.deepcopy(truth)
+    boxes_only["annotations"][3]["segmentation"] = []
+    with pytest.raises(InputError, match=r"annotations\[3\] of the ground truth has no segm"):
+        evaluate_coco(boxes_only, [], "segm")
+    with pytest.raises(InputError, match="not a list of detections"):
+        evaluate_coco(truth, {"annotations": []})
+
+
+def test_the_tool(
+    truth: dict,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    main = runpy.run_path(str(ROOT / "tools" / "analysis_tools" / "eval_coco.py"))["main"]
+    results = perturbed_results(truth, 0)
+    files = [str(tmp_path / name) for name in ("gt.json", "results.json")]
+    for file, content in zip(files, (truth, results), strict=True):
+        Path(file).write_text(json.dumps(content))
+    out = tmp_path / "new" / "metrics.json"
+    options = ["--iou-type", "bbox", "segm", "--out", str(out)]
+    monkeypatch.setattr("sys.argv", ["eval_coco.py", *files, *options])
+    assert main() == 0
+    metrics = json.loads(out.read_text())
+    assert metrics["segm"] == evaluate_coco(truth, results, "segm")
+    printed = capsys.readouterr().out
+    assert f"{metrics['bbox']['AP']:.3f}" in printed and str(out) in printed
+    monkeypatch.setattr("sys.argv", ["eval_coco.py", files[0], str(tmp_path / "absent.json")])
+    assert main() == 2
+    assert "there is no file" in capsys.readouterr().err

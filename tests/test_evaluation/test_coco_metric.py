@@ -1,0 +1,211 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from mmengine.evaluator import Evaluator
+from pycocotools import mask as mask_api
+from pycocotools.coco import COCO
+
+from mmbeit3.datasets import CocoDataset, make_shapes
+from mmbeit3.evaluation import CocoMetric
+from mmbeit3.evaluation.coco_metric import METRIC_NAMES
+from mmbeit3.registry import METRICS
+from mmbeit3.utils import InputError
+
+from .helpers import perturbed_results, run_pycocotools
+
+SHAPES = ("disk", "square", "triangle", "star", "ring")
+
+
+@pytest.fixture(scope="module")
+def shapes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_shapes(tmp_path_factory.mktemp("data") / "shapes", 1, 8, 96, seed=0)
+
+
+@pytest.fixture
+def messages(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    texts: list[str] = []
+    for module in ("coco", "coco_metric"):
+        target = f"mmbeit3.evaluation.{module}.print_log"
+        monkeypatch.setattr(target, lambda text, *_: texts.append(text))
+    return texts
+
+
+def _samples(truth: dict, results: list[dict], cat_ids: list[int]) -> list[dict]:
+    """Results in the form that a detector hands to the metric."""
+    samples = []
+    for image in truth["images"]:
+        found = [result for result in results if result["image_id"] == image["id"]]
+        boxes = np.array([result["bbox"] for result in found]).reshape(-1, 4)
+        boxes[:, 2:] += boxes[:, :2]
+        masks = [mask_api.decode(result["segmentation"]) for result in found]
+        shape = (image["height"], image["width"])
+        prediction = {
+            "bboxes": torch.from_numpy(boxes),
+            "scores": torch.tensor([result["score"] for result in found], dtype=torch.float64),
+            "labels": torch.tensor([cat_ids.index(result["category_id"]) for result in found]),
+            "masks": torch.from_numpy(np.array(masks, np.uint8).reshape(-1, *shape)).bool(),
+        }
+        samples.append({"img_id": image["id"], "ori_shape": shape, "pred_instances": prediction})
+    return samples
+
+
+def _evaluate(metric: CocoMetric, samples: list[dict], classes: tuple[str, ...]) -> dict:
+    evaluator = Evaluator(metric)
+    evaluator.dataset_meta = {"classes": classes}
+    evaluator.process(samples, None)
+    return evaluator.evaluate(len(samples))
+
+
+def _perfect(ann_file: Path) -> tuple[dict, list[dict]]:
+    coco = COCO(str(ann_file))
+    return coco.dataset, [
+        annotation | {"score": 1.0, "segmentation": coco.annToRLE(annotation)}
+        for annotation in coco.dataset["annotations"]
+    ]
+
+
+@pytest.mark.parametrize("backend", ["faster-coco-eval", "pycocotools"])
+def test_perfect_predictions(shapes: Path, backend: str, messages: list[str]) -> None:
+    ann_file = shapes / "annotations" / "val.json"
+    metric = METRICS.build(
+        {
+            "type": "mmbeit3.CocoMetric",
+            "ann_file": str(ann_file),
+            "metric": ["bbox", "segm"],
+            "classwise": True,
+            "backend": backend,
+        }
+    )
+    metrics = _evaluate(metric, _samples(*_perfect(ann_file), [1, 2, 3, 4, 5]), SHAPES)
+    for iou_type in ("bbox", "segm"):
+        assert metrics[f"coco/{iou_type}_mAP"] == pytest.approx(1, abs=1e-9)
+        assert metrics[f"coco/{iou_type}_star_precision"] == pytest.approx(1, abs=1e-9)
+        assert {f"coco/{iou_type}_{name}" for name in METRIC_NAMES.values()} <= metrics.keys()
+    table = messages[0]
+    assert "AP50" in table and "segm" in table and "1.000" in table
+    assert "triangle" in messages[1]
+
+
+@pytest.mark.parametrize("classes", [SHAPES, ("ring", "disk", "star", "square", "triangle")])
+def test_labels_follow_the_classes_of_the_data_set(shapes: Path, classes: tuple[str, ...]) -> None:
+    ann_file = shapes / "annotations" / "val.json"
+    dataset = CocoDataset(
+        ann_file=str(ann_file),
+        data_prefix={"img": str(shapes / "val")},
+        metainfo={"classes": classes},
+        test_mode=True,
+    )
+    samples = [
+        {
+            "img_id": info["img_id"],
+            "ori_shape": (info["height"], info["width"]),
+            "pred_instances": {
+                "bboxes": torch.tensor([i["bbox"] for i in info["instances"]]),
+                "labels": torch.tensor([i["bbox_label"] for i in info["instances"]]),
+                "scores": torch.ones(len(info["instances"])),
+            },
+        }
+        for info in (dataset.get_data_info(index) for index in range(len(dataset)))
+    ]
+    metrics = _evaluate(CocoMetric(str(ann_file)), samples, dataset.metainfo["classes"])
+    assert metrics["coco/bbox_mAP"] == pytest.approx(1)
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_unrounded_and_equal_to_pycocotools_on_coco(data_root: Path, seed: int) -> None:
+    ann_file = data_root / "coco_sample" / "annotations" / "instances_val2017.json"
+    truth = json.loads(ann_file.read_text())
+    classes = tuple(category["name"] for category in truth["categories"])
+    cat_ids = [category["id"] for category in truth["categories"]]
+    assert cat_ids == sorted(cat_ids)
+    results = perturbed_results(truth, seed)
+    metric = CocoMetric(str(ann_file), metric=["bbox", "segm"])
+    metrics = _evaluate(metric, _samples(truth, results, cat_ids), classes)
+    for iou_type in ("bbox", "segm"):
+        ours = [metrics[f"coco/{iou_type}_{name}"] for name in METRIC_NAMES.values()]
+        official = run_pycocotools(truth, results, iou_type)
+        assert 0.05 < official[0] < 0.95
+        np.testing.assert_allclose(ours, official, rtol=0, atol=1e-9)
+
+
+def test_ground_truth_from_the_samples() -> None:
+    box = [10.0, 12.0, 50.0, 40.0]
+    sample = {
+        "img_id": 3,
+        "ori_shape": (64, 64),
+        "instances": [{"bbox": box, "bbox_label": 1, "ignore_flag": 0}],
+        "pred_instances": {
+            "bboxes": torch.tensor([box]),
+            "scores": torch.ones(1),
+            "labels": torch.ones(1, dtype=torch.long),
+        },
+    }
+    assert _evaluate(CocoMetric(), [sample], ("cat", "dog"))["coco/bbox_mAP"] == pytest.approx(1)
+
+
+def test_result_files_are_kept(shapes: Path, tmp_path: Path) -> None:
+    ann_file = shapes / "annotations" / "val.json"
+    samples = _samples(*_perfect(ann_file), [1, 2, 3, 4, 5])
+    prefix = tmp_path / "new" / "run"
+    metric = CocoMetric(str(ann_file), outfile_prefix=str(prefix), format_only=True)
+    assert _evaluate(metric, samples, SHAPES) == {}
+    results = json.loads(Path(f"{prefix}.segm.json").read_text())
+    assert len(results) == len(json.loads(ann_file.read_text())["annotations"])
+
+
+def test_no_detections_at_all(shapes: Path, messages: list[str]) -> None:
+    ann_file = shapes / "annotations" / "val.json"
+    truth = json.loads(ann_file.read_text())
+    metric = CocoMetric(str(ann_file), metric=["bbox", "segm"])
+    metrics = _evaluate(metric, _samples(truth, [], [1, 2, 3, 4, 5]), SHAPES)
+    assert metrics["coco/bbox_mAP"] == metrics["coco/segm_mAP"] == 0
+    assert sum("not one detection" in text for text in messages) == 2
+
+
+def test_images_that_were_not_run_are_mentioned(shapes: Path, messages: list[str]) -> None:
+    ann_file = shapes / "annotations" / "val.json"
+    samples = _samples(*_perfect(ann_file), [1, 2, 3, 4, 5])[:5]
+    assert _evaluate(CocoMetric(str(ann_file)), samples, SHAPES)["coco/bbox_mAP"] < 1
+    assert "only 5 of the 8 images" in messages[0]
+
+
+def test_classes_that_the_file_lacks_stop_before_the_run(shapes: Path) -> None:
+    evaluator = Evaluator(CocoMetric(str(shapes / "annotations" / "val.json")))
+    with pytest.raises(InputError, match=r"'discs' \(did you mean 'disk'\?\)"):
+        evaluator.dataset_meta = {"classes": ("discs", "star")}
+
+
+def test_labels_beyond_the_classes(shapes: Path) -> None:
+    ann_file = shapes / "annotations" / "val.json"
+    samples = _samples(*_perfect(ann_file), [1, 2, 3, 4, 5])
+    samples[0]["pred_instances"]["labels"][0] = 79
+    with pytest.raises(InputError, match="predicts label 79, the data set has 5 classes"):
+        _evaluate(CocoMetric(str(ann_file)), samples, SHAPES)
+
+
+def test_segm_without_masks(shapes: Path) -> None:
+    ann_file = shapes / "annotations" / "val.json"
+    samples = _samples(*_perfect(ann_file), [1, 2, 3, 4, 5])
+    for sample in samples:
+        del sample["pred_instances"]["masks"]
+    with pytest.raises(InputError, match="needs masks"):
+        _evaluate(CocoMetric(str(ann_file), metric="segm"), samples, SHAPES)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"metric": "proposal"}, "metric is 'proposal'"),
+        ({"backend": "coco"}, "backend is 'coco'"),
+        ({"format_only": True}, "needs outfile_prefix"),
+        ({"ann_file": "absent.json"}, "there is no file absent.json"),
+    ],
+)
+def test_wrong_arguments(arguments: dict, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        CocoMetric(**arguments)

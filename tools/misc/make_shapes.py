@@ -1,0 +1,38 @@
+"""Generate the trial data set of shapes: python tools/misc/make_shapes.py --out data/shapes."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from mmbeit3.datasets.shapes import make_shapes
+from mmbeit3.utils import InputError
+
+
+def parse_args() -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--out", type=Path, required=True, help="folder to create")
+    parser.add_argument("--train", type=int, default=400, help="training images (default 400)")
+    parser.add_argument("--val", type=int, default=80, help="held-out images (default 80)")
+    parser.add_argument("--size", type=int, default=160, help="width = height (default 160 px)")
+    parser.add_argument("--seed", type=int, default=0, help="same seed, same files (default 0)")
+    return parser.parse_args()
+
+
+def main() -> int:
+    """Run the command; 2 means that the input cannot be used."""
+    args = parse_args()
+    try:
+        out = make_shapes(args.out, args.train, args.val, args.size, args.seed, progress=True)
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    print(f"{args.train} training and {args.val} held-out images are in {out}")
+    print(f"annotations: {out / 'annotations' / 'train.json'}, {out / 'annotations' / 'val.json'}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
