@@ -1,8 +1,9 @@
 """BEiT-3 base, simple feature pyramid, Cascade Mask R-CNN with Soft-NMS, COCO at 1280.
 
-Reproduces: Table 16 of the BEiT-3 paper (arXiv 2208.10442), written for the giant, on the base model.
-No one published this number. Not trained by us.
-Run: bash tools/dist_train.sh configs/beit3_vitdet/cascade-mask-rcnn_beit3-base_soft-nms-1280_coco.py 8
+Reproduces: Table 16 of the BEiT-3 paper (arXiv 2208.10442), written for the giant, on the base
+model. No one published this number. Not trained by us.
+Run: CONFIG=configs/beit3_vitdet/cascade-mask-rcnn_beit3-base_soft-nms-1280_coco.py
+     bash tools/dist_train.sh $CONFIG 8
 """
 
 _base_ = [

@@ -1,8 +1,9 @@
-"""BEiT-3 giant (1B), simple feature pyramid, Cascade Mask R-CNN, COCO at 1024 with large-scale jitter.
+"""BEiT-3 giant, simple feature pyramid, Cascade Mask R-CNN, COCO at 1024 with large-scale jitter.
 
 Reproduces: the ViTDet-H recipe (detectron2 projects/ViTDet, 75 epochs) on the giant backbone. The
 giant's weights were never released. Not trained by us.
-Run: bash tools/dist_train.sh configs/beit3_vitdet/cascade-mask-rcnn_beit3-giant_lsj-1024_coco.py 8
+Run: CONFIG=configs/beit3_vitdet/cascade-mask-rcnn_beit3-giant_lsj-1024_coco.py
+     bash tools/dist_train.sh $CONFIG 8
 """
 
 _base_ = "./cascade-mask-rcnn_beit3-base_lsj-1024_coco.py"

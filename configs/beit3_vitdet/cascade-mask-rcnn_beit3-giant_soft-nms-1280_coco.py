@@ -1,9 +1,10 @@
 """BEiT-3 giant, simple feature pyramid, Cascade Mask R-CNN with Soft-NMS, COCO at 1280.
 
-Reproduces: the recipe behind 63.7 box AP / 54.8 mask AP on COCO test-dev (arXiv 2208.10442, Tables 7
-and 16; there after Objects365, with multi-scale test, from weights that were never released). Not
-trained by us.
-Run: bash tools/dist_train.sh configs/beit3_vitdet/cascade-mask-rcnn_beit3-giant_soft-nms-1280_coco.py 8
+Reproduces: the recipe behind 63.7 box AP / 54.8 mask AP on COCO test-dev (arXiv 2208.10442, Tables
+7 and 16; there after Objects365, with multi-scale test, from weights that were never released).
+Not trained by us.
+Run: CONFIG=configs/beit3_vitdet/cascade-mask-rcnn_beit3-giant_soft-nms-1280_coco.py
+     bash tools/dist_train.sh $CONFIG 8
 """
 
 _base_ = "./cascade-mask-rcnn_beit3-base_soft-nms-1280_coco.py"

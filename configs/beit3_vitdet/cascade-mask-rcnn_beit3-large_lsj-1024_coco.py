@@ -1,8 +1,9 @@
 """BEiT-3 large, simple feature pyramid, Cascade Mask R-CNN, COCO at 1024 with large-scale jitter.
 
-Reproduces: the ViTDet-L recipe (detectron2 projects/ViTDet, 100 epochs) on a BEiT-3 backbone. No one
-published this number. Not trained by us.
-Run: bash tools/dist_train.sh configs/beit3_vitdet/cascade-mask-rcnn_beit3-large_lsj-1024_coco.py 8
+Reproduces: the ViTDet-L recipe (detectron2 projects/ViTDet, 100 epochs) on a BEiT-3 backbone. No
+one published this number. Not trained by us.
+Run: CONFIG=configs/beit3_vitdet/cascade-mask-rcnn_beit3-large_lsj-1024_coco.py
+     bash tools/dist_train.sh $CONFIG 8
 """
 
 _base_ = "./cascade-mask-rcnn_beit3-base_lsj-1024_coco.py"

@@ -1,4 +1,4 @@
-"""The trial: a tiny BEiT-3 Cascade Mask R-CNN with Soft-NMS, from random weights, on generated data.
+"""The trial: a tiny BEiT-3 Cascade Mask R-CNN with Soft-NMS, from random weights, on made-up data.
 
 Reproduces: nothing published; it shows in minutes that the whole path works. `make demo` runs it.
 Run: python tools/misc/make_shapes.py --out data/shapes

@@ -1,4 +1,4 @@
-"""Layer-wise learning-rate decay: the deeper a parameter lies under the heads, the slower it learns."""
+"""Layer-wise learning-rate decay: the nearer a parameter is to the image, the slower it learns."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ class LayerDecayConstructor:
         optim_wrapper_cfg (dict): Optimiser wrapper with its ``optimizer``, as in mmengine; the
             optimiser must state ``lr`` and ``weight_decay``.
         paramwise_cfg (dict): ``layer_decay_rate`` (float) in (0, 1], and ``custom_keys``
-            (dict[str, dict], optional): ``lr_mult`` and ``decay_mult`` for the parameters whose name
-            contains the key; the longest key that fits wins, as in mmengine.
+            (dict[str, dict], optional): ``lr_mult`` and ``decay_mult`` for the parameters whose
+            name contains the key; the longest key that fits wins, as in mmengine.
 
     Raises:
         InputError: if an option is missing, unknown or impossible, or a parameter of the backbone

@@ -25,6 +25,7 @@ class FFN(nn.Module):
         self.fc2 = nn.Linear(feedforward_channels, embed_dims)
 
     def forward(self, x: Tensor) -> Tensor:
+        """``x`` (..., C) -> (..., C)."""
         return self.fc2(self.norm(self.act(self.fc1(x))))
 
 

@@ -30,7 +30,8 @@ class RelativePosition(nn.Module):
         """Extend queries and keys.
 
         Args:
-            q, k (Tensor): (B * windows, heads, tokens, head_dim).
+            q (Tensor): (B * windows, heads, tokens, head_dim) queries.
+            k (Tensor): Keys of the same shape.
             coords (Tensor): (2, windows * tokens) int64 row and column of each token, on the CPU.
 
         Returns:

@@ -41,6 +41,7 @@ class TokenLayout:
 
     @property
     def is_row_major(self) -> bool:
+        """Whether the layout is one window, and so the plain order."""
         return len(self.segments) == 1 and self.segments[0][0] == 1
 
 

@@ -30,8 +30,8 @@ class ViTDetCascadeRoIHead(CascadeRoIHead):
     - The gradient that each stage sends back into the pyramid is divided by the number of stages
       (Cascade R-CNN, arXiv 1712.00726, does so to balance them); the losses weigh
       ``stage_loss_weights``, all 1 in the recipe.
-    - A later stage takes every box of the stage before it, ground-truth boxes included. The samplers
-      of those stages are ``PseudoSampler`` in the recipe: new labels, no new sampling.
+    - A later stage takes every box of the stage before it, ground-truth boxes included. The
+      samplers of those stages are ``PseudoSampler`` in the recipe: new labels, no new sampling.
     - At test the class probabilities of the stages are averaged, not their logits.
     - ``nms=dict(type="soft_nms", ...)`` runs class by class and stops after ``max_per_img`` boxes.
 
