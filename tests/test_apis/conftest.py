@@ -1,0 +1,94 @@
+"""A detector whose answers are known: it finds the red and the green rectangle of an image."""
+
+from __future__ import annotations
+
+import builtins
+from pathlib import Path
+
+import pytest
+import torch
+from mmdet.registry import MODELS
+from mmdet.structures import DetDataSample
+from mmengine.config import Config
+from mmengine.structures import InstanceData
+from torch import Tensor, nn
+
+
+@MODELS.register_module(force=True)
+class ColourDetector(nn.Module):
+    """Find a red rectangle (class 0, score 0.9) and a green one (class 1, score 0.2).
+
+    Args:
+        masks: Whether to return masks.
+        fails: The name of an error to raise from the third image on.
+        max_pixels: Larger batches meet an error for want of memory.
+    """
+
+    def __init__(
+        self,
+        masks: bool = True,
+        fails: str | None = None,
+        max_pixels: float = float("inf"),
+    ) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(1))
+        self.masks, self.fails, self.max_pixels = masks, fails, max_pixels
+
+    def test_step(self, data: dict) -> list[DetDataSample]:
+        assert not self.training
+        assert len({image.shape for image in data["inputs"]}) == 1  # nothing will be padded
+        if sum(image[0].numel() for image in data["inputs"]) > self.max_pixels:
+            raise torch.cuda.OutOfMemoryError("too large")
+        for sample in data["data_samples"]:
+            if self.fails and sample.img_id >= 3:
+                raise getattr(builtins, self.fails)
+        return [self._detect(*pair) for pair in zip(*data.values(), strict=True)]
+
+    def _detect(self, image: Tensor, sample: DetDataSample) -> DetDataSample:
+        assert tuple(image.shape[1:]) == tuple(sample.ori_shape)
+        _, green, red = image.int()
+        masks = [(red - green) > 100, (green - red) > 100]
+        labels = [label for label in (0, 1) if masks[label].any()]
+        boxes = [self._box(masks[label]) for label in labels]
+        found = InstanceData(
+            bboxes=torch.tensor(boxes, dtype=torch.float32).reshape(-1, 4),
+            scores=torch.tensor([(0.9, 0.2)[label] for label in labels]) * self.weight,
+            labels=torch.tensor(labels, dtype=torch.long),
+        )
+        if self.masks:
+            found.masks = torch.stack(masks)[labels]
+        sample.pred_instances = found
+        return sample
+
+    @staticmethod
+    def _box(mask: Tensor) -> list[int]:
+        rows, columns = mask.nonzero(as_tuple=True)
+        return [columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]
+
+
+@pytest.fixture
+def colour_cfg() -> Config:
+    """A config of the detector above, with a usual test pipeline."""
+    pipeline = [
+        dict(type="LoadImageFromFile"),
+        dict(type="LoadAnnotations", with_bbox=True),
+        dict(type="PackDetInputs", meta_keys=("img_id", "img_path", "ori_shape", "img_shape")),
+    ]
+    dataset = dict(type="CocoDataset", pipeline=pipeline)
+    return Config(
+        dict(
+            default_scope="mmdet",
+            model=dict(type="ColourDetector"),
+            test_dataloader=dict(batch_size=2, dataset=dataset),
+        )
+    )
+
+
+@pytest.fixture
+def colour_checkpoint(tmp_path: Path) -> Path:
+    """The weights of the detector above."""
+    path = tmp_path / "weights" / "colour.pth"
+    path.parent.mkdir()
+    meta = {"dataset_meta": {"classes": ("red thing", "green thing")}}
+    torch.save({"meta": meta, "state_dict": {"weight": torch.ones(1)}}, path)
+    return path

@@ -1,0 +1,292 @@
+"""A folder of images through a detector whose answers are known, and the command for it."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from mmengine.config import Config
+from PIL import Image
+from pycocotools import mask as coco_mask
+from pycocotools.coco import COCO
+
+from mmbeit3.apis.console import run
+from mmbeit3.apis.inference import infer_folder, list_sources
+from mmbeit3.utils import InputError
+
+TOOL = Path(__file__).resolve().parents[2] / "tools" / "infer.py"
+RED, GREEN = (2, 3, 12, 9), (15, 10, 25, 18)  # x1 y1 x2 y2
+
+
+def picture(path: Path, *, red: bool = True, green: bool = True, **options: object) -> Path:
+    image = Image.new("RGB", (30, 20))
+    if red:
+        image.paste("red", RED)
+    if green:
+        image.paste("lime", GREEN)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    image.save(path, **options)
+    return path
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Five good images in three folders, two of them with names that clash, and two bad ones."""
+    folder = tmp_path / "images"
+    picture(folder / "a.png")
+    picture(folder / "a.bmp", green=False)
+    picture(folder / "b" / "a.png", red=False)
+    picture(folder / "b" / "nothing.PNG", red=False, green=False)
+    picture(folder / "c" / "d" / "e.webp", lossless=True)
+    (folder / "b" / "broken.jpg").write_bytes(b"\xff\xd8\xff\xe0 cut")
+    (folder / "empty.png").touch()
+    return folder
+
+
+def read(path: Path):
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def test_results(tmp_path, folder, colour_cfg, colour_checkpoint):
+    infer_folder(colour_cfg, colour_checkpoint, folder, tmp_path / "out")
+    results = read(tmp_path / "out" / "results.json")
+    found = [(result["file_name"], result["category"]) for result in results]
+    assert found == [
+        ("a.bmp", "red thing"),
+        ("a.png", "red thing"),
+        ("a.png", "green thing"),
+        ("b/a.png", "green thing"),
+        ("c/d/e.webp", "red thing"),
+        ("c/d/e.webp", "green thing"),
+    ]
+    assert [result["image_id"] for result in results] == [1, 2, 2, 3, 6, 6]
+    red, green = results[1:3]
+    assert (red["category_id"], green["category_id"]) == (1, 2)
+    assert red["bbox"] == [2, 3, 10, 6]
+    assert red["score"] == pytest.approx(0.9)
+    expected = np.zeros((20, 30), np.uint8)
+    expected[3:9, 2:12] = 1
+    np.testing.assert_array_equal(coco_mask.decode(red["segmentation"]), expected)
+
+
+def test_summary(tmp_path, folder, colour_cfg, colour_checkpoint):
+    out = tmp_path / "out"
+    returned = infer_folder(colour_cfg, colour_checkpoint, folder, out, device="cpu")
+    summary = read(out / "summary.json")
+    assert summary == returned
+    numbers = {"num_images": 7, "num_done": 5, "num_failed": 2, "num_results": 6}
+    assert summary.items() >= numbers.items()
+    assert summary["num_detections"] == 3  # the green ones are below the threshold of 0.3
+    assert summary["detections"] == {"red thing": 3, "green thing": 0}
+    assert summary["score_thr"] == 0.3
+    assert summary["interrupted"] is False
+    assert summary["device"] == "cpu"
+    assert summary["checkpoint"] == str(colour_checkpoint)
+    assert summary["seconds"] > 0
+    assert summary["versions"].keys() >= {"mmbeit3", "torch", "mmdet"}
+    failed = {entry["file_name"]: entry["reason"] for entry in summary["failed"]}
+    assert failed.keys() == {"b/broken.jpg", "empty.png"}
+    assert "0 bytes" in failed["empty.png"]
+    image = {"id": 3, "file_name": "b/a.png", "width": 30, "height": 20}
+    assert summary["images"][2] == image | {"overlay": "overlays/b/a.jpg"}
+
+
+def test_coco_tools_read_the_results(tmp_path, folder, colour_cfg, colour_checkpoint):
+    infer_folder(colour_cfg, colour_checkpoint, folder, tmp_path)
+    results = COCO(tmp_path / "summary.json").loadRes(str(tmp_path / "results.json"))
+    assert len(results.getAnnIds()) == 6
+    assert len(results.getAnnIds(imgIds=[2], catIds=[2])) == 1
+
+
+def test_overlays(tmp_path, folder, colour_cfg, colour_checkpoint):
+    infer_folder(colour_cfg, colour_checkpoint, folder, tmp_path / "out")
+    overlays = tmp_path / "out" / "overlays"
+    names = sorted(path.relative_to(overlays).as_posix() for path in overlays.rglob("*.*"))
+    # a.bmp comes before a.png
+    assert names == ["a.jpg", "a.png.jpg", "b/a.jpg", "b/nothing.jpg", "c/d/e.jpg"]
+    only_red, both = (cv2.imread(str(overlays / name)) for name in ("a.jpg", "b/a.jpg"))
+    assert only_red.shape == (480, 720, 3)
+    assert both[350, 480, 1] > 200  # green below the threshold: seen, not drawn
+    assert only_red[180, 160, 2] < 250
+
+
+def test_no_overlays(tmp_path, folder, colour_cfg, colour_checkpoint):
+    out = tmp_path / "out"
+    summary = infer_folder(colour_cfg, colour_checkpoint, folder, out, overlays=False)
+    assert sorted(path.name for path in out.iterdir()) == ["results.json", "summary.json"]
+    assert not any("overlay" in image for image in summary["images"])
+
+
+@pytest.mark.parametrize(("batch_size", "num_workers"), [(1, 1), (3, 2), (100, 4)])
+def test_batches_and_threads_change_nothing(
+    tmp_path, folder, colour_cfg, colour_checkpoint, batch_size, num_workers
+):
+    arguments = (colour_cfg, colour_checkpoint, folder)
+    expected = infer_folder(*arguments, tmp_path / "expected")
+    options = {"batch_size": batch_size, "num_workers": num_workers}
+    summary = infer_folder(*arguments, tmp_path / "out", **options)
+    results = [(tmp_path / name / "results.json").read_bytes() for name in ("expected", "out")]
+    assert results[0] == results[1]
+    for key in ("images", "failed", "detections"):
+        assert summary[key] == expected[key]
+
+
+def test_boxes_alone(tmp_path, folder, colour_cfg, colour_checkpoint):
+    colour_cfg.model.masks = False
+    infer_folder(colour_cfg, colour_checkpoint, folder, tmp_path / "out")
+    results = read(tmp_path / "out" / "results.json")
+    assert len(results) == 6
+    assert not any("segmentation" in result for result in results)
+
+
+def test_exif_rotation_reaches_the_results(tmp_path, colour_cfg, colour_checkpoint):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    path = picture(tmp_path / "turned.png", green=False, exif=exif)
+    summary = infer_folder(colour_cfg, colour_checkpoint, path, tmp_path / "out")
+    assert (summary["images"][0]["width"], summary["images"][0]["height"]) == (20, 30)
+    [result] = read(tmp_path / "out" / "results.json")
+    # clockwise: x' = height - y2, y' = x1
+    assert result["bbox"] == [20 - 9, 2, 6, 10]
+
+
+def test_one_image(tmp_path, folder, colour_cfg, colour_checkpoint):
+    summary = infer_folder(colour_cfg, colour_checkpoint, folder / "b" / "a.png", tmp_path / "out")
+    assert [image["file_name"] for image in summary["images"]] == ["a.png"]
+    assert (tmp_path / "out" / "overlays" / "a.jpg").is_file()
+
+
+def test_output_inside_the_folder_is_no_input(folder, colour_cfg, colour_checkpoint):
+    for out in (folder, folder / "out"):
+        first = infer_folder(colour_cfg, colour_checkpoint, folder, out)
+        second = infer_folder(colour_cfg, colour_checkpoint, folder, out)
+        assert first["images"] == second["images"]
+        for path in (folder / "overlays").rglob("*.jpg"):
+            path.unlink()
+
+
+def test_input_is_never_overwritten(tmp_path, colour_cfg, colour_checkpoint):
+    path = picture(tmp_path / "overlays" / "a.png")
+    for folder in (path, path.parent):
+        with pytest.raises(InputError, match="choose another --out-dir"):
+            infer_folder(colour_cfg, colour_checkpoint, folder, tmp_path)
+
+
+def test_output_folder_that_cannot_be(tmp_path, folder, colour_cfg, colour_checkpoint):
+    (tmp_path / "file").touch()
+    with pytest.raises(InputError, match="cannot make the folder"):
+        infer_folder(colour_cfg, colour_checkpoint, folder, tmp_path / "file")
+
+
+def test_names_that_clash(tmp_path):
+    for name in ("a.jpg", "A.png", "a.png", "a.png.jpg", "A.PNG.bmp", "b/a.jpg"):
+        picture(tmp_path / name)
+    sources = list_sources(tmp_path, tmp_path / "out", overlays=True)
+    overlays = [source.overlay for source in sources]
+    assert len({overlay.lower() for overlay in overlays}) == 6
+    assert all(overlay.endswith(".jpg") for overlay in overlays)
+    assert {Path(overlay).parent.as_posix() for overlay in overlays} == {"overlays", "overlays/b"}
+
+
+def test_interrupt_keeps_what_is_done(tmp_path, folder, colour_cfg, colour_checkpoint):
+    colour_cfg.model.fails = "KeyboardInterrupt"
+    out = tmp_path / "out"
+    summary = infer_folder(colour_cfg, colour_checkpoint, folder, out, batch_size=1)
+    assert summary["interrupted"] is True
+    assert [image["file_name"] for image in summary["images"]] == ["a.bmp", "a.png"]
+    assert {result["image_id"] for result in read(out / "results.json")} == {1, 2}
+    assert read(out / "summary.json") == summary
+
+
+def test_a_crash_keeps_what_is_done(tmp_path, folder, colour_cfg, colour_checkpoint):
+    colour_cfg.model.fails = "RuntimeError"
+    out = tmp_path / "out"
+    with pytest.raises(RuntimeError):
+        infer_folder(colour_cfg, colour_checkpoint, folder, out, batch_size=1)
+    assert {result["image_id"] for result in read(out / "results.json")} == {1, 2}
+    assert read(out / "summary.json")["interrupted"] is True
+
+
+class TestCommand:
+    """``tools/infer.py``, run in this process, where the detector above is registered."""
+
+    @pytest.fixture
+    def status(self, monkeypatch, tmp_path, colour_cfg, colour_checkpoint):
+        config = tmp_path / "config.py"
+        Config(colour_cfg.to_dict()).dump(config)
+        spec = importlib.util.spec_from_file_location("infer", TOOL)
+        infer = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(infer)
+
+        def status(folder: Path, *options: str) -> int:
+            arguments = [str(config), str(colour_checkpoint), str(folder), "--out-dir"]
+            arguments += [str(tmp_path / "out"), *options]
+            monkeypatch.setattr(sys, "argv", ["infer.py", *arguments])
+            with pytest.raises(SystemExit) as left:
+                run(infer.main)
+            return left.value.code
+
+        return status
+
+    def test_failures(self, status, folder, tmp_path, capsys):
+        assert status(folder) == 1
+        printed = capsys.readouterr().out
+        assert "failed: b/broken.jpg: " in printed
+        assert "failed: empty.png: the file is empty (0 bytes)" in printed
+        assert re.search(r"images .* 5 of 7", printed)
+        assert re.search(r"red thing .* 3", printed)
+        assert str(tmp_path / "out") in printed
+
+    def test_success(self, status, tmp_path, capsys):
+        picture(tmp_path / "images" / "a.png")
+        options = ("--score-thr", "0.1", "--batch-size", "3", "--num-workers", "2", "--no-overlays")
+        assert status(tmp_path / "images", *options, "--device", "cpu") == 0
+        assert "failed:" not in capsys.readouterr().out
+        summary = read(tmp_path / "out" / "summary.json")
+        assert summary["detections"] == {"red thing": 1, "green thing": 1}
+        assert (summary["batch_size"], summary["device"]) == (3, "cpu")
+        assert not (tmp_path / "out" / "overlays").exists()
+
+    def test_config_options(self, status, tmp_path):
+        picture(tmp_path / "images" / "a.png")
+        assert status(tmp_path / "images", "--cfg-options", "test_dataloader.batch_size=5") == 0
+        assert read(tmp_path / "out" / "summary.json")["batch_size"] == 5
+
+    def test_interrupt(self, status, folder, capsys):
+        assert status(folder, "--cfg-options", "model.fails=KeyboardInterrupt") == 130
+        assert "interrupted" in capsys.readouterr().out
+
+    def test_no_folder_and_no_images(self, status, tmp_path, capsys):
+        assert status(tmp_path / "absent") == 2
+        assert "no such folder" in capsys.readouterr().err
+        (tmp_path / "bare").mkdir()
+        assert status(tmp_path / "bare") == 2
+        assert "looked for files ending in jpg" in capsys.readouterr().err
+
+    @pytest.mark.parametrize(
+        "option", ["--score-thr=2", "--score-thr=x", "--batch-size=0", "--num-workers=-1"]
+    )
+    def test_wrong_arguments(self, status, folder, option, capsys):
+        assert status(folder, option) == 2
+        assert "expected a" in capsys.readouterr().err
+
+
+def test_help_imports_nothing_heavy():
+    code = f"""
+import runpy, sys
+sys.argv = ["infer.py", "--help"]
+try:
+    runpy.run_path({str(TOOL)!r}, run_name="__main__")
+except SystemExit as left:
+    print(left.code, *{{"torch", "mmengine", "cv2", "numpy", "rich"}} & set(sys.modules))
+"""
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=TOOL.parents[1])
+    assert done.stdout.splitlines()[-1] == "0", done.stdout + done.stderr

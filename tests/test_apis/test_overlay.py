@@ -1,0 +1,159 @@
+"""Pictures of detections: what is drawn where."""
+
+from __future__ import annotations
+
+import colorsys
+
+import numpy as np
+import pytest
+
+from mmbeit3.apis.overlay import class_palette, display_scale, draw_instances
+
+CLASSES = ("cat", "dog")
+PALETTE = class_palette(2)
+
+
+def draw(image, boxes=(), labels=(), scores=(), masks=None):
+    boxes = np.array(boxes, np.float32).reshape(-1, 4)
+    labels, scores = np.array(labels, int), np.array(scores, np.float32)
+    return draw_instances(image, boxes, labels, scores, masks, CLASSES, PALETTE)
+
+
+def grey(height: int = 500, width: int = 600) -> np.ndarray:
+    return np.full((height, width, 3), 128, np.uint8)
+
+
+def disc(image: np.ndarray, centre: tuple[int, int], radius: int) -> np.ndarray:
+    rows, columns = np.ogrid[: image.shape[0], : image.shape[1]]
+    return (rows - centre[0]) ** 2 + (columns - centre[1]) ** 2 <= radius**2
+
+
+@pytest.mark.parametrize("masks", [None, np.zeros((0, 500, 600), bool)])
+def test_nothing_found_changes_nothing(masks):
+    image = grey()
+    picture = draw(image, masks=masks)
+    assert picture is not image
+    np.testing.assert_array_equal(picture, image)
+
+
+def test_mask_is_tinted_towards_its_class_colour():
+    image = grey()
+    mask = disc(image, (250, 300), 80)
+    picture = draw(image, [[220, 170, 381, 331]], [1], [0.9], mask[None])
+    inner = disc(image, (250, 300), 70)
+    assert len(np.unique(picture[inner], axis=0)) == 1
+    tinted = picture[250, 300].astype(int)
+    expected = 128 + 0.45 * (np.array(PALETTE[1]) - 128)
+    np.testing.assert_allclose(tinted, expected, atol=1)
+
+
+def test_nothing_changes_outside_box_and_label():
+    image = grey()
+    mask = disc(image, (250, 300), 80)
+    picture = draw(image, [[220, 170, 381, 331]], [1], [0.9], mask[None])
+    changed = (picture != image).any(axis=2)
+    assert changed[170:331, 220:381].any()
+    changed[170:333, 219:383] = False
+    assert changed[140:170, 220:330].any()  # the label, above the box
+    changed[140:170, 220:330] = False
+    assert not changed.any()
+
+
+def test_boxes_without_masks():
+    picture = draw(grey(), [[100, 100, 200, 200]], [0], [0.5])
+    assert picture[200, 150].tolist() == list(PALETTE[0])
+    assert picture[150, 150].tolist() == [128] * 3
+
+
+def test_input_is_left_unchanged():
+    image = grey()
+    draw(image, [[0, 0, 100, 100]], [0], [0.5], disc(image, (50, 50), 40)[None])
+    assert (image == 128).all()
+
+
+def test_empty_mask_and_mask_at_the_border():
+    image = grey()
+    masks = np.zeros((2, 500, 600), bool)
+    masks[1, 499, 599] = True
+    picture = draw(image, [[10, 10, 20, 20], [598, 498, 600, 500]], [0, 1], [0.5, 0.6], masks)
+    assert picture.shape == image.shape
+
+
+@pytest.mark.parametrize(
+    "box", [[0, 0, 600, 500], [590, 490, 600, 500], [-20, -20, 5, 5], [300, 0, 900, 900]]
+)
+def test_labels_stay_inside_the_picture(box):
+    picture = draw(grey(), [box], [0], [0.5])
+    chip = (picture == PALETTE[0]).all(axis=2)
+    assert chip.sum() > 300  # the ground of the label
+
+
+def test_a_label_needs_no_room():
+    picture = draw(grey(480, 4), [[0, 0, 3, 479]], [0], [0.5])
+    assert picture.shape == (2048, 17, 3)
+
+
+def test_surest_is_on_top():
+    image = grey()
+    masks = np.stack([disc(image, (250, 300), 80)] * 2)
+    boxes = [[220, 170, 381, 331]] * 2
+    picture = draw(image, boxes, [0, 1], [0.9, 0.8], masks)
+    only_first = draw(image, boxes[:1], [0], [0.9], masks[:1])
+    np.testing.assert_array_equal(picture[250, 300], only_first[250, 300])
+
+
+def test_instances_of_a_class_differ_but_stay_recognisable():
+    image = grey()
+    masks = np.stack([disc(image, (100, 60 + 120 * i), 50) for i in range(5)])
+    boxes = [[10 + 120 * i, 50, 110 + 120 * i, 150] for i in range(5)]
+    picture = draw(image, boxes, [0] * 5, [0.9] * 5, masks)
+    colours = [picture[100, 60 + 120 * i].tolist() for i in range(5)]
+    assert len({tuple(colour) for colour in colours}) == 5
+    # outlines carry the full colour: its hue stays within a twelfth of the circle
+    outline = [picture[50, 60 + 120 * i] / 255 for i in range(5)]
+    hues = [colorsys.rgb_to_hsv(*colour[::-1])[0] for colour in outline]
+    blue, green, red = np.array(PALETTE[0]) / 255
+    assert max(abs(hue - colorsys.rgb_to_hsv(red, green, blue)[0]) for hue in hues) < 1 / 12
+
+
+def test_small_image_is_enlarged_with_its_instances():
+    image = grey(160, 200)
+    mask = disc(image, (80, 100), 30)
+    picture = draw(image, [[70, 50, 131, 111]], [0], [0.9], mask[None])
+    assert picture.shape == (480, 600, 3)
+    assert (picture[240, 300] != 128).any()
+    assert (picture[240 - 85, 300] != 128).any()
+    assert (picture[240 + 100, 300] == 128).all()
+
+
+def test_large_image_is_reduced():
+    image = grey(1500, 4096)
+    mask = disc(image, (700, 2000), 300)
+    picture = draw(image, [[1700, 400, 2300, 1000]], [0], [0.9], mask[None])
+    assert picture.shape == (750, 2048, 3)
+    assert (picture[350, 1000] != 128).any()
+
+
+@pytest.mark.parametrize(
+    ("height", "width", "scale"),
+    [
+        (480, 640, 1),
+        (160, 160, 3),
+        (160, 1024, 2),  # three times would be too long
+        (100, 3000, 1),  # both too short and too long
+        (3000, 4096, 0.5),
+        (960, 9600, 0.5),  # a fifth would be too short
+    ],
+)
+def test_display_scale(height, width, scale):
+    assert display_scale(height, width) == pytest.approx(scale)
+    assert display_scale(width, height) == pytest.approx(scale)
+
+
+def test_palette_has_distinct_colours():
+    palette = class_palette(80)
+    assert len(set(palette)) == 80
+    assert palette[:20] == class_palette(20)
+    first = np.array(palette[:8], float)
+    distances = np.linalg.norm(first[:, None] - first[None], axis=2) + 1e9 * np.eye(8)
+    assert distances.min() > 60

@@ -1,0 +1,101 @@
+"""Detect objects in a folder of images: pictures, COCO-style results, and a summary.
+
+Exit status: 0 when every image was done, 1 when some could not be read, 2 for wrong arguments, 130
+after Ctrl-C.
+"""
+
+from __future__ import annotations
+
+import argparse
+
+from mmbeit3.apis.console import INTERRUPT_STATUS, run
+
+
+def parse_args() -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(
+        description="Detect objects in a folder of images.",
+        epilog="results.json is a COCO results list with every detection that the model returns, "
+        "whatever its score; image and category ids are those in summary.json. Pictures are "
+        "enlarged or reduced to a size that is comfortable to look at; results never are. Images "
+        "are turned as their EXIF data says, transparency becomes white, greys of more than 8 bits "
+        "are stretched to the range of the image. Exit status: 0 all images done, 1 some could not "
+        "be read, 2 wrong arguments, 130 interrupted (what is done is kept).",
+    )
+    parser.add_argument("config", help="config file of the detector")
+    parser.add_argument("checkpoint", help="its weights (.pth or .safetensors)")
+    parser.add_argument("folder", help="folder of images, searched recursively, or one image")
+    parser.add_argument("--out-dir", required=True, help="where results go; made if absent")
+    parser.add_argument(
+        "--score-thr",
+        type=_score,
+        default=0.3,
+        help="draw and count detections of at least this score (default: 0.3)",
+    )
+    parser.add_argument(
+        "--batch-size",
+        type=_positive,
+        help="images per forward pass, fewer where their sizes differ (default: the config's)",
+    )
+    parser.add_argument(
+        "--num-workers",
+        type=_positive,
+        help="threads that read and write images (default: CPU cores, at most 4)",
+    )
+    parser.add_argument(
+        "--device", default="auto", help="auto, cpu, cuda:0, ... (default: auto, a GPU if any)"
+    )
+    parser.add_argument("--no-overlays", action="store_true", help="write no pictures")
+    parser.add_argument(
+        "--cfg-options",
+        nargs="+",
+        action="extend",
+        metavar="KEY=VALUE",
+        help='values that replace the config\'s: a.b=1 a.c="[1,2]" a.list.0.d=x',
+    )
+    return parser.parse_args()
+
+
+def main() -> int:
+    """Run the command and return its exit status."""
+    args = parse_args()
+    from mmbeit3.apis.config import load_config, parse_options
+    from mmbeit3.apis.inference import infer_folder, print_summary
+
+    summary = infer_folder(
+        load_config(args.config, parse_options(args.cfg_options)),
+        args.checkpoint,
+        args.folder,
+        args.out_dir,
+        score_thr=args.score_thr,
+        batch_size=args.batch_size,
+        num_workers=args.num_workers,
+        device=args.device,
+        overlays=not args.no_overlays,
+    )
+    print_summary(summary, args.out_dir)
+    if summary["interrupted"]:
+        return INTERRUPT_STATUS
+    return 1 if summary["failed"] else 0
+
+
+def _positive(text: str) -> int:
+    """Read a whole number of at least 1."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"expected a whole number of at least 1, found {text!r}")
+    return int(text)
+
+
+def _score(text: str) -> float:
+    """Read a number from 0 to 1."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError(f"expected a score from 0 to 1, found {text!r}")
+    return value
+
+
+if __name__ == "__main__":
+    run(main)
