@@ -1,0 +1,68 @@
+# Every command of the project. `make` alone lists them; PYTHON=... and VENV=... choose others.
+# The environment is brought up to date when setup.py or the constraints change.
+
+SHELL := bash
+PYTHON ?= python3
+VENV ?= .venv
+UPSTREAM := .venv-upstream
+CONSTRAINTS := requirements/constraints.txt
+UPSTREAM_PINS := requirements/constraints-upstream.txt
+STAMP := $(VENV)/.installed
+UPSTREAM_STAMP := $(UPSTREAM)/.installed
+
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+# setuptools prints a framed warning about every editable install
+QUIET := PYTHONWARNINGS=ignore
+
+# pip prints hundreds of lines: keep downloads from 10 MB, builds and the end; errors go to stderr.
+PIP_LINES := { grep --line-buffered -oE \
+	'(Downloading|Using cached) .*\([0-9]{2,}\.[0-9]+ MB\)|.*\([0-9.]+ GB\)|Building wheel for [^ ]+ .*started|Installing collected packages' \
+	|| true; }
+
+# $(call new_env,FOLDER): a fresh virtual environment with a current pip
+define new_env
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' \
+		|| { echo "mmbeit3 needs Python 3.10 or newer as $(PYTHON); use: make PYTHON=/path/to/python3.11" >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' \
+		|| { echo "$(PYTHON) cannot make environments; on Debian or Ubuntu: apt install python3-venv" >&2; exit 1; }
+	@$(PYTHON) -m venv $(1)
+	@$(1)/bin/python -m pip install --quiet --upgrade pip
+endef
+
+.PHONY: help env demo test lint test-upstream clean
+
+help:  ## list the commands
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' Makefile
+
+env: $(STAMP)  ## create .venv with everything the project needs (a few GB, a few minutes)
+
+demo: env  ## generate data, train a tiny detector, evaluate it, draw its masks
+	@$(VENV)/bin/python tools/demo.py
+
+test: env  ## run the tests
+	@$(VENV)/bin/python -m pytest -q
+
+lint: env  ## ruff: lint and format
+	@$(VENV)/bin/ruff check .
+	@$(VENV)/bin/ruff format --check .
+
+test-upstream: $(UPSTREAM_STAMP)  ## run the tests on the original OpenMMLab packages (.venv-upstream)
+	@$(UPSTREAM)/bin/python -m pytest -q
+
+clean:  ## remove build leftovers and caches (environments, data and work_dirs stay)
+	rm -rf build dist *.egg-info .pytest_cache .ruff_cache
+	find mmbeit3 tools tests configs -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(STAMP): setup.py pyproject.toml $(CONSTRAINTS)
+	@echo "Creating $(VENV): downloads torch and the mm stack (a few GB), takes some minutes ..."
+	$(call new_env,$(VENV))
+	@set -o pipefail; $(QUIET) $(VENV)/bin/python -m pip install -c $(CONSTRAINTS) -e ".[tests]" | $(PIP_LINES)
+	@touch $@
+	@echo "$(VENV) is ready; check it with $(VENV)/bin/mmbeit3 doctor"
+
+$(UPSTREAM_STAMP): setup.py pyproject.toml $(UPSTREAM_PINS)
+	@echo "Creating $(UPSTREAM): downloads torch and the original mm stack (a few GB) ..."
+	$(call new_env,$(UPSTREAM))
+	@set -o pipefail; $(UPSTREAM)/bin/python -m pip install -r $(UPSTREAM_PINS) | $(PIP_LINES)
+	@$(QUIET) $(UPSTREAM)/bin/python -m pip install --quiet --no-deps -e .
+	@touch $@
