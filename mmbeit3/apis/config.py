@@ -1,0 +1,308 @@
+"""Configs: read one, check what was typed, and fit it to the data set's classes and the device."""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+import logging
+import traceback
+from collections.abc import Iterator, Mapping, Sequence
+from os import path as osp
+from pathlib import Path
+from typing import Any
+
+from mmengine.config import Config, ConfigDict, DictAction
+from mmengine.device import get_device
+from mmengine.logging import print_log
+from mmengine.runner import Runner
+
+from mmbeit3.checkpoint.reading import similar_files
+from mmbeit3.utils import InputError
+
+DATALOADERS = ("train_dataloader", "val_dataloader", "test_dataloader")
+DATASET_TYPE = "mmbeit3.CocoDataset"
+# Parts of a model whose ``num_classes`` is that of the data; the RPN's (always 1) is in none.
+CLASS_HEADS = ("roi_head", "bbox_head", "mask_head", "decode_head")
+AMP_DEVICES = ("cuda", "npu", "mlu", "musa")  # what mmengine's AmpOptimWrapper accepts
+AMP_OPTIONS = ("loss_scale", "dtype", "use_fsdp")
+# High enough that no helper variable of the configs of mmdet and mmseg is taken for a misspelling.
+SIMILAR_TO_RUNNER_KEY = 0.82
+SIMILAR = 0.7
+
+
+def load_config(
+    path: str | Path, options: Mapping[str, Any] | None = None, work_dir: str | Path | None = None
+) -> Config:
+    """Read a config file and check that its keys, and those of ``options``, mean something.
+
+    Args:
+        path: The config file.
+        options: Values that replace the file's, as ``--cfg-options`` gives them: dotted keys,
+            with numbers for list entries (``train_dataloader.dataset.pipeline.0.type``).
+        work_dir: Where results go. Defaults to the config's ``work_dir``, else
+            ``work_dirs/<name of the config file>``.
+
+    Returns:
+        The config, with ``work_dir`` set.
+
+    Raises:
+        InputError: The file is absent or has an error; a key is misspelt or leads nowhere.
+    """
+    path = Path(path).expanduser()
+    if not path.is_file():
+        kind = "is a folder" if path.is_dir() else "does not exist"
+        raise InputError(f"config {path} {kind}{similar_files(path)}")
+    try:
+        cfg = Config.fromfile(path)
+    except Exception as error:
+        raise InputError(_config_error(path, error)) from error
+    _check_runner_keys(cfg, path)
+    if options:
+        _check_options(cfg, options)
+        cfg.merge_from_dict(dict(options))
+    if work_dir is not None:
+        cfg.work_dir = str(work_dir)
+    elif cfg.get("work_dir") is None:
+        cfg.work_dir = osp.join("work_dirs", path.stem)
+    return cfg
+
+
+def parse_options(pairs: Sequence[str] | None) -> dict[str, Any]:
+    """Turn ``--cfg-options`` into a dict, with mmengine's reading of values.
+
+    Args:
+        pairs: ``key=value`` strings; a value is a number, a bool, None, a string, or a list
+            (``a,b`` or ``[a,b]``) or tuple (``(a,b)``) of such.
+
+    Returns:
+        Dotted keys to values, for :func:`load_config`.
+
+    Raises:
+        InputError: A string holds no ``=`` or its brackets do not close.
+    """
+    options = {}
+    for pair in pairs or ():
+        key, equals, value = pair.partition("=")
+        if not (key and equals):
+            raise InputError(f"--cfg-options takes key=value; found {pair!r}")
+        try:
+            options[key] = DictAction._parse_iterable(value)
+        except AssertionError as error:
+            raise InputError(f"--cfg-options {pair}: {error}") from error
+    return options
+
+
+def resolve_classes(
+    cfg: Config, checkpoint_meta: Mapping[str, Any] | None = None
+) -> tuple[str, ...] | None:
+    """Give all data sets the training classes, and the heads their number, in place.
+
+    It concerns data sets of type ``mmbeit3.CocoDataset``. Their classes are, in this order: those
+    that the config's training set names (``metainfo=dict(classes=...)``), those that the
+    checkpoint was trained on, those of the training annotation file. Every such data set that
+    names none gets them, so that one with other categories is found out. ``num_classes`` under
+    ``roi_head``, ``bbox_head``, ``mask_head`` and ``decode_head`` follows.
+
+    Args:
+        cfg: The config.
+        checkpoint_meta: The checkpoint's ``meta``, at test time. Defaults to None.
+
+    Returns:
+        The classes, or None when the config has no such data set.
+
+    Raises:
+        InputError: The annotation file is absent or malformed.
+    """
+    datasets = [
+        dataset
+        for name in DATALOADERS
+        for dataset in _datasets((cfg.get(name) or {}).get("dataset"))
+    ]
+    if not datasets:
+        return None
+    dataset_meta = (checkpoint_meta or {}).get("dataset_meta") or {}
+    first = datasets[0]
+    named = _named_classes(first) or dataset_meta.get("classes")
+    classes = tuple(named) if named else _classes_in_file(first)
+    for dataset in datasets:
+        if not _named_classes(dataset):
+            dataset["metainfo"] = ConfigDict(dataset.get("metainfo") or {}, classes=classes)
+    _set_num_classes(cfg.model, len(classes))
+    return classes
+
+
+def use_amp(cfg: Config) -> None:
+    """Switch training to mixed precision, in place: bfloat16 unless the config names a dtype.
+
+    bfloat16 has float32's range, so the loss scale is fixed at 1; other types scale dynamically.
+    """
+    wrapper = cfg.optim_wrapper
+    if "AmpOptimWrapper" not in str(wrapper.get("type")):
+        wrapper.type = "AmpOptimWrapper"
+    wrapper.setdefault("dtype", "bfloat16")
+    wrapper.setdefault("loss_scale", 1.0 if wrapper.dtype == "bfloat16" else "dynamic")
+
+
+def check_launcher(cfg: Config) -> None:
+    """Raise an InputError if several processes are asked for on a machine without a GPU."""
+    if cfg.get("launcher", "none") != "none" and get_device() == "cpu":
+        raise InputError(
+            f"--launcher {cfg.launcher} needs a GPU in every process and PyTorch sees none; on "
+            "the CPU run one process, without --launcher"
+        )
+
+
+def use_device(cfg: Config) -> None:
+    """Fit training to this machine, in place: without a GPU, mixed precision becomes float32.
+
+    mmengine refuses mixed precision there; one line in the log says what changed.
+    """
+    wrapper = cfg.get("optim_wrapper")
+    if wrapper is None or "AmpOptimWrapper" not in str(wrapper.get("type")):
+        return
+    if get_device() not in AMP_DEVICES:
+        wrapper.type = "OptimWrapper"
+        for option in AMP_OPTIONS:
+            wrapper.pop(option, None)
+        print_log(f"no GPU for mixed precision: training in float32 on {get_device()}", "current")
+
+
+def _config_error(path: Path, error: Exception) -> str:
+    """Say where in which config file ``error`` arose; mmengine reads bases file by file."""
+    file, line = str(path), None
+    for frame, lineno in traceback.walk_tb(error.__traceback__):
+        if frame.f_code.co_name == "_file2dict":
+            file, line = frame.f_locals["filename"], None
+        elif frame.f_code.co_filename == file:
+            line = lineno
+    if isinstance(error, SyntaxError):
+        # mmengine's own message names a temporary copy.
+        error, line = _syntax_error(file, error)
+    reason = error.__cause__ if isinstance(error, ImportError) and error.__cause__ else error
+    where = f"{file}, line {line}" if line else file
+    return f"config {where}: {type(reason).__name__}: {reason}"
+
+
+def _syntax_error(file: str, error: SyntaxError) -> tuple[SyntaxError, int | None]:
+    try:
+        compile(Path(file).read_text(encoding="utf-8"), file, "exec")
+    except SyntaxError as found:
+        return SyntaxError(found.msg), found.lineno
+    return error, error.lineno
+
+
+def _runner_keys() -> set[str]:
+    keys = set(inspect.signature(Runner.__init__).parameters) - {"self", "cfg"}
+    # Read from the whole config by mmengine and the tools.
+    keys |= {"custom_imports", "activation_checkpointing", "compile", "runner_type"}
+    return keys | {"efficient_conv_bn_eval", "tta_model"}
+
+
+def _check_runner_keys(cfg: Config, path: Path) -> None:
+    known = _runner_keys()
+    for key in cfg:
+        # train_dataloader_small, my_train_dataloader: variables named after what they are.
+        derived = any(key.startswith(f"{name}_") or key.endswith(f"_{name}") for name in known)
+        similar = difflib.get_close_matches(key, known, n=1, cutoff=SIMILAR_TO_RUNNER_KEY)
+        if key not in known and not derived and similar:
+            raise InputError(f"config {path}: unknown key {key!r}; did you mean {similar[0]!r}?")
+    if "model" not in cfg:
+        raise InputError(f"config {path} has no 'model'; its keys are {', '.join(cfg) or 'none'}")
+
+
+def _check_options(cfg: Config, options: Mapping[str, Any]) -> None:
+    """Follow every dotted key through the config; it may only add to what a class takes."""
+    for option in options:
+        node: Any = cfg
+        parts = option.split(".")
+        _remark_on_variable(cfg, option, parts[0])
+        for depth, part in enumerate(parts):
+            if isinstance(node, (list, tuple)):
+                _check_index(option, part, node)
+                node = node[int(part)]
+            elif part in node:
+                node = node[part]
+                if node is None and depth + 1 < len(parts):
+                    node = _fill(cfg, parts[: depth + 1])
+            else:
+                _check_new_key(option, parts, depth, node)
+                break
+            if depth + 1 < len(parts) and not isinstance(node, (dict, list, tuple)):
+                value = ".".join(parts[: depth + 1])
+                raise InputError(f"--cfg-options {option}: {value} is {node!r}, not a dict or list")
+
+
+def _remark_on_variable(cfg: Config, option: str, name: str) -> None:
+    if name in cfg and name not in _runner_keys():
+        print_log(
+            f"--cfg-options {option}: {name} is a variable of the config file, which has used it "
+            "already; to have an effect, set the keys that it filled",
+            "current",
+            logging.WARNING,
+        )
+
+
+def _check_index(option: str, part: str, node: Sequence[Any]) -> None:
+    if not part.isdigit() or int(part) >= len(node):
+        raise InputError(
+            f"--cfg-options {option}: {part!r} stands where a list has {len(node)} entries; "
+            f"expected a number from 0 to {len(node) - 1}"
+        )
+
+
+def _check_new_key(option: str, parts: list[str], depth: int, node: Mapping[str, Any]) -> None:
+    inside = ".".join(parts[:depth]) or "the config"
+    last = depth + 1 == len(parts)
+    similar = difflib.get_close_matches(parts[depth], list(node), n=1, cutoff=SIMILAR)
+    takes_any = "type" in node and depth > 0
+    if similar and not (last and takes_any):
+        raise InputError(
+            f"--cfg-options {option}: {inside} has no {parts[depth]!r}; "
+            f"did you mean {'.'.join([*parts[:depth], similar[0], *parts[depth + 1 :]])!r}?"
+        )
+    if not last and not takes_any:
+        raise InputError(
+            f"--cfg-options {option}: {inside} has no {parts[depth]!r}; it has {', '.join(node)}"
+        )
+
+
+def _fill(cfg: Config, parts: list[str]) -> ConfigDict:
+    """Put an empty dict where the config says None (``init_cfg=None``), for options to fill."""
+    node: Any = cfg
+    for part in parts[:-1]:
+        node = node[int(part)] if isinstance(node, (list, tuple)) else node[part]
+    node[parts[-1]] = ConfigDict()
+    return node[parts[-1]]
+
+
+def _datasets(node: Any) -> Iterator[ConfigDict]:
+    """The data sets of this project's type, inside wrappers and concatenations too."""
+    if isinstance(node, (list, tuple)):
+        for entry in node:
+            yield from _datasets(entry)
+    elif isinstance(node, dict):
+        if node.get("type") == DATASET_TYPE:
+            yield node
+        yield from _datasets(node.get("dataset"))
+        yield from _datasets(node.get("datasets"))
+
+
+def _named_classes(dataset: Mapping[str, Any]) -> Sequence[str] | None:
+    return (dataset.get("metainfo") or {}).get("classes")
+
+
+def _classes_in_file(dataset: Mapping[str, Any]) -> tuple[str, ...]:
+    from mmbeit3.datasets import read_classes
+
+    return tuple(read_classes(osp.join(dataset.get("data_root") or "", dataset["ann_file"])))
+
+
+def _set_num_classes(node: Any, num_classes: int, inside: bool = False) -> None:
+    if isinstance(node, (list, tuple)):
+        for entry in node:
+            _set_num_classes(entry, num_classes, inside)
+    elif isinstance(node, dict):
+        if inside and "num_classes" in node:
+            node["num_classes"] = num_classes
+        for key, value in node.items():
+            _set_num_classes(value, num_classes, inside or key in CLASS_HEADS)

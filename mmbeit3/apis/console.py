@@ -1,0 +1,33 @@
+"""How a command of this project ends: user errors as one message, and the exit status."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from typing import NoReturn
+
+from mmbeit3.utils import InputError
+
+INPUT_ERROR_STATUS = 2
+INTERRUPT_STATUS = 130  # 128 + SIGINT, as shells report it
+
+
+def run(main: Callable[[], int | None]) -> NoReturn:
+    """Run a command and leave the process with its exit status.
+
+    Args:
+        main: The command. It returns its exit status, or None for success. An
+            :class:`~mmbeit3.utils.InputError` is printed without a traceback (status 2), Ctrl-C
+            gives status 130; any other exception keeps its traceback.
+    """
+    try:
+        status = main()
+    except InputError as error:
+        # A data loader's worker hands its error on as text, its own traceback in front.
+        message = str(error).rpartition("InputError: ")[2].rstrip()
+        print(f"error: {message}", file=sys.stderr)
+        status = INPUT_ERROR_STATUS
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        status = INTERRUPT_STATUS
+    sys.exit(status)

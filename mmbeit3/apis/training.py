@@ -1,0 +1,110 @@
+"""Train the model of a config: what ``tools/train.py`` runs, for notebooks too."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+from mmengine.config import Config
+from mmengine.logging import print_log
+from mmengine.runner import find_latest_checkpoint
+
+from mmbeit3.apis.config import check_launcher, resolve_classes, use_amp, use_device
+from mmbeit3.checkpoint import check_checkpoint
+from mmbeit3.engine.runner import build_runner
+from mmbeit3.utils import InputError
+
+
+def train(
+    cfg: Config, resume: bool | str | Path = False, amp: bool = False, scale_lr: bool = False
+) -> Path:
+    """Train; logs, checkpoints and the full config go to ``cfg.work_dir``.
+
+    Args:
+        cfg: The config, as :func:`mmbeit3.apis.config.load_config` returns it. It is changed:
+            classes, device and the arguments below are written into it.
+        resume: Continue from this checkpoint; True is the latest one in ``cfg.work_dir``, and a
+            fresh start where there is none. Defaults to False.
+        amp: Whether to train in mixed precision, bfloat16 unless the config names another type.
+            Defaults to False: as the config says.
+        scale_lr: Whether to scale the learning rate from the batch size in the config's
+            ``auto_scale_lr`` to the one that runs. Defaults to False.
+
+    Returns:
+        The folder of the results.
+
+    Raises:
+        InputError: The config, the annotations or a checkpoint cannot be used.
+    """
+    _check_trainable(cfg)
+    check_launcher(cfg)
+    if scale_lr:
+        _scale_lr(cfg)
+    if amp:
+        use_amp(cfg)
+    use_device(cfg)
+    _set_resume(cfg, resume)
+    if cfg.get("load_from"):
+        check_checkpoint(cfg.load_from)  # before the minutes that data and model may take
+    resolve_classes(cfg)
+    runner = build_runner(cfg)
+    _warn_of_random_backbone(cfg)
+    runner.train()
+    work_dir = Path(runner.work_dir)
+    print_log(_results(work_dir, Path(runner.log_dir)), "current")
+    return work_dir
+
+
+def _check_trainable(cfg: Config) -> None:
+    absent = [key for key in ("train_dataloader", "train_cfg", "optim_wrapper") if not cfg.get(key)]
+    if absent:
+        raise InputError(f"the config cannot train: it has no {', '.join(absent)}")
+
+
+def _scale_lr(cfg: Config) -> None:
+    settings = cfg.get("auto_scale_lr") or {}
+    if "base_batch_size" not in settings:
+        raise InputError(
+            "--auto-scale-lr needs the batch size that the learning rate was chosen for; set "
+            "auto_scale_lr=dict(base_batch_size=...) in the config"
+        )
+    settings["enable"] = True
+
+
+def _set_resume(cfg: Config, resume: bool | str | Path) -> None:
+    if not resume and cfg.get("resume"):
+        resume = cfg.get("load_from") or True
+    if not resume:
+        return
+    if resume is True:
+        latest = find_latest_checkpoint(cfg.work_dir)
+        if latest is None:
+            # mmdet drops load_from here, and a job restarted before its first checkpoint would
+            # train from random weights.
+            print_log(f"no checkpoint to resume in {cfg.work_dir}: starting anew", "current")
+            cfg.resume = False
+            return
+        resume = latest
+    cfg.resume, cfg.load_from = True, str(resume)
+
+
+def _warn_of_random_backbone(cfg: Config) -> None:
+    init_cfg = (cfg.model.get("backbone") or {}).get("init_cfg")
+    entries = init_cfg if isinstance(init_cfg, (list, tuple)) else [init_cfg]
+    pretrained = any(entry and entry.get("type") == "Pretrained" for entry in entries)
+    if not (pretrained or cfg.get("load_from")):
+        print_log(
+            "the backbone starts from random weights, which is fine for trials only: set "
+            "model.backbone.init_cfg=dict(type='Pretrained', checkpoint=...) or load_from",
+            "current",
+            logging.WARNING,
+        )
+
+
+def _results(work_dir: Path, log_dir: Path) -> str:
+    lines = [f"results are in {work_dir}"]
+    if (work_dir / "last_checkpoint").is_file():
+        lines.append(f"  last checkpoint: {Path(find_latest_checkpoint(str(work_dir))).name}")
+    lines += [f"  best checkpoint: {file.name}" for file in sorted(work_dir.glob("best_*.pth"))]
+    lines.append(f"  log: {log_dir.name}/{log_dir.name}.log")
+    return "\n".join(lines)

@@ -1,0 +1,247 @@
+"""Read a checkpoint file (.pth, .safetensors), or say what the file is instead.
+
+A ``.pth`` file is a pickle and may run any code when opened. Here only tensors are built, and the
+few harmless types that training frameworks store beside them.
+"""
+
+from __future__ import annotations
+
+import difflib
+import pickle
+import re
+import zipfile
+from argparse import Namespace
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from mmengine.config import ConfigDict
+from mmengine.logging import HistoryBuffer
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from mmbeit3.utils import InputError
+
+WEIGHT_KEYS = ("state_dict", "model", "module")
+
+
+def read_checkpoint(path: str | Path, trust: bool = False) -> dict[str, Any]:
+    """Read a whole checkpoint onto the CPU; tensors of a ``.pth`` archive stay on disk until used.
+
+    Args:
+        path: A file of ``torch.save`` (zip or older format) or a safetensors file. The content
+            decides, not the file's name.
+        trust: Whether the file may build any Python object, that is run any code. Defaults to
+            False.
+
+    Returns:
+        The content: of this project's checkpoints ``meta``, ``state_dict``, ``message_hub``,
+        ``optimizer``, ``param_schedulers``; of a safetensors file ``meta`` and ``state_dict``.
+
+    Raises:
+        InputError: The file is absent, empty, incomplete, no checkpoint, or would run code.
+    """
+    path = check_checkpoint(path)
+    try:
+        content = _read_safetensors(path) if _is_safetensors(path) else _read_torch(path, trust)
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error}") from error
+    if not isinstance(content, dict):
+        raise InputError(
+            f"{path} holds a {type(content).__name__}; a checkpoint is a dict of weights"
+        )
+    return content
+
+
+def check_checkpoint(path: str | Path) -> Path:
+    """Look, without reading it all, whether a file is there and can be a checkpoint.
+
+    Args:
+        path: The file.
+
+    Returns:
+        Its path, ``~`` expanded.
+
+    Raises:
+        InputError: It is absent, a folder, empty, cut off, or something else than a checkpoint.
+    """
+    if "://" in str(path):
+        raise InputError(f"{path} is an address: download the file and give its path")
+    path = Path(path).expanduser()
+    _check_file(path)
+    if not _is_safetensors(path):
+        _check_kind(path)
+    return path
+
+
+def state_dict_of(checkpoint: Mapping[str, Any]) -> dict[str, Tensor]:
+    """Pick the weights out of a checkpoint.
+
+    Args:
+        checkpoint: What :func:`read_checkpoint` returns: weights under ``state_dict``, ``model``
+            or ``module``, or a plain mapping of names to tensors.
+
+    Returns:
+        Names to tensors, without the ``module.`` prefix of a model saved from its DDP wrapper.
+
+    Raises:
+        InputError: There are no weights in it.
+    """
+    found = (checkpoint[key] for key in WEIGHT_KEYS if isinstance(checkpoint.get(key), Mapping))
+    state = next(found, checkpoint)
+    weights = {name: value for name, value in state.items() if isinstance(value, Tensor)}
+    if not weights:
+        raise InputError(
+            f"the checkpoint holds no weights: its keys are {_some(checkpoint)}; expected one of "
+            f"{', '.join(WEIGHT_KEYS)}, or tensors"
+        )
+    if all(name.startswith("module.") for name in weights):
+        weights = {name.removeprefix("module."): value for name, value in weights.items()}
+    return weights
+
+
+def similar_files(path: Path) -> str:
+    """Name the files beside ``path`` that are spelt like it, as the end of a message."""
+    if not path.parent.is_dir():
+        return f"; the folder {path.parent} does not exist either"
+    names = sorted(entry.name for entry in path.parent.iterdir())
+    similar = difflib.get_close_matches(path.name, names, n=3, cutoff=0.5)
+    return f"; similar files there: {', '.join(similar)}" if similar else ""
+
+
+def _some(names: Mapping[str, Any], limit: int = 8) -> str:
+    listed = [str(name) for name in names]
+    return ", ".join(listed[:limit]) + (", ..." if len(listed) > limit else "")
+
+
+def _check_file(path: Path) -> None:
+    if path.is_dir():
+        inside = sorted(file.name for file in path.glob("*") if file.suffix in (".pth", ".pt"))
+        hint = f"; give a file, such as {path / inside[-1]}" if inside else ""
+        raise InputError(f"checkpoint {path} is a folder{hint}")
+    if not path.is_file():
+        raise InputError(f"checkpoint {path} does not exist{similar_files(path)}")
+    if path.stat().st_size == 0:
+        raise InputError(f"checkpoint {path} is empty (0 bytes): the download or copy failed")
+
+
+def _check_kind(path: Path) -> None:
+    """Raise an InputError that names the file's kind unless it may be a ``torch.save`` file."""
+    head = _head(path)
+    text = head.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
+    if text.startswith(b"version https://git-lfs"):
+        raise InputError(
+            f"{path} is a Git LFS pointer, not the weights: run `git lfs pull` in its repository"
+        )
+    if text.startswith((b"<!doctype", b"<html", b"<?xml")):
+        raise InputError(
+            f"{path} is a web page or XML answer saved under this name, not a checkpoint: open "
+            "the address in a browser to see what the server said, then download again"
+        )
+    if head.startswith(b"PK"):
+        _check_zip(path)
+    elif not head.startswith(b"\x80"):
+        kind = "a text file" if _is_text(head) else "no known checkpoint format"
+        raise InputError(
+            f"{path} is {kind} (it begins with {head[:24]!r}); expected a .pth file written by "
+            "torch.save or a .safetensors file"
+        )
+
+
+def _head(path: Path) -> bytes:
+    try:
+        with path.open("rb") as file:
+            return file.read(512)
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error}") from error
+
+
+def _is_text(head: bytes) -> bool:
+    return all(byte >= 32 or byte in b"\t\r\n" for byte in head)
+
+
+def _check_zip(path: Path) -> None:
+    if not zipfile.is_zipfile(path):
+        raise InputError(
+            f"{path} is incomplete: a zip archive whose end is missing ({path.stat().st_size:,} "
+            "bytes are there); download or copy it again"
+        )
+    with zipfile.ZipFile(path) as archive:
+        names = archive.namelist()
+    files = {name.partition("/")[2] for name in names}
+    if "constants.pkl" in files:
+        raise InputError(f"{path} is a TorchScript program; expected weights saved by torch.save")
+    if "data.pkl" not in files:
+        raise InputError(
+            f"{path} is a zip archive but not one of torch.save; it holds "
+            f"{_some(dict.fromkeys(names))}. Unpack it if the checkpoint is inside"
+        )
+
+
+def _is_safetensors(path: Path) -> bool:
+    # Layout: 8 bytes little-endian length of the JSON header, then the header.
+    head = _head(path)
+    length = int.from_bytes(head[:8], "little")
+    return head[8:9] == b"{" and (path.suffix == ".safetensors" or length < path.stat().st_size)
+
+
+def _read_safetensors(path: Path) -> dict[str, Any]:
+    try:
+        with safe_open(path, framework="pt", device="cpu") as file:
+            weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            return {"meta": file.metadata() or {}, "state_dict": weights}
+    except SafetensorError as error:
+        raise InputError(
+            f"{path} is an incomplete or damaged safetensors file ({error}); download it again"
+        ) from error
+
+
+def _read_torch(path: Path, trust: bool) -> Any:
+    options = {"map_location": "cpu", "mmap": zipfile.is_zipfile(path)}
+    try:
+        with torch.serialization.safe_globals(_harmless_types()):
+            return torch.load(path, weights_only=not trust, **options)
+    except pickle.UnpicklingError as error:
+        raise InputError(_unpickling_message(path, str(error))) from error
+    except (EOFError, RuntimeError, ValueError, KeyError, AttributeError) as error:
+        reason = str(error).partition("\n")[0] or type(error).__name__
+        raise InputError(
+            f"{path} is incomplete or damaged ({reason}); download or copy it again"
+        ) from error
+
+
+def _unpickling_message(path: Path, reason: str) -> str:
+    named = re.search(r"(?:GLOBAL|class|Trying to instantiate) (\w+(?:\.\w+)+)", reason)
+    if named is None:
+        found = re.search(r"WeightsUnpickler error:\s*(.*)", reason)
+        detail = found[1] if found else reason
+        return f"{path} is damaged, or a pickle that torch.save did not write: {detail}"
+    return (
+        f"{path} wants to build {named[1]!r}, which may run any code, so it was not opened. If "
+        "you trust its origin, write its weights to a plain file once, in Python: "
+        "from mmbeit3.checkpoint import read_checkpoint, state_dict_of; import torch; "
+        f"torch.save(state_dict_of(read_checkpoint({str(path)!r}, trust=True)), 'weights.pth')"
+    )
+
+
+def _harmless_types() -> list[Callable | tuple[Callable, str]]:
+    """What checkpoints hold beside tensors: mmengine's log histories, training scripts' options."""
+    reconstruct = np.zeros(0).__reduce__()[0]
+    scalar = np.float64(0).__reduce__()[0]
+    codes = np.typecodes["AllInteger"] + np.typecodes["Float"] + "?SU"
+    types: list[Callable | tuple[Callable, str]] = [HistoryBuffer, ConfigDict, Namespace]
+    types += [np.ndarray, np.dtype, *{type(np.dtype(code)) for code in codes}]
+    for core in ("core", "_core"):  # numpy < 2 and numpy >= 2 write different module names
+        types.append((reconstruct, f"numpy.{core}.multiarray._reconstruct"))
+        types.append((scalar, f"numpy.{core}.multiarray.scalar"))
+    types.append((_history_method, "builtins.getattr"))
+    return types
+
+
+def _history_method(owner: Any, name: str) -> Callable:
+    """Stand in for ``getattr``, which a pickled HistoryBuffer calls to name its own methods."""
+    if owner is HistoryBuffer and name in ("min", "max", "current", "mean"):
+        return getattr(owner, name)
+    raise pickle.UnpicklingError(f"GLOBAL builtins.getattr of {owner!r} and {name!r}")

@@ -1,0 +1,268 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from mmengine.config import Config
+
+from mmbeit3.apis import config as config_module
+from mmbeit3.apis.config import (
+    check_launcher,
+    load_config,
+    parse_options,
+    resolve_classes,
+    use_amp,
+    use_device,
+)
+from mmbeit3.utils import InputError
+
+CONFIGS = Path(__file__).resolve().parents[2] / "configs"
+
+TOY = """
+data_root = "data/"
+max_iters = 10
+train_pipeline = [dict(type="LoadImageFromFile"), dict(type="PackDetInputs")]
+model = dict(
+    type="Toy",
+    backbone=dict(type="Net", depth=12, init_cfg=None),
+    test_cfg=dict(rcnn=dict(score_thr=0.05)),
+)
+train_dataloader = dict(batch_size=2, dataset=dict(type="Data", pipeline=train_pipeline))
+optim_wrapper = dict(type="OptimWrapper", optimizer=dict(type="AdamW", lr=0.1))
+"""
+
+
+@pytest.fixture
+def toy(tmp_path: Path) -> Path:
+    (tmp_path / "toy_config.py").write_text(TOY)
+    return tmp_path / "toy_config.py"
+
+
+@pytest.fixture
+def logged(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What the module logs; mmengine's handlers keep the stream of the test that made them."""
+    lines: list[str] = []
+    monkeypatch.setattr(config_module, "print_log", lambda text, *_: lines.append(text))
+    return lines
+
+
+def coco_file(path: Path, *classes: str) -> str:
+    categories = [{"id": 10 * index, "name": name} for index, name in enumerate(classes, start=1)]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps({"images": [], "annotations": [], "categories": categories}))
+    return str(path)
+
+
+def detector(root: Path, **metainfo: object) -> Config:
+    def dataset(name: str) -> dict:
+        return {
+            "type": "mmbeit3.CocoDataset",
+            "data_root": str(root),
+            "ann_file": f"annotations/{name}.json",
+        }
+
+    train = {"type": "RepeatDataset", "times": 2, "dataset": dataset("train")}
+    if metainfo:
+        train["dataset"]["metainfo"] = metainfo
+    head = {"type": "BBoxHead", "num_classes": 80}
+    return Config(
+        {
+            "model": {
+                "rpn_head": {"type": "RPNHead", "num_classes": 1},
+                "roi_head": {
+                    "bbox_head": [dict(head), dict(head)],
+                    "mask_head": {"type": "FCNMaskHead", "num_classes": 80},
+                },
+            },
+            "train_dataloader": {"dataset": train},
+            "val_dataloader": {"dataset": {"type": "Concat", "datasets": [dataset("val")]}},
+            "test_dataloader": {"dataset": dataset("val")},
+        }
+    )
+
+
+def class_numbers(cfg: Config) -> list[int]:
+    roi_head = cfg.model.roi_head
+    heads = [cfg.model.rpn_head, *roi_head.bbox_head, roi_head.mask_head]
+    return [head.num_classes for head in heads]
+
+
+def test_options_replace_values_and_may_extend(toy: Path) -> None:
+    options = parse_options(
+        [
+            "model.backbone.depth=24",
+            "model.backbone.drop_path_rate=0.1",
+            "train_dataloader.dataset.pipeline.1.meta_keys=(img_id,scale)",
+            "model.backbone.init_cfg.checkpoint=weights.pth",
+            "load_from=None",
+        ]
+    )
+    cfg = load_config(toy, options)
+    assert cfg.model.backbone.depth == 24 and cfg.model.backbone.drop_path_rate == 0.1
+    assert cfg.train_dataloader.dataset.pipeline[1].meta_keys == ("img_id", "scale")
+    assert cfg.model.backbone.init_cfg == {"checkpoint": "weights.pth"}
+    assert cfg.load_from is None
+
+
+def test_the_work_dir_is_given_or_the_configs_or_named_after_it(toy: Path) -> None:
+    assert load_config(toy).work_dir == "work_dirs/toy_config"
+    assert load_config(toy, {"work_dir": "here"}).work_dir == "here"
+    assert load_config(toy, {"work_dir": "here"}, work_dir="there").work_dir == "there"
+
+
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        ("model.bakbone.depth=1", "model has no 'bakbone'; did you mean 'model.backbone.depth'"),
+        ("optim_wraper.optimizer.lr=1", "did you mean 'optim_wrapper.optimizer.lr'"),
+        ("optim_wraper=1", "did you mean 'optim_wrapper'"),
+        ("model.test_cfg.rcnn.score_th=0", "did you mean 'model.test_cfg.rcnn.score_thr'"),
+        ("nothing.like.it=1", "the config has no 'nothing'; it has data_root, max_iters"),
+        ("model.test_cfg.rpn.nms_pre=1", "model.test_cfg has no 'rpn'; it has rcnn"),
+        ("model.backbone.depth.x=1", "model.backbone.depth is 12, not a dict or list"),
+        ("train_pipeline.2.type=X", "'2' stands where a list has 2 entries"),
+        ("train_pipeline.x.type=X", "expected a number from 0 to 1"),
+        ("model.backbone.depth", "takes key=value; found 'model.backbone.depth'"),
+        ("model.backbone.depth=[1,2", "Imbalanced brackets"),
+    ],
+)
+def test_misspelt_options_are_errors(toy: Path, option: str, message: str) -> None:
+    with pytest.raises(InputError, match="--cfg-options.*") as caught:
+        load_config(toy, parse_options([option]))
+    assert message in str(caught.value)
+
+
+def test_an_option_for_a_used_variable_is_remarked_on(toy: Path, logged: list[str]) -> None:
+    load_config(toy, {"max_iters": 20, "model.backbone.depth": 24})
+    (line,) = logged
+    assert "max_iters is a variable of the config file, which has used it already" in line
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (
+            "model = dict()\noptim_wraper = dict()\n",
+            "unknown key 'optim_wraper'; did you mean 'opt",
+        ),
+        ("model = dict()\ntrain_dataloder = dict()\n", "did you mean 'train_dataloader'"),
+        ("modle = dict()\n", "has no 'model'; its keys are modle"),
+        ("model = dict(\n    a=1\n    b=2)\n", r"wrong.py, line 2: SyntaxError"),
+        ("model = dict()\nx = nope\n", r"wrong.py, line 2: NameError: name 'nope'"),
+        ("_base_ = ['toy_config.py', 'absent.py']\n", "absent.py: FileNotFoundError"),
+        ("_base_ = ['toy_config.py']\nmodel = dict(backbone=dict(depth=dict()))\n", "depth"),
+        (
+            "model = dict()\ncustom_imports = dict(imports=['not_there'])\n",
+            "Failed to import not_t",
+        ),
+    ],
+)
+def test_errors_in_a_config_name_file_and_line(toy: Path, text: str, message: str) -> None:
+    file = toy.parent / "wrong.py"
+    file.write_text(text)
+    with pytest.raises(InputError, match=message):
+        load_config(file)
+
+
+def test_an_error_in_a_base_names_the_base(toy: Path) -> None:
+    toy.write_text(f"{TOY}\nx = nope\n")
+    (toy.parent / "leaf.py").write_text("_base_ = 'toy_config.py'\n")
+    with pytest.raises(InputError, match=r"toy_config.py, line \d+: NameError"):
+        load_config(toy.parent / "leaf.py")
+    toy.write_text("model = dict(a=1 b=2)\n")
+    with pytest.raises(InputError, match=r"toy_config.py, line 1: SyntaxError"):
+        load_config(toy.parent / "leaf.py")
+
+
+def test_an_absent_config_brings_up_its_neighbours(toy: Path) -> None:
+    with pytest.raises(InputError, match="does not exist; similar files there: toy_config.py"):
+        load_config(toy.parent / "toyconfig.py")
+    with pytest.raises(InputError, match="is a folder"):
+        load_config(toy.parent)
+
+
+@pytest.mark.parametrize("path", sorted(CONFIGS.glob("beit3_*/*.py")), ids=lambda path: path.stem)
+def test_the_configs_of_the_project_pass_the_checks(path: Path) -> None:
+    load_config(path)
+
+
+def test_classes_come_from_the_training_annotations(tmp_path: Path) -> None:
+    coco_file(tmp_path / "annotations/train.json", "cat", "dog", "owl")
+    coco_file(tmp_path / "annotations/val.json", "owl", "cat")  # never read for the classes
+    cfg = detector(tmp_path)
+    assert resolve_classes(cfg) == ("cat", "dog", "owl")
+    assert class_numbers(cfg) == [1, 3, 3, 3]
+    assert cfg.train_dataloader.dataset.dataset.metainfo.classes == ("cat", "dog", "owl")
+    assert cfg.val_dataloader.dataset.datasets[0].metainfo.classes == ("cat", "dog", "owl")
+    assert cfg.test_dataloader.dataset.metainfo.classes == ("cat", "dog", "owl")
+
+
+def test_classes_that_the_config_names_are_kept(tmp_path: Path) -> None:
+    cfg = detector(tmp_path, classes=("dog", "cat"), palette=[(0, 0, 0), (1, 1, 1)])
+    meta = {"dataset_meta": {"classes": ("of", "another", "file")}}
+    assert resolve_classes(cfg, meta) == ("dog", "cat")
+    assert class_numbers(cfg) == [1, 2, 2, 2]
+    assert cfg.train_dataloader.dataset.dataset.metainfo.palette == [(0, 0, 0), (1, 1, 1)]
+    assert cfg.test_dataloader.dataset.metainfo.classes == ("dog", "cat")
+
+
+def test_classes_of_the_checkpoint_stand_in_for_absent_annotations(tmp_path: Path) -> None:
+    cfg = detector(tmp_path)
+    assert resolve_classes(cfg, {"dataset_meta": {"classes": ["cat"]}}) == ("cat",)
+    assert class_numbers(cfg) == [1, 1, 1, 1]
+    with pytest.raises(InputError, match=r"train\.json"):
+        resolve_classes(detector(tmp_path), {"epoch": 3})
+
+
+def test_data_sets_of_other_types_are_left_alone(toy: Path) -> None:
+    cfg = load_config(toy)
+    before = cfg.to_dict()
+    assert resolve_classes(cfg) is None
+    assert cfg.to_dict() == before
+
+
+@pytest.mark.parametrize(
+    ("wrapper", "expected"),
+    [
+        ({"type": "OptimWrapper"}, ("AmpOptimWrapper", "bfloat16", 1.0)),
+        ({}, ("AmpOptimWrapper", "bfloat16", 1.0)),
+        ({"dtype": "float16"}, ("AmpOptimWrapper", "float16", "dynamic")),
+        (
+            {"type": "AmpOptimWrapper", "dtype": "float16", "loss_scale": 512.0},
+            ("AmpOptimWrapper", "float16", 512.0),
+        ),
+    ],
+)
+def test_mixed_precision_is_bfloat16_unless_the_config_differs(
+    wrapper: dict, expected: tuple
+) -> None:
+    cfg = Config({"optim_wrapper": wrapper})
+    use_amp(cfg)
+    assert (
+        cfg.optim_wrapper.type,
+        cfg.optim_wrapper.dtype,
+        cfg.optim_wrapper.loss_scale,
+    ) == expected
+
+
+@pytest.mark.parametrize("device", ["cpu", "mps", "cuda"])
+def test_mixed_precision_gives_way_where_there_is_no_gpu(
+    monkeypatch: pytest.MonkeyPatch, logged: list[str], device: str
+) -> None:
+    monkeypatch.setattr(config_module, "get_device", lambda: device)
+    cfg = Config({"optim_wrapper": {"optimizer": {"type": "AdamW"}}})
+    use_amp(cfg)
+    use_device(cfg)
+    if device == "cuda":
+        assert cfg.optim_wrapper.type == "AmpOptimWrapper"
+    else:
+        assert cfg.optim_wrapper == {"type": "OptimWrapper", "optimizer": {"type": "AdamW"}}
+        assert logged == [f"no GPU for mixed precision: training in float32 on {device}"]
+
+
+def test_a_launcher_without_gpu_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(config_module, "get_device", lambda: "cpu")
+    check_launcher(Config({"launcher": "none"}))
+    with pytest.raises(InputError, match="--launcher slurm needs a GPU"):
+        check_launcher(Config({"launcher": "slurm"}))

@@ -1,0 +1,103 @@
+from __future__ import annotations
+
+import json
+import pickle
+from pathlib import Path
+
+import cv2
+import pytest
+import torch
+from mmdet.registry import MODELS
+from mmdet.utils import register_all_modules
+from mmengine.config import Config
+
+from mmbeit3.apis import testing
+from mmbeit3.apis.config import load_config
+from mmbeit3.datasets import make_shapes
+from mmbeit3.utils import InputError
+
+CONFIGS = Path(__file__).resolve().parents[2] / "configs"
+TINY = CONFIGS / "beit3_vitdet" / "cascade-mask-rcnn_beit3-tiny_shapes.py"
+CLASSES = ("disk", "square", "triangle", "star", "ring")
+
+
+@pytest.fixture(scope="module")
+def shapes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_shapes(tmp_path_factory.mktemp("data") / "shapes", num_train=1, num_val=2)
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Weights of the trial detector, as they are before training."""
+    register_all_modules(init_default_scope=True)
+    torch.manual_seed(0)
+    model = MODELS.build(load_config(TINY).model)
+    file = tmp_path_factory.mktemp("weights") / "tiny.pth"
+    meta = {"dataset_meta": {"classes": CLASSES}}
+    torch.save({"meta": meta, "state_dict": model.state_dict()}, file)
+    return file
+
+
+def tiny(shapes: Path, work_dir: Path, **options: object) -> Config:
+    options = {
+        "model.test_cfg.rcnn.max_per_img": 3,
+        "test_dataloader.dataset.data_root": str(shapes),
+        "test_evaluator.ann_file": str(shapes / "annotations" / "val.json"),
+        "train_dataloader.dataset.data_root": str(shapes / "only test data is here"),
+        "default_hooks.visualization.score_thr": 0.0,
+        "log_level": "WARNING",
+        **options,
+    }
+    return load_config(TINY, options, work_dir)
+
+
+def test_metrics_predictions_and_pictures_are_written(
+    shapes: Path, checkpoint: Path, tmp_path: Path
+) -> None:
+    work_dir, show_dir = tmp_path / "work", tmp_path / "pictures"
+    out = tmp_path / "predictions" / "val.json"
+    metrics = testing.test(tiny(shapes, work_dir), checkpoint, out=out, show_dir=show_dir)
+
+    written = json.loads((work_dir / "metrics.json").read_text())
+    assert written["metrics"] == metrics and written["checkpoint"] == str(checkpoint)
+    assert {"coco/bbox_mAP", "coco/segm_mAP_50"} <= metrics.keys()
+    boxes = json.loads((out.parent / "val.bbox.json").read_text())
+    masks = json.loads((out.parent / "val.segm.json").read_text())
+    assert len(boxes) == len(masks) == 6 and {box["image_id"] for box in boxes} == {1, 2}
+    assert {"size", "counts"} == masks[0]["segmentation"].keys()
+    pictures = sorted(show_dir.iterdir())
+    assert len(pictures) == 2
+    assert cv2.imread(str(pictures[0])).shape == (160, 320, 3)  # ground truth | prediction
+
+
+def test_predictions_as_pickle(shapes: Path, checkpoint: Path, tmp_path: Path) -> None:
+    testing.test(tiny(shapes, tmp_path), checkpoint, out=tmp_path / "val.pkl")
+    results = pickle.loads((tmp_path / "val.pkl").read_bytes())
+    assert len(results) == 2
+    assert results[0]["pred_instances"]["bboxes"].shape == (3, 4)
+
+
+@pytest.mark.parametrize(
+    ("changes", "out", "message"),
+    [
+        ({}, "val.txt", r"--out .*val.txt ends with '.txt'; expected .json or .pkl"),
+        ({"test_evaluator.type": "VOCMetric"}, "val.json", "only a CocoMetric writes JSON"),
+        ({"test_evaluator": None}, None, "it has no test_dataloader or test_evaluator"),
+    ],
+)
+def test_what_cannot_be_written_is_found_first(
+    shapes: Path, checkpoint: Path, tmp_path: Path, changes: dict, out: str | None, message: str
+) -> None:
+    cfg = tiny(shapes, tmp_path)
+    cfg.merge_from_dict(changes)
+    with pytest.raises(InputError, match=message):
+        testing.test(cfg, checkpoint, out=tmp_path / out if out else None)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_checkpoint_of_another_model_is_refused(
+    shapes: Path, checkpoint: Path, tmp_path: Path
+) -> None:
+    cfg = tiny(shapes, tmp_path, **{"model.backbone.img_size": 320})
+    with pytest.raises(InputError, match="only the position table differs"):
+        testing.test(cfg, checkpoint)

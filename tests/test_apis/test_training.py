@@ -1,0 +1,144 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from mmengine.config import Config
+
+from mmbeit3.apis import training
+from mmbeit3.apis.config import load_config
+from mmbeit3.apis.training import train
+from mmbeit3.checkpoint import read_checkpoint
+from mmbeit3.datasets import make_shapes
+from mmbeit3.utils import InputError
+
+CONFIGS = Path(__file__).resolve().parents[2] / "configs"
+TINY = CONFIGS / "beit3_vitdet" / "cascade-mask-rcnn_beit3-tiny_shapes.py"
+
+
+@pytest.fixture(scope="module")
+def shapes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_shapes(tmp_path_factory.mktemp("data") / "shapes", num_train=4, num_val=2)
+
+
+def tiny(shapes: Path, work_dir: Path, **options: object) -> Config:
+    """The trial config, cut down to two iterations of two images without validation."""
+    options = {
+        "train_dataloader.batch_size": 2,
+        "train_cfg.max_iters": 2,
+        "train_cfg.val_interval": 1000,
+        "default_hooks.checkpoint.interval": 1,
+        "default_hooks.logger.interval": 1,
+        "log_level": "WARNING",
+        **options,
+    }
+    for loader in ("train_dataloader", "val_dataloader", "test_dataloader"):
+        options[f"{loader}.dataset.data_root"] = str(shapes)
+    for evaluator in ("val_evaluator", "test_evaluator"):
+        options[f"{evaluator}.ann_file"] = str(shapes / "annotations" / "val.json")
+    return load_config(TINY, options, work_dir)
+
+
+@pytest.fixture
+def logged(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What the module logs; mmengine's handlers keep the stream of the test that made them."""
+    lines: list[str] = []
+    monkeypatch.setattr(training, "print_log", lambda text, *_: lines.append(text))
+    return lines
+
+
+def test_training_learns_names_its_results_and_resumes(
+    shapes: Path, tmp_path: Path, logged: list[str]
+) -> None:
+    cfg = tiny(shapes, tmp_path, **{"train_cfg.max_iters": 1})
+    assert train(cfg, amp=True) == tmp_path
+    warning, results = logged
+    assert "the backbone starts from random weights" in warning
+    assert f"results are in {tmp_path}\n  last checkpoint: iter_1.pth" in results
+    first = read_checkpoint(tmp_path / "iter_1.pth")
+    assert first["meta"]["dataset_meta"]["classes"] == (
+        "disk",
+        "square",
+        "triangle",
+        "star",
+        "ring",
+    )
+
+    train(tiny(shapes, tmp_path), resume=True)
+    second = read_checkpoint(tmp_path / "iter_2.pth")
+    history, _ = second["message_hub"]["log_scalars"]["train/loss"].data
+    assert second["meta"]["iter"] == 2 and len(history) == 2
+    name = "backbone.pos_embed"
+    assert not torch.equal(first["state_dict"][name], second["state_dict"][name])
+
+
+def test_resuming_without_a_checkpoint_keeps_load_from(tmp_path: Path, logged: list[str]) -> None:
+    cfg = Config({"work_dir": str(tmp_path), "load_from": "weights.pth"})
+    training._set_resume(cfg, True)
+    assert cfg.load_from == "weights.pth" and cfg.resume is False
+    assert logged == [f"no checkpoint to resume in {tmp_path}: starting anew"]
+
+
+@pytest.mark.parametrize(
+    ("in_config", "argument", "expected"),
+    [
+        ({}, False, (None, None)),
+        ({"load_from": "w.pth", "resume": False}, False, (False, "w.pth")),
+        ({"load_from": "w.pth", "resume": True}, False, (True, "w.pth")),
+        ({"load_from": "w.pth"}, "iter_7.pth", (True, "iter_7.pth")),
+        ({"load_from": "w.pth"}, True, (True, "iter_9.pth")),
+        ({"load_from": None, "resume": True}, False, (True, "iter_9.pth")),
+    ],
+)
+def test_what_is_resumed(
+    tmp_path: Path, in_config: dict, argument: bool | str, expected: tuple
+) -> None:
+    (tmp_path / "last_checkpoint").write_text("iter_9.pth")
+    cfg = Config({"work_dir": str(tmp_path), **in_config})
+    training._set_resume(cfg, argument)
+    assert (cfg.get("resume"), cfg.get("load_from")) == expected
+
+
+@pytest.mark.parametrize(
+    ("model", "load_from", "warned"),
+    [
+        ({"backbone": {"init_cfg": {"type": "Pretrained", "checkpoint": "w.pth"}}}, None, False),
+        ({"backbone": {"init_cfg": [{"type": "Pretrained", "checkpoint": "w"}]}}, None, False),
+        ({"backbone": {}}, "w.pth", False),
+        ({"backbone": {"init_cfg": {"type": "TruncNormal"}}}, None, True),
+        ({"backbone": {}}, None, True),
+        ({}, None, True),
+    ],
+)
+def test_random_backbones_are_remarked_on(
+    logged: list[str], model: dict, load_from: str | None, warned: bool
+) -> None:
+    training._warn_of_random_backbone(Config({"model": model, "load_from": load_from}))
+    assert bool(logged) == warned
+
+
+def test_learning_rate_scaling_needs_a_base(shapes: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="needs the batch size that the learning rate was chosen"):
+        train(tiny(shapes, tmp_path), scale_lr=True)
+    cfg = Config({"auto_scale_lr": {"base_batch_size": 64}})
+    training._scale_lr(cfg)
+    assert cfg.auto_scale_lr.enable is True
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"train_dataloader": None}, "it has no train_dataloader"),
+        ({"load_from": "absent.pth"}, "checkpoint absent.pth does not exist"),
+        ({"train_dataloader.dataset.ann_file": "absent.json"}, "absent.json"),
+    ],
+)
+def test_what_cannot_work_is_found_before_training(
+    shapes: Path, tmp_path: Path, options: dict, message: str
+) -> None:
+    with pytest.raises(InputError, match=message):
+        cfg = tiny(shapes, tmp_path)
+        cfg.merge_from_dict(options)
+        train(cfg)
+    assert not list(tmp_path.iterdir())

@@ -1,0 +1,57 @@
+"""Evaluate a checkpoint: ``python tools/test.py CONFIG CHECKPOINT``. Install the package first."""
+
+from __future__ import annotations
+
+import argparse
+import os
+
+from mmbeit3.apis.console import run
+
+
+def parse_args() -> argparse.Namespace:
+    """Read the command line; imports that take seconds come after it."""
+    parser = argparse.ArgumentParser(
+        description="Evaluate a checkpoint on the config's test set; the metrics are printed and "
+        "written to metrics.json in the work dir."
+    )
+    parser.add_argument("config", help="config file")
+    parser.add_argument("checkpoint", help="checkpoint file")
+    parser.add_argument(
+        "--work-dir", help="folder for the log and the metrics (default: work_dirs/<config name>)"
+    )
+    parser.add_argument(
+        "--out",
+        metavar="FILE",
+        help="keep the predictions: NAME.pkl, or NAME.json for NAME.bbox.json and NAME.segm.json",
+    )
+    parser.add_argument(
+        "--show-dir", metavar="DIR", help="draw every image: ground truth left, prediction right"
+    )
+    parser.add_argument(
+        "--cfg-options",
+        nargs="+",
+        action="extend",
+        metavar="KEY=VALUE",
+        help='values that replace the config\'s: a.b=1 a.c="[1,2]" a.list.0.d=x',
+    )
+    parser.add_argument("--launcher", choices=("none", "pytorch", "slurm", "mpi"), default="none")
+    # torch.distributed.launch of different versions passes either spelling.
+    parser.add_argument("--local_rank", "--local-rank", type=int, default=0, help=argparse.SUPPRESS)
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Do what the command line asks for."""
+    args = parse_args()
+    os.environ.setdefault("LOCAL_RANK", str(args.local_rank))
+
+    from mmbeit3.apis.config import load_config, parse_options
+    from mmbeit3.apis.testing import test
+
+    cfg = load_config(args.config, parse_options(args.cfg_options), args.work_dir)
+    cfg.launcher = args.launcher
+    test(cfg, args.checkpoint, out=args.out, show_dir=args.show_dir)
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,59 @@
+"""Train a model: ``python tools/train.py CONFIG``. Install the package first."""
+
+from __future__ import annotations
+
+import argparse
+import os
+
+from mmbeit3.apis.console import run
+
+
+def parse_args() -> argparse.Namespace:
+    """Read the command line; imports that take seconds come after it."""
+    parser = argparse.ArgumentParser(description="Train a model.")
+    parser.add_argument("config", help="config file")
+    parser.add_argument(
+        "--work-dir", help="folder for logs and checkpoints (default: work_dirs/<config name>)"
+    )
+    parser.add_argument("--amp", action="store_true", help="train in mixed precision (bfloat16)")
+    parser.add_argument(
+        "--auto-scale-lr",
+        action="store_true",
+        help="scale the learning rate from the config's base batch size to the one that runs",
+    )
+    parser.add_argument(
+        "--resume",
+        nargs="?",
+        const="auto",
+        metavar="CHECKPOINT",
+        help="continue from this checkpoint; without a path, from the work dir's latest",
+    )
+    parser.add_argument(
+        "--cfg-options",
+        nargs="+",
+        action="extend",
+        metavar="KEY=VALUE",
+        help='values that replace the config\'s: a.b=1 a.c="[1,2]" a.list.0.d=x',
+    )
+    parser.add_argument("--launcher", choices=("none", "pytorch", "slurm", "mpi"), default="none")
+    # torch.distributed.launch of different versions passes either spelling.
+    parser.add_argument("--local_rank", "--local-rank", type=int, default=0, help=argparse.SUPPRESS)
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Do what the command line asks for."""
+    args = parse_args()
+    os.environ.setdefault("LOCAL_RANK", str(args.local_rank))
+
+    from mmbeit3.apis.config import load_config, parse_options
+    from mmbeit3.apis.training import train
+
+    cfg = load_config(args.config, parse_options(args.cfg_options), args.work_dir)
+    cfg.launcher = args.launcher
+    resume = True if args.resume == "auto" else args.resume or False
+    train(cfg, resume=resume, amp=args.amp, scale_lr=args.auto_scale_lr)
+
+
+if __name__ == "__main__":
+    run(main)
