@@ -23,9 +23,10 @@ DESCRIPTION = "mmbeit3 generated shapes"
 PALETTE = ((0, 0, 0), (230, 60, 60), (60, 170, 80), (60, 110, 230), (240, 190, 40), (170, 80, 200))
 
 SUPERSAMPLE = 4  # shapes are drawn this much larger, then averaged: anti-aliased edges
+MIN_RADIUS, MAX_RADIUS = 1 / 12, 1 / 4  # of the circle around an object, by the image size
 MIN_VISIBLE = 0.3  # share of an object's pixels that others must leave visible
 MIN_AREA = 40  # visible pixels
-MIN_CONTRAST = 70.0  # RGB distance between an object's colour and the mean of what it covers
+MIN_CONTRAST = 120.0  # RGB distance between an object's colour and the mean of what it covers
 JPEG_QUALITY = 92
 
 
@@ -33,7 +34,7 @@ def make_shapes(
     out_dir: str | Path,
     num_train: int = 400,
     num_val: int = 80,
-    size: int = 160,
+    size: int = 128,
     seed: int = 0,
     progress: bool = False,
 ) -> Path:
@@ -47,8 +48,8 @@ def make_shapes(
         out_dir: Folder to create. One that an earlier run made is replaced.
         num_train: Training images. Defaults to 400.
         num_val: Held-out images. Defaults to 80.
-        size: Image width and height in pixels; objects are 18/160 to 80/160 of it.
-            Defaults to 160.
+        size: Image width and height in pixels; objects are 1/6 to 1/2 of it.
+            Defaults to 128.
         seed: Image i of a split depends on the seed, the split, i and the size alone.
             Defaults to 0.
         progress: Whether to show a progress bar. Defaults to False.
@@ -142,7 +143,7 @@ def draw_sample(
     masks: list[np.ndarray] = []
     full_areas: list[int] = []
     labels: list[int] = []
-    wanted = int(rng.integers(1, 7))
+    wanted = int(rng.integers(2, 8))
     for _ in range(4 * wanted):
         if len(masks) == wanted:
             break
@@ -193,9 +194,9 @@ def _regular(corners: int) -> np.ndarray:
 
 def _place(contours: list[np.ndarray], rng: np.random.Generator, size: int) -> list[np.ndarray]:
     """Squeeze, turn, scale and move the contours to pixel coordinates."""
-    radius = size * np.exp(rng.uniform(np.log(9 / 160), np.log(40 / 160)))
+    radius = size * np.exp(rng.uniform(np.log(MIN_RADIUS), np.log(MAX_RADIUS)))
     turn, axis = rng.uniform(0, 2 * np.pi, size=2)
-    squeeze = np.diag([1.0, rng.uniform(0.75, 1.0)])
+    squeeze = np.diag([1.0, rng.uniform(0.8, 1.0)])
     matrix = radius * _rotation(axis) @ squeeze @ _rotation(turn)
     centre = rng.uniform(0.08, 0.92, size=2) * size
     return [contour @ matrix.T + centre for contour in contours]
@@ -218,16 +219,16 @@ def _texture(rng: np.random.Generator, size: int, avoid: np.ndarray) -> np.ndarr
     main = rng.uniform(0, 255, 3)
     while np.linalg.norm(main - avoid) < MIN_CONTRAST:
         main = rng.uniform(0, 255, 3)
-    second = main + rng.uniform(0.2, 0.6) * (rng.uniform(0, 255, 3) - main)
+    second = main + rng.uniform(0.1, 0.4) * (rng.uniform(0, 255, 3) - main)
     return _mix(_pattern(rng, size), main, second)
 
 
 def _background(rng: np.random.Generator, size: int) -> np.ndarray:
     """A pattern over a gradient, with thin lines across it that belong to nothing."""
     first, second, third = rng.uniform(20, 235, (3, 3))
-    image = _mix(_gradient(rng, size), first, first + 0.6 * (second - first))
-    image += rng.uniform(0, 0.3) * _pattern(rng, size)[..., None] * (third - image)
-    for _ in range(rng.integers(0, 7)):
+    image = _mix(_gradient(rng, size), first, first + 0.3 * (second - first))
+    image += rng.uniform(0, 0.15) * _pattern(rng, size)[..., None] * (third - image)
+    for _ in range(rng.integers(0, 4)):
         start, end = rng.integers(0, size, (2, 2)).tolist()
         colour = rng.uniform(0, 255, 3).tolist()
         cv2.line(image, start, end, colour, int(rng.integers(1, 3)))
@@ -260,7 +261,7 @@ def _gradient(rng: np.random.Generator, size: int) -> np.ndarray:
 
 
 def _waves(rng: np.random.Generator, size: int) -> tuple[np.ndarray, np.ndarray]:
-    """Sines of one period (6 to 14 pixels of 160) along two perpendicular directions."""
+    """Sines of one period (6 to 14 pixels where the image has 160) along two perpendicular directions."""
     u, v = _turned_grid(rng, size)
     period = rng.uniform(6, 14) * size / 160
     return np.sin(2 * np.pi * u / period), np.sin(2 * np.pi * v / period)

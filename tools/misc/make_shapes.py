@@ -16,7 +16,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("--out", type=Path, required=True, help="folder to create")
     parser.add_argument("--train", type=int, default=400, help="training images (default 400)")
     parser.add_argument("--val", type=int, default=80, help="held-out images (default 80)")
-    parser.add_argument("--size", type=int, default=160, help="width = height (default 160 px)")
+    parser.add_argument("--size", type=int, default=128, help="width = height (default 128 px)")
     parser.add_argument("--seed", type=int, default=0, help="same seed, same files (default 0)")
     return parser.parse_args()
 

@@ -11,6 +11,7 @@ from mmengine.model.weight_init import trunc_normal_
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from mmbeit3.checkpoint import load_weights, read_checkpoint, state_dict_of
 from mmbeit3.models.layers import (
     EncoderLayer,
     TokenLayout,
@@ -24,7 +25,7 @@ from mmbeit3.utils import InputError
 # the sub-LNs of the released sizes (its own weights and code were never published); tiny: ours, for
 # trials.
 ARCH_ZOO = {
-    "tiny": dict(embed_dims=192, num_layers=8, num_heads=6, feedforward_channels=768),
+    "tiny": dict(embed_dims=192, num_layers=4, num_heads=6, feedforward_channels=768),
     "base": dict(embed_dims=768, num_layers=12, num_heads=12, feedforward_channels=3072),
     "large": dict(embed_dims=1024, num_layers=24, num_heads=16, feedforward_channels=4096),
     "giant": dict(embed_dims=1408, num_layers=40, num_heads=16, feedforward_channels=6144),
@@ -62,10 +63,12 @@ class BEiT3(BaseModule):
             Defaults to False: BEiT-3 has none.
         with_cp (bool): Recompute the layers in the backward pass to save memory.
             Defaults to False.
-        init_cfg (dict, optional): Initialisation, as in mmengine. Defaults to None.
+        init_cfg (dict, optional): ``dict(type="Pretrained", checkpoint=FILE)`` starts from the
+            weights of this backbone, or of a detector that holds it; every weight must be there.
+            Defaults to None.
 
     Raises:
-        InputError: if the sizes given cannot work together.
+        InputError: if the sizes given cannot work together, or the weights are of another model.
     """
 
     def __init__(
@@ -184,15 +187,31 @@ class BEiT3(BaseModule):
         return super().train(mode)
 
     def init_weights(self) -> None:
-        """Initialise as the released code does (truncated normal, std 0.02), or as ``init_cfg``."""
+        """Initialise for training from nothing, then as ``init_cfg`` says.
+
+        Linear maps are drawn from a truncated normal (std 0.02) as in the released code, and the
+        last map of each branch of layer l is divided by ``sqrt(2 l)``: the initialisation of BEiT
+        (arXiv 2106.08254), which the paper takes over.
+        """
         for module in self.modules():
             if isinstance(module, nn.Linear):
                 trunc_normal_(module.weight, std=0.02)
                 nn.init.zeros_(module.bias)
+        for depth, layer in enumerate(self.layers, 1):
+            layer.attn.proj.weight.data.div_(math.sqrt(2 * depth))
+            layer.ffn.fc2.weight.data.div_(math.sqrt(2 * depth))
+        # Orthogonal: a token starts as its patch, whole where C allows, and not faint beside what
+        # the branches add, as with torch's default for convolutions.
+        nn.init.orthogonal_(self.patch_embed.proj.weight.data.flatten(1), gain=2.0)
         trunc_normal_(self.pos_embed, std=0.02)
         if self.cls_token is not None:
             trunc_normal_(self.cls_token, std=0.02)
-        super().init_weights()
+        # mmengine would load whatever fits of any file and go on; this one must be of this model.
+        if (self.init_cfg or {}).get("type") == "Pretrained":
+            path = self.init_cfg["checkpoint"]
+            load_weights(self, _backbone_weights(path), origin=path)
+        else:
+            super().init_weights()
 
 
 class PatchEmbed(nn.Module):
@@ -215,6 +234,17 @@ class PatchEmbed(nn.Module):
         if pad_h or pad_w:
             x = nn.functional.pad(x, (0, pad_w, 0, pad_h))
         return self.proj(x)
+
+
+def _backbone_weights(path: str) -> dict[str, Tensor]:
+    """Weights of a backbone, from its own file or from a whole detector's."""
+    state = state_dict_of(read_checkpoint(path))
+    inner = {
+        name.removeprefix("backbone."): value
+        for name, value in state.items()
+        if name.startswith("backbone.")
+    }
+    return inner or state
 
 
 def _resolve_arch(arch: str | dict) -> dict:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import pytest
 import timm
@@ -181,3 +182,26 @@ def test_gradients_equal_finite_differences() -> None:
 def test_sizes_that_cannot_work_are_refused(options: dict, words: str) -> None:
     with pytest.raises(InputError, match=words):
         small(**options)
+
+
+def test_branches_start_smaller_with_depth() -> None:
+    model = small(arch=dict(SMALL, embed_dims=192, num_heads=4))
+    for depth, layer in enumerate(model.layers, 1):
+        want = 0.02 / (2 * depth) ** 0.5
+        assert layer.attn.proj.weight.std().item() == pytest.approx(want, rel=0.05)
+        assert layer.attn.qkv.weight.std().item() == pytest.approx(0.02, rel=0.05)
+
+
+@pytest.mark.parametrize("prefix", ["", "backbone."])
+def test_pretrained_weights_are_all_loaded_or_refused(tmp_path: Path, prefix: str) -> None:
+    source = small()
+    state = {prefix + name: value + 1 for name, value in source.state_dict().items()}
+    torch.save(dict(state_dict=state), tmp_path / "weights.pth")
+    init_cfg = dict(type="Pretrained", checkpoint=str(tmp_path / "weights.pth"))
+    for name, value in small(init_cfg=init_cfg).state_dict().items():
+        assert torch.equal(value, state[prefix + name])
+
+    del state[prefix + "layers.2.ffn.fc1.weight"]
+    torch.save(dict(state_dict=state), tmp_path / "weights.pth")
+    with pytest.raises(InputError, match=r"layers\.2\.ffn\.fc1\.weight"):
+        small(init_cfg=init_cfg)

@@ -1,0 +1,78 @@
+"""The tools on real COCO photographs, run as a user runs them. Minutes on a CPU: ``-m slow``."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+BASE = ROOT / "configs/beit3_vitdet/cascade-mask-rcnn_beit3-base_lsj-1024_coco.py"
+TINY = Path(__file__).with_name("tiny_coco_sample.py")
+
+pytestmark = pytest.mark.slow
+
+
+def tool(name: str, *args: str | Path, data: Path) -> str:
+    """Run a tool from another folder than the project's; what it printed."""
+    command = [sys.executable, ROOT / "tools" / name, *args]
+    run = subprocess.run(
+        [str(part) for part in command],
+        capture_output=True,
+        text=True,
+        cwd=data,
+        env={**os.environ, "MMBEIT3_DATA": str(data)},
+    )
+    assert run.returncode == 0, run.stdout[-3000:] + run.stderr[-3000:]
+    return run.stdout + run.stderr
+
+
+def losses(log: str) -> list[float]:
+    return [float(value) for value in re.findall(r"Iter\(train\).*? loss: ([\d.]+)", log)]
+
+
+def test_base_config_takes_training_steps(data_root: Path, tmp_path: Path) -> None:
+    coco = data_root / "coco_sample"
+    log = tool(
+        "train.py", BASE, "--work-dir", tmp_path, "--cfg-options",
+        f"train_dataloader.dataset.data_root={coco}/",
+        f"val_dataloader.dataset.data_root={coco}/",
+        f"test_dataloader.dataset.data_root={coco}/",
+        f"val_evaluator.ann_file={coco}/annotations/instances_val2017.json",
+        f"test_evaluator.ann_file={coco}/annotations/instances_val2017.json",
+        "train_dataloader.batch_size=1",
+        "train_dataloader.num_workers=0",
+        "train_dataloader.persistent_workers=False",
+        "train_cfg.max_iters=2",
+        "train_cfg.val_interval=10",
+        "default_hooks.checkpoint.interval=2",
+        "default_hooks.logger.interval=1",
+        data=data_root,
+    )  # fmt: skip
+    assert len(losses(log)) == 2
+    assert (tmp_path / "iter_2.pth").stat().st_size > 1e9  # weights and both moments of AdamW
+
+
+def test_tiny_learns_photographs_by_heart(data_root: Path, tmp_path: Path) -> None:
+    log = tool("train.py", TINY, "--work-dir", tmp_path, data=data_root)
+    values = losses(log)
+    print(f"loss {values[0]:.2f} -> {values[-1]:.2f}")
+    checkpoint = next(tmp_path.glob("iter_*.pth"))
+    metrics = {}
+    for backend in ("faster-coco-eval", "pycocotools"):
+        out = tmp_path / backend
+        tool(
+            "test.py", TINY, checkpoint, "--work-dir", out,
+            "--cfg-options", f"test_evaluator.backend={backend}",
+            data=data_root,
+        )  # fmt: skip
+        metrics[backend] = json.loads((out / "metrics.json").read_text())["metrics"]
+    assert metrics["faster-coco-eval"] == pytest.approx(metrics["pycocotools"], abs=1e-6)
+    print(metrics["pycocotools"])
+    assert values[-1] <= values[0] / 5
+    assert metrics["pycocotools"]["coco/bbox_mAP_50"] >= 0.5

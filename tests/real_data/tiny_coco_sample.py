@@ -1,0 +1,41 @@
+"""The tiny detector on a few COCO photographs, to see it learn them by heart. Used by the tests."""
+
+_base_ = "../../configs/beit3_vitdet/cascade-mask-rcnn_beit3-tiny_shapes.py"
+
+data_root = "{{$MMBEIT3_DATA:../shared/data}}/coco_sample/"
+image_size = (256, 256)
+max_iters = 1500
+
+pipeline = [
+    dict(type="LoadImageFromFile"),
+    dict(type="Resize", scale=image_size, keep_ratio=True),
+    dict(type="LoadAnnotations", with_bbox=True, with_mask=True),
+    dict(type="FilterAnnotations", min_gt_bbox_wh=(2, 2)),
+    dict(type="PackDetInputs"),
+]
+dataset = dict(
+    type="mmbeit3.CocoDataset",
+    data_root=data_root,
+    ann_file="annotations/instances_train2017.json",
+    data_prefix=dict(img="train2017/"),
+)
+train_dataloader = dict(dataset=dict(_delete_=True, pipeline=pipeline, **dataset))
+val_dataloader = dict(
+    batch_size=1,
+    dataset=dict(
+        _delete_=True,
+        test_mode=True,
+        pipeline=[
+            *pipeline[:2],
+            dict(type="LoadAnnotations", with_bbox=True, with_mask=True),
+            dict(
+                type="PackDetInputs",
+                meta_keys=("img_id", "img_path", "ori_shape", "img_shape", "scale_factor"),
+            ),
+        ],
+        **dataset,
+    ),
+)
+test_dataloader = val_dataloader
+val_evaluator = dict(ann_file=data_root + "annotations/instances_train2017.json")
+test_evaluator = val_evaluator
