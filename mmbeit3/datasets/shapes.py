@@ -261,9 +261,9 @@ def _gradient(rng: np.random.Generator, size: int) -> np.ndarray:
 
 
 def _waves(rng: np.random.Generator, size: int) -> tuple[np.ndarray, np.ndarray]:
-    """Sines of one period (6 to 14 pixels where the image has 160) along two perpendicular directions."""
+    """Sines of one period (3.75 to 8.75 % of the image) along two perpendicular directions."""
     u, v = _turned_grid(rng, size)
-    period = rng.uniform(6, 14) * size / 160
+    period = rng.uniform(0.0375, 0.0875) * size
     return np.sin(2 * np.pi * u / period), np.sin(2 * np.pi * v / period)
 
 
