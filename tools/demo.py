@@ -47,7 +47,7 @@ def main() -> int:
         "evaluate": ["tools/test.py", CONFIG, str(checkpoint), "--work-dir", str(work_dir)],
         "infer": [
             "tools/infer.py", CONFIG, str(checkpoint), f"{DATA}/val",
-            "--out-dir", str(work_dir / "inference"),
+            "--out-dir", str(work_dir / "inference"), "--score-thr", "0.5",
         ],
     }  # fmt: skip
     seconds = {}

@@ -12,7 +12,7 @@ _base_ = [
 ]
 
 # ============ often changed ============
-max_iters = 650
+max_iters = 700
 learning_rate = 4e-4
 batch_size = 4
 channels = 64

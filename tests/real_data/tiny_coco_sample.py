@@ -4,7 +4,7 @@ _base_ = "../../configs/beit3_vitdet/cascade-mask-rcnn_beit3-tiny_shapes.py"
 
 data_root = "{{$MMBEIT3_DATA:../shared/data}}/coco_sample/"
 image_size = (256, 256)
-max_iters = 1500
+max_iters = 1400
 
 pipeline = [
     dict(type="LoadImageFromFile"),
@@ -39,3 +39,13 @@ val_dataloader = dict(
 test_dataloader = val_dataloader
 val_evaluator = dict(ann_file=data_root + "annotations/instances_train2017.json")
 test_evaluator = val_evaluator
+
+train_cfg = dict(max_iters=max_iters, val_interval=max_iters)
+optim_wrapper = dict(
+    optimizer=dict(lr=6e-4, weight_decay=0.0), paramwise_cfg=dict(layer_decay_rate=1.0)
+)
+param_scheduler = [
+    dict(type="LinearLR", start_factor=0.01, by_epoch=False, begin=0, end=50),
+    dict(type="CosineAnnealingLR", by_epoch=False, begin=50, end=max_iters, eta_min=1e-5),
+]
+default_hooks = dict(checkpoint=dict(interval=max_iters))
