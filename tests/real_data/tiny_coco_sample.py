@@ -6,10 +6,13 @@ data_root = "{{$MMBEIT3_DATA:../shared/data}}/coco_sample/"
 image_size = (256, 256)
 max_iters = 1400
 
+load_image = dict(type="LoadImageFromFile")
+load_annotations = dict(type="LoadAnnotations", with_bbox=True, with_mask=True)
+resize = dict(type="Resize", scale=image_size, keep_ratio=True)
 pipeline = [
-    dict(type="LoadImageFromFile"),
-    dict(type="Resize", scale=image_size, keep_ratio=True),
-    dict(type="LoadAnnotations", with_bbox=True, with_mask=True),
+    load_image,
+    load_annotations,
+    resize,
     dict(type="FilterAnnotations", min_gt_bbox_wh=(2, 2)),
     dict(type="PackDetInputs"),
 ]
@@ -26,8 +29,9 @@ val_dataloader = dict(
         _delete_=True,
         test_mode=True,
         pipeline=[
-            *pipeline[:2],
-            dict(type="LoadAnnotations", with_bbox=True, with_mask=True),
+            load_image,
+            resize,
+            load_annotations,  # at the original size, as the metric wants it
             dict(
                 type="PackDetInputs",
                 meta_keys=("img_id", "img_path", "ori_shape", "img_shape", "scale_factor"),
