@@ -133,7 +133,7 @@ def test_a_real_image_passes_the_pipeline(data_root: Path) -> None:
         ann_file="val.json",
         data_prefix={"img": "images/"},
         pipeline=[
-            {"type": "mmdet.LoadImageFromFile"},
+            {"type": "LoadImageFromFile"},
             {"type": "mmdet.LoadAnnotations", "with_bbox": True, "with_mask": True},
         ],
     )
