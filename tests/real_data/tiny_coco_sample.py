@@ -3,8 +3,8 @@
 _base_ = "../../configs/beit3_vitdet/cascade-mask-rcnn_beit3-tiny_shapes.py"
 
 data_root = "{{$MMBEIT3_DATA:../shared/data}}/coco_sample/"
-image_size = (256, 256)
-max_iters = 1400
+image_size = (192, 192)
+max_iters = 600
 
 load_image = dict(type="LoadImageFromFile")
 load_annotations = dict(type="LoadAnnotations", with_bbox=True, with_mask=True)
