@@ -5,7 +5,6 @@ Every step is a command of its own, printed before it runs, so that each can be 
 
 from __future__ import annotations
 
-import argparse
 import json
 import shlex
 import shutil
@@ -18,32 +17,18 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 CONFIG = "configs/beit3_vitdet/cascade-mask-rcnn_beit3-tiny_shapes.py"
 DATA = "data/shapes"
+WORK_DIR = Path("work_dirs/demo")  # emptied first: it must never be a folder of the user's choice
 PACKAGES = ("torch", "torchvision", "timm", "onedl-mmengine", "onedl-mmcv", "onedl-mmdetection")
-
-
-def parse_args() -> argparse.Namespace:
-    """Read the command line."""
-    parser = argparse.ArgumentParser(description="Train, evaluate and run a tiny detector.")
-    parser.add_argument(
-        "--work-dir", type=Path, default=Path("work_dirs/demo"), help="default: work_dirs/demo"
-    )
-    parser.add_argument(
-        "--cfg-options", nargs="+", default=[], metavar="KEY=VALUE", help="passed to training"
-    )
-    return parser.parse_args()
 
 
 def main() -> int:
     """Run the steps one after the other; stop at the first that fails."""
-    args = parse_args()
-    work_dir: Path = args.work_dir
-    # A demo that an earlier one finished would mix its files into this one's.
+    work_dir = WORK_DIR
     shutil.rmtree(ROOT / work_dir, ignore_errors=True)
-    options = ["--cfg-options", *args.cfg_options] if args.cfg_options else []
     checkpoint = work_dir / "last.pth"
     steps = {
         "data": ["tools/misc/make_shapes.py", "--out", DATA],
-        "train": ["tools/train.py", CONFIG, "--work-dir", str(work_dir), *options],
+        "train": ["tools/train.py", CONFIG, "--work-dir", str(work_dir)],
         "evaluate": ["tools/test.py", CONFIG, str(checkpoint), "--work-dir", str(work_dir)],
         "infer": [
             "tools/infer.py", CONFIG, str(checkpoint), f"{DATA}/val",
@@ -61,9 +46,7 @@ def main() -> int:
             return status
         if name == "train":
             last = Path((ROOT / work_dir / "last_checkpoint").read_text().strip())
-            checkpoint_file = ROOT / checkpoint
-            checkpoint_file.unlink(missing_ok=True)
-            checkpoint_file.symlink_to(last.name)
+            (ROOT / checkpoint).symlink_to(last.name)
     summary = summarise(ROOT / work_dir, seconds)
     report(summary, work_dir)
     return 0

@@ -36,7 +36,8 @@ def test_builds_from_another_folder(
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
 def test_head_says_what_it_reproduces_and_how_to_run_it(path: Path) -> None:
     head = path.read_text(encoding="utf-8").split('"""')[1]
-    assert "Reproduces:" in head and "Run:" in head or "run:" in head
+    assert "Reproduces:" in head
+    assert "Run:" in head or "run:" in head
     assert path.name in head
 
 
