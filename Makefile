@@ -14,6 +14,9 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 # setuptools prints a framed warning about every editable install
 QUIET := PYTHONWARNINGS=ignore
 
+# The published BEiT-3 code, for the tests to compare with; it would bring an old timm along.
+TORCHSCALE := -m pip install --quiet --no-deps -c $(CONSTRAINTS) torchscale
+
 # pip prints hundreds of lines: keep downloads from 10 MB, builds and the end; errors go to stderr.
 PIP_LINES := { grep --line-buffered -oE \
 	'(Downloading|Using cached) .*\([0-9]{2,}\.[0-9]+ MB\)|.*\([0-9.]+ GB\)|Building wheel for [^ ]+ .*started|Installing collected packages' \
@@ -57,6 +60,7 @@ $(STAMP): setup.py pyproject.toml $(CONSTRAINTS)
 	@echo "Creating $(VENV): downloads torch and the mm stack (a few GB), takes some minutes ..."
 	$(call new_env,$(VENV))
 	@set -o pipefail; $(QUIET) $(VENV)/bin/python -m pip install -c $(CONSTRAINTS) -e ".[tests]" | $(PIP_LINES)
+	@$(VENV)/bin/python $(TORCHSCALE)
 	@touch $@
 	@echo "$(VENV) is ready; check it with $(VENV)/bin/mmbeit3 doctor"
 
@@ -64,5 +68,6 @@ $(UPSTREAM_STAMP): setup.py pyproject.toml $(UPSTREAM_PINS)
 	@echo "Creating $(UPSTREAM): downloads torch and the original mm stack (a few GB) ..."
 	$(call new_env,$(UPSTREAM))
 	@set -o pipefail; $(UPSTREAM)/bin/python -m pip install -r $(UPSTREAM_PINS) | $(PIP_LINES)
+	@$(UPSTREAM)/bin/python $(TORCHSCALE)
 	@$(QUIET) $(UPSTREAM)/bin/python -m pip install --quiet --no-deps -e .
 	@touch $@

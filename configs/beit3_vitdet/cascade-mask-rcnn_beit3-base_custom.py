@@ -19,6 +19,9 @@ image_size = 1024  # images are scaled to fit a square of this side; any multipl
 batch_size = 2
 max_iters = 10000
 learning_rate = 5e-5
+pretrained = (  # or a file of yours, see docs/checkpoints.md
+    "https://github.com/addf400/files/releases/download/beit3/beit3_base_itc_patch16_224.pth"
+)
 
 # ============ sometimes changed ============
 train_pipeline = [
@@ -91,6 +94,7 @@ model = dict(
             dict(type="BatchFixedSizePad", size=(image_size, image_size), pad_mask=True)
         ]
     ),
+    backbone=dict(init_cfg=dict(checkpoint=pretrained)),
     # EVA-01/det's Soft-NMS: linear, IoU 0.6, no score threshold.
     test_cfg=dict(
         rcnn=dict(

@@ -4,7 +4,8 @@ Reproduces: the ViTDet-B recipe (detectron2 projects/ViTDet, 100 epochs) on a BE
 one published this number: Microsoft released no detector of this size. Not trained by us.
 Run: CONFIG=configs/beit3_vitdet/cascade-mask-rcnn_beit3-base_lsj-1024_coco.py
      bash tools/dist_train.sh $CONFIG 8
-Data: data/coco. Start from weights with --cfg-options load_from=FILE; without, they are random.
+Data: data/coco. Weights: downloaded at the first start (docs/checkpoints.md); a file of yours with
+--cfg-options model.backbone.init_cfg.checkpoint=FILE
 """
 
 _base_ = [

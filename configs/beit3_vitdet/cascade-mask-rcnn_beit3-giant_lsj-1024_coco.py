@@ -16,6 +16,7 @@ model = dict(
         global_attn_indexes=[3, 7, 11, 15, 19, 23, 27, 31, 35, 39],
         drop_path_rate=0.5,  # ViTDet-H
         with_cp=True,
+        init_cfg=None,  # never released
     ),
     neck=dict(in_channels=1408),
 )

@@ -17,6 +17,7 @@ model = dict(
         global_attn_indexes=[3, 7, 11, 15, 19, 23, 27, 31, 35, 39],
         drop_path_rate=0.6,  # Table 16
         with_cp=True,
+        init_cfg=None,  # never released
     ),
     neck=dict(in_channels=1408),
 )

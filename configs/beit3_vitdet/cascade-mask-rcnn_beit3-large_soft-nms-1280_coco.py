@@ -10,7 +10,15 @@ _base_ = "./cascade-mask-rcnn_beit3-base_soft-nms-1280_coco.py"
 
 model = dict(
     # Table 16 has drop path 0.6, for 1B parameters; ViTDet-L: 0.4
-    backbone=dict(arch="large", drop_path_rate=0.4, with_cp=True),
+    backbone=dict(
+        arch="large",
+        drop_path_rate=0.4,
+        with_cp=True,
+        init_cfg=dict(
+            checkpoint="https://github.com/addf400/files/releases/download/beit3/"
+            "beit3_large_itc_patch16_224.pth"
+        ),
+    ),
     neck=dict(in_channels=1024),
 )
 # Table 16 has 0.9, for 1B parameters; ViTDet-L: 0.8

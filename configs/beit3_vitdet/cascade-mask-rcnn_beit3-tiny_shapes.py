@@ -66,7 +66,9 @@ box_training = [
 ]
 model = dict(
     data_preprocessor=dict(pad_size_divisor=8),
-    backbone=dict(arch="tiny", img_size=128, patch_size=8, window_size=8, drop_path_rate=0.0),
+    backbone=dict(
+        arch="tiny", img_size=128, patch_size=8, window_size=8, drop_path_rate=0.0, init_cfg=None
+    ),
     neck=dict(in_channels=192, out_channels=channels, scale_factors=[2, 1, 0.5], num_outs=4),
     rpn_head=dict(
         in_channels=channels,

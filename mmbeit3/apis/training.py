@@ -44,8 +44,7 @@ def train(
         use_amp(cfg)
     use_device(cfg)
     _set_resume(cfg, resume)
-    if cfg.get("load_from"):
-        check_checkpoint(cfg.load_from)  # before the minutes that data and model may take
+    _check_weights(cfg)  # before the minutes that data and model may take
     resolve_classes(cfg)
     runner = build_runner(cfg)
     _warn_of_random_backbone(cfg)
@@ -88,11 +87,25 @@ def _set_resume(cfg: Config, resume: bool | str | Path) -> None:
     cfg.resume, cfg.load_from = True, str(resume)
 
 
-def _warn_of_random_backbone(cfg: Config) -> None:
+def _check_weights(cfg: Config) -> None:
+    """Fetch and look at every checkpoint that the run starts from."""
+    # Other libraries' backbones may name addresses that only mmengine understands.
+    ours = str((cfg.model.get("backbone") or {}).get("type")).startswith("mmbeit3.")
+    for start in _pretrained(cfg) if ours else []:
+        check_checkpoint(start)
+    if cfg.get("load_from"):
+        check_checkpoint(cfg.load_from)
+
+
+def _pretrained(cfg: Config) -> list[str]:
+    """Checkpoints that the backbone's ``init_cfg`` names."""
     init_cfg = (cfg.model.get("backbone") or {}).get("init_cfg")
     entries = init_cfg if isinstance(init_cfg, (list, tuple)) else [init_cfg]
-    pretrained = any(entry and entry.get("type") == "Pretrained" for entry in entries)
-    if not (pretrained or cfg.get("load_from")):
+    return [entry.checkpoint for entry in entries if entry and entry.get("type") == "Pretrained"]
+
+
+def _warn_of_random_backbone(cfg: Config) -> None:
+    if not (_pretrained(cfg) or cfg.get("load_from")):
         print_log(
             "the backbone starts from random weights, which is fine for trials only: set "
             "model.backbone.init_cfg=dict(type='Pretrained', checkpoint=...) or load_from",

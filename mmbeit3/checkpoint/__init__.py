@@ -1,13 +1,25 @@
 """Checkpoint files: reading them without running their code, and loading them into a model."""
 
-from mmbeit3.checkpoint.loading import LoadReport, Mismatch, load_weights
+from mmbeit3.checkpoint.layouts import (
+    VisionTower,
+    find_layout,
+    official_state_dict,
+    read_tower,
+)
+from mmbeit3.checkpoint.loading import load_backbone, load_weights
 from mmbeit3.checkpoint.reading import check_checkpoint, read_checkpoint, state_dict_of
+from mmbeit3.checkpoint.report import LoadReport, Mismatch
 
 __all__ = [
     "LoadReport",
     "Mismatch",
+    "VisionTower",
     "check_checkpoint",
+    "find_layout",
+    "load_backbone",
     "load_weights",
+    "official_state_dict",
     "read_checkpoint",
+    "read_tower",
     "state_dict_of",
 ]

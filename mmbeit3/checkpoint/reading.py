@@ -7,6 +7,7 @@ few harmless types that training frameworks store beside them.
 from __future__ import annotations
 
 import difflib
+import json
 import pickle
 import re
 import zipfile
@@ -22,17 +23,20 @@ from mmengine.logging import HistoryBuffer
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from mmbeit3.checkpoint.fetching import fetch
 from mmbeit3.utils import InputError
 
 WEIGHT_KEYS = ("state_dict", "model", "module")
+META_KEY = "mmbeit3_meta"  # where a safetensors file of this project keeps its meta, as JSON
 
 
 def read_checkpoint(path: str | Path, trust: bool = False) -> dict[str, Any]:
     """Read a whole checkpoint onto the CPU; tensors of a ``.pth`` archive stay on disk until used.
 
     Args:
-        path: A file of ``torch.save`` (zip or older format) or a safetensors file. The content
-            decides, not the file's name.
+        path: A file of ``torch.save`` (zip or older format) or a safetensors file, or its address
+            as :func:`mmbeit3.checkpoint.fetching.fetch` takes it. The content decides, not the
+            file's name.
         trust: Whether the file may build any Python object, that is run any code. Defaults to
             False.
 
@@ -41,7 +45,8 @@ def read_checkpoint(path: str | Path, trust: bool = False) -> dict[str, Any]:
         ``optimizer``, ``param_schedulers``; of a safetensors file ``meta`` and ``state_dict``.
 
     Raises:
-        InputError: The file is absent, empty, incomplete, no checkpoint, or would run code.
+        InputError: The file is absent, empty, incomplete, no checkpoint, or would run code; or the
+            download failed.
     """
     path = check_checkpoint(path)
     try:
@@ -59,20 +64,17 @@ def check_checkpoint(path: str | Path) -> Path:
     """Look, without reading it all, whether a file is there and can be a checkpoint.
 
     Args:
-        path: The file.
+        path: The file, or its address, from which it is downloaded once.
 
     Returns:
-        Its path, ``~`` expanded.
+        Its path on this machine, ``~`` expanded.
 
     Raises:
-        InputError: It is absent, a folder, empty, cut off, or something else than a checkpoint.
+        InputError: It is absent, a folder, empty, cut off, or something else than a checkpoint; or
+            the download failed.
     """
-    if "://" in str(path):
-        raise InputError(f"{path} is an address: download the file and give its path")
-    path = Path(path).expanduser()
-    _check_file(path)
-    if not _is_safetensors(path):
-        _check_kind(path)
+    path = fetch(path, _check)
+    _check(path, str(path))
     return path
 
 
@@ -116,36 +118,45 @@ def _some(names: Mapping[str, Any], limit: int = 8) -> str:
     return ", ".join(listed[:limit]) + (", ..." if len(listed) > limit else "")
 
 
-def _check_file(path: Path) -> None:
+def _check(path: Path, name: str) -> None:
+    """Raise an InputError, which calls the file ``name``, unless it can be a checkpoint."""
+    _check_file(path, name)
+    if _is_safetensors(path):
+        _check_safetensors(path, name)
+    else:
+        _check_kind(path, name)
+
+
+def _check_file(path: Path, name: str) -> None:
     if path.is_dir():
         inside = sorted(file.name for file in path.glob("*") if file.suffix in (".pth", ".pt"))
         hint = f"; give a file, such as {path / inside[-1]}" if inside else ""
-        raise InputError(f"checkpoint {path} is a folder{hint}")
+        raise InputError(f"checkpoint {name} is a folder{hint}")
     if not path.is_file():
-        raise InputError(f"checkpoint {path} does not exist{similar_files(path)}")
+        raise InputError(f"checkpoint {name} does not exist{similar_files(path)}")
     if path.stat().st_size == 0:
-        raise InputError(f"checkpoint {path} is empty (0 bytes): the download or copy failed")
+        raise InputError(f"checkpoint {name} is empty (0 bytes): the download or copy failed")
 
 
-def _check_kind(path: Path) -> None:
+def _check_kind(path: Path, name: str) -> None:
     """Raise an InputError that names the file's kind unless it may be a ``torch.save`` file."""
     head = _head(path)
     text = head.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
     if text.startswith(b"version https://git-lfs"):
         raise InputError(
-            f"{path} is a Git LFS pointer, not the weights: run `git lfs pull` in its repository"
+            f"{name} is a Git LFS pointer, not the weights: run `git lfs pull` in its repository"
         )
     if text.startswith((b"<!doctype", b"<html", b"<?xml")):
         raise InputError(
-            f"{path} is a web page or XML answer saved under this name, not a checkpoint: open "
+            f"{name} is a web page or XML answer saved under this name, not a checkpoint: open "
             "the address in a browser to see what the server said, then download again"
         )
     if head.startswith(b"PK"):
-        _check_zip(path)
+        _check_zip(path, name)
     elif not head.startswith(b"\x80"):
         kind = "a text file" if _is_text(head) else "no known checkpoint format"
         raise InputError(
-            f"{path} is {kind} (it begins with {head[:24]!r}); expected a .pth file written by "
+            f"{name} is {kind} (it begins with {head[:24]!r}); expected a .pth file written by "
             "torch.save or a .safetensors file"
         )
 
@@ -162,21 +173,21 @@ def _is_text(head: bytes) -> bool:
     return all(byte >= 32 or byte in b"\t\r\n" for byte in head)
 
 
-def _check_zip(path: Path) -> None:
+def _check_zip(path: Path, name: str) -> None:
     if not zipfile.is_zipfile(path):
         raise InputError(
-            f"{path} is incomplete: a zip archive whose end is missing ({path.stat().st_size:,} "
+            f"{name} is incomplete: a zip archive whose end is missing ({path.stat().st_size:,} "
             "bytes are there); download or copy it again"
         )
     with zipfile.ZipFile(path) as archive:
-        names = archive.namelist()
-    files = {name.partition("/")[2] for name in names}
+        entries = archive.namelist()
+    files = {entry.partition("/")[2] for entry in entries}
     if "constants.pkl" in files:
-        raise InputError(f"{path} is a TorchScript program; expected weights saved by torch.save")
+        raise InputError(f"{name} is a TorchScript program; expected weights saved by torch.save")
     if "data.pkl" not in files:
         raise InputError(
-            f"{path} is a zip archive but not one of torch.save; it holds "
-            f"{_some(dict.fromkeys(names))}. Unpack it if the checkpoint is inside"
+            f"{name} is a zip archive but not one of torch.save; it holds "
+            f"{_some(dict.fromkeys(entries))}. Unpack it if the checkpoint is inside"
         )
 
 
@@ -187,15 +198,21 @@ def _is_safetensors(path: Path) -> bool:
     return head[8:9] == b"{" and (path.suffix == ".safetensors" or length < path.stat().st_size)
 
 
-def _read_safetensors(path: Path) -> dict[str, Any]:
+def _check_safetensors(path: Path, name: str) -> None:
     try:
-        with safe_open(path, framework="pt", device="cpu") as file:
-            weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-            return {"meta": file.metadata() or {}, "state_dict": weights}
+        with safe_open(path, framework="pt", device="cpu"):
+            pass  # opening compares the file's size with what the header lists
     except SafetensorError as error:
         raise InputError(
-            f"{path} is an incomplete or damaged safetensors file ({error}); download it again"
+            f"{name} is an incomplete or damaged safetensors file ({error}); download it again"
         ) from error
+
+
+def _read_safetensors(path: Path) -> dict[str, Any]:
+    with safe_open(path, framework="pt", device="cpu") as file:
+        weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        meta = file.metadata() or {}
+        return {"meta": json.loads(meta.get(META_KEY, "{}")) or meta, "state_dict": weights}
 
 
 def _read_torch(path: Path, trust: bool) -> Any:
@@ -220,9 +237,8 @@ def _unpickling_message(path: Path, reason: str) -> str:
         return f"{path} is damaged, or a pickle that torch.save did not write: {detail}"
     return (
         f"{path} wants to build {named[1]!r}, which may run any code, so it was not opened. If "
-        "you trust its origin, write its weights to a plain file once, in Python: "
-        "from mmbeit3.checkpoint import read_checkpoint, state_dict_of; import torch; "
-        f"torch.save(state_dict_of(read_checkpoint({str(path)!r}, trust=True)), 'weights.pth')"
+        "you trust its origin, write its weights to a plain file once, with --trust: "
+        f"python tools/model_converters/publish_model.py {path} {path.stem}_plain.pth --trust"
     )
 
 

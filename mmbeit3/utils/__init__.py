@@ -1,3 +1,3 @@
-from mmbeit3.utils.errors import InputError
+from mmbeit3.utils.errors import InputError, listed
 
-__all__ = ["InputError"]
+__all__ = ["InputError", "listed"]

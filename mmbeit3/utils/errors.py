@@ -1,4 +1,8 @@
-"""The error that tells a user what to change."""
+"""The error that tells a user what to change, and what its messages are made of."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
 
 
 class InputError(ValueError):
@@ -7,3 +11,10 @@ class InputError(ValueError):
     The message says what was found, what was expected, and what to do. The tools print it
     without a traceback and exit with status 2.
     """
+
+
+def listed(names: Iterable[object], limit: int = 10) -> str:
+    """Join the first names with commas, and say how many more there are."""
+    names = [str(name) for name in names]
+    shown = ", ".join(names[:limit])
+    return f"{shown}, and {len(names) - limit} more" if len(names) > limit else shown

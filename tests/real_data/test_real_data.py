@@ -10,6 +10,10 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
+
+from mmbeit3.checkpoint import official_state_dict
+from mmbeit3.models import BEiT3
 
 ROOT = Path(__file__).resolve().parents[2]
 BASE = ROOT / "configs/beit3_vitdet/cascade-mask-rcnn_beit3-base_lsj-1024_coco.py"
@@ -36,10 +40,18 @@ def losses(log: str) -> list[float]:
     return [float(value) for value in re.findall(r"Iter\(train\).*? loss: ([\d.]+)", log)]
 
 
-def test_base_config_takes_training_steps(data_root: Path, tmp_path: Path) -> None:
+def test_base_config_takes_training_steps_from_official_weights(
+    data_root: Path, tmp_path: Path
+) -> None:
     coco = data_root / "coco_sample"
+    tower = BEiT3("base", window_size=0, with_cls_token=True, final_norm=True)
+    tower.init_weights()
+    weights = official_state_dict(tower.state_dict())
+    pretrained = tmp_path / "beit3_base_itc_patch16_224.pth"
+    torch.save({"model": {name: value.half() for name, value in weights.items()}}, pretrained)
     log = tool(
         "train.py", BASE, "--work-dir", tmp_path, "--cfg-options",
+        f"model.backbone.init_cfg.checkpoint={pretrained}",
         f"train_dataloader.dataset.data_root={coco}/",
         f"val_dataloader.dataset.data_root={coco}/",
         f"test_dataloader.dataset.data_root={coco}/",
@@ -54,6 +66,7 @@ def test_base_config_takes_training_steps(data_root: Path, tmp_path: Path) -> No
         "default_hooks.logger.interval=1",
         data=data_root,
     )  # fmt: skip
+    assert f"from {pretrained} (official layout, float16)" in log
     assert len(losses(log)) == 2
     assert (tmp_path / "iter_2.pth").stat().st_size > 1e9  # weights and both moments of AdamW
 

@@ -9,8 +9,9 @@ from mmengine.config import Config
 from mmbeit3.apis import training
 from mmbeit3.apis.config import load_config
 from mmbeit3.apis.training import train
-from mmbeit3.checkpoint import read_checkpoint
+from mmbeit3.checkpoint import official_state_dict, read_checkpoint
 from mmbeit3.datasets import make_shapes
+from mmbeit3.models import BEiT3
 from mmbeit3.utils import InputError
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
@@ -100,11 +101,40 @@ def test_what_is_resumed(
     assert (cfg.get("resume"), cfg.get("load_from")) == expected
 
 
+@pytest.mark.parametrize("entry", ["init_cfg", "load_from"])
+def test_training_starts_from_official_weights(shapes: Path, tmp_path: Path, entry: str) -> None:
+    pretrained = BEiT3("tiny", window_size=0, with_cls_token=True, final_norm=True)
+    pretrained.init_weights()
+    state = official_state_dict(pretrained.state_dict())
+    file = tmp_path / "beit3_tiny_patch16_224.pth"
+    torch.save({"model": {name: value.half() for name, value in state.items()}}, file)
+
+    cfg = tiny(shapes, tmp_path / "work", **{"train_cfg.max_iters": 1})
+    cfg.optim_wrapper.optimizer.lr = 0.0  # one step that moves nothing
+    cfg.param_scheduler = []
+    if entry == "init_cfg":
+        cfg.model.backbone.init_cfg = dict(type="Pretrained", checkpoint=str(file))
+    else:
+        cfg.load_from = str(file)
+    train(cfg)
+
+    trained = read_checkpoint(tmp_path / "work" / "iter_1.pth")["state_dict"]
+    for name, value in pretrained.state_dict().items():
+        if name.startswith("layers."):
+            assert torch.equal(trained[f"backbone.{name}"], value.half().float()), name
+    # 224 pixels in patches of 16, made 128 pixels in patches of 8
+    assert trained["backbone.pos_embed"].shape == (1, 16 * 16, 192)
+    assert trained["backbone.patch_embed.proj.weight"].shape == (192, 3, 8, 8)
+
+
+PRETRAINED = {"type": "Pretrained", "checkpoint": "absent.pth"}
+
+
 @pytest.mark.parametrize(
     ("model", "load_from", "warned"),
     [
-        ({"backbone": {"init_cfg": {"type": "Pretrained", "checkpoint": "w.pth"}}}, None, False),
-        ({"backbone": {"init_cfg": [{"type": "Pretrained", "checkpoint": "w"}]}}, None, False),
+        ({"backbone": {"init_cfg": PRETRAINED}}, None, False),
+        ({"backbone": {"init_cfg": [PRETRAINED]}}, None, False),
         ({"backbone": {}}, "w.pth", False),
         ({"backbone": {"init_cfg": {"type": "TruncNormal"}}}, None, True),
         ({"backbone": {}}, None, True),
@@ -131,6 +161,10 @@ def test_learning_rate_scaling_needs_a_base(shapes: Path, tmp_path: Path) -> Non
     [
         ({"train_dataloader": None}, "it has no train_dataloader"),
         ({"load_from": "absent.pth"}, "checkpoint absent.pth does not exist"),
+        (
+            {"model.backbone.init_cfg": dict(PRETRAINED, _delete_=True)},
+            "checkpoint absent.pth does not exist",
+        ),
         ({"train_dataloader.dataset.ann_file": "absent.json"}, "absent.json"),
     ],
 )

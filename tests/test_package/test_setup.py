@@ -23,6 +23,7 @@ ROOT = Path(__file__).resolve().parents[2]
 IMPLIED = {"yaml": "onedl-mmengine", "packaging": "onedl-mmengine", "cv2": "onedl-mmcv"}
 IMPLIED |= {"matplotlib": "onedl-mmdetection", "scipy": "onedl-mmdetection"}
 IMPLIED |= {"tqdm": "onedl-mmdetection", "terminaltables": "onedl-mmdetection"}
+IMPLIED |= {"filelock": "torch", "huggingface_hub": "timm"}
 # Imported where a user needs it; its absence is an error that names it.
 OPTIONAL = {"pillow_heif"}
 IMPORT_TO_REQUIREMENT = IMPLIED | {

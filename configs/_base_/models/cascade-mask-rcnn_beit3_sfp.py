@@ -69,7 +69,12 @@ model = dict(
         patch_size=16,
         window_size=16,
         drop_path_rate=0.1,
-        init_cfg=None,
+        # Of the released weights those that their authors advise for vision tasks.
+        init_cfg=dict(
+            type="Pretrained",
+            checkpoint="https://github.com/addf400/files/releases/download/beit3/"
+            "beit3_base_itc_patch16_224.pth",
+        ),
     ),
     neck=dict(type="mmbeit3.SimpleFeaturePyramid", in_channels=768, out_channels=256, num_outs=5),
     rpn_head=dict(

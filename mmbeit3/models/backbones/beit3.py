@@ -11,13 +11,9 @@ from mmengine.model.weight_init import trunc_normal_
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from mmbeit3.checkpoint import load_weights, read_checkpoint, state_dict_of
-from mmbeit3.models.layers import (
-    EncoderLayer,
-    TokenLayout,
-    resize_position_embedding,
-    window_layout,
-)
+from mmbeit3.checkpoint import load_backbone
+from mmbeit3.checkpoint.resizing import resize_position_embedding, tile_position_embedding
+from mmbeit3.models.layers import EncoderLayer, TokenLayout, window_layout
 from mmbeit3.registry import MODELS
 from mmbeit3.utils import InputError
 
@@ -61,10 +57,14 @@ class BEiT3(BaseModule):
             pyramid.
         rel_pos (bool): Add ViTDet's decomposed relative positions (zero at the start).
             Defaults to False: BEiT-3 has none.
+        tile_positions (bool): Repeat the position table from window to window instead of resizing
+            it to the grid, so that a window sees the positions of pretraining; ``img_size`` must be
+            that of one window, ``window_size * patch_size``. Defaults to False.
         with_cp (bool): Recompute the layers in the backward pass to save memory.
             Defaults to False.
-        init_cfg (dict, optional): ``dict(type="Pretrained", checkpoint=FILE)`` starts from the
-            weights of this backbone, or of a detector that holds it; every weight must be there.
+        init_cfg (dict, optional): ``dict(type="Pretrained", checkpoint=FILE)`` starts from an
+            official ``beit3_*.pth``, a file of timm or of this project (a path, an ``https://`` or
+            an ``hf://`` address); every weight must be there, positions and patches are resized.
             Defaults to None.
 
     Raises:
@@ -83,6 +83,7 @@ class BEiT3(BaseModule):
         with_cls_token: bool = False,
         final_norm: bool = False,
         rel_pos: bool = False,
+        tile_positions: bool = False,
         with_cp: bool = False,
         init_cfg: dict | None = None,
     ) -> None:
@@ -98,6 +99,9 @@ class BEiT3(BaseModule):
         )
         self.with_cp = with_cp
         self.with_rel_pos = rel_pos
+        self.tile_positions = tile_positions
+        if tile_positions:
+            _check_one_window(self.grid_size, window_size, patch_size)
 
         self.patch_embed = PatchEmbed(in_channels, self.embed_dims, patch_size)
         self.cls_token = (
@@ -171,14 +175,15 @@ class BEiT3(BaseModule):
     def _patch_positions(self, height: int, width: int) -> Tensor:
         """Positions (1, height * width, C) of a grid, kept per size while nothing is trained."""
         table = self.pos_embed[:, self.cls_token is not None :].unflatten(1, self.grid_size)
+        spread = tile_position_embedding if self.tile_positions else resize_position_embedding
         if self.training or torch.is_grad_enabled():
-            return resize_position_embedding(table, (height, width))
+            return spread(table, (height, width))
         # _version changes with every in-place update of the table, loading included.
         key = (height, width, table.dtype, table.device, self.pos_embed._version)
         if key not in self._positions:
             if len(self._positions) >= 32:
                 self._positions.clear()
-            self._positions[key] = resize_position_embedding(table, (height, width))
+            self._positions[key] = spread(table, (height, width))
         return self._positions[key]
 
     def train(self, mode: bool = True) -> BEiT3:
@@ -208,8 +213,7 @@ class BEiT3(BaseModule):
             trunc_normal_(self.cls_token, std=0.02)
         # mmengine would load whatever fits of any file and go on; this one must be of this model.
         if (self.init_cfg or {}).get("type") == "Pretrained":
-            path = self.init_cfg["checkpoint"]
-            load_weights(self, _backbone_weights(path), origin=path)
+            load_backbone(self, self.init_cfg["checkpoint"])
         else:
             super().init_weights()
 
@@ -234,17 +238,6 @@ class PatchEmbed(nn.Module):
         if pad_h or pad_w:
             x = nn.functional.pad(x, (0, pad_w, 0, pad_h))
         return self.proj(x)
-
-
-def _backbone_weights(path: str) -> dict[str, Tensor]:
-    """Weights of a backbone, from its own file or from a whole detector's."""
-    state = state_dict_of(read_checkpoint(path))
-    inner = {
-        name.removeprefix("backbone."): value
-        for name, value in state.items()
-        if name.startswith("backbone.")
-    }
-    return inner or state
 
 
 def _resolve_arch(arch: str | dict) -> dict:
@@ -275,6 +268,18 @@ def _grid_size(img_size: int | tuple[int, int], patch_size: int) -> tuple[int, i
             "sets the size of the position table.)"
         )
     return height // patch_size, width // patch_size
+
+
+def _check_one_window(grid_size: tuple[int, int], window_size: int, patch_size: int) -> None:
+    if grid_size == (window_size, window_size):
+        return
+    if not window_size:
+        raise InputError("tile_positions needs windows to repeat the table in; window_size is 0.")
+    raise InputError(
+        f"tile_positions repeats the table of one window, {window_size} x {window_size} tokens, "
+        f"but img_size makes it {grid_size[0]} x {grid_size[1]}; set "
+        f"img_size={window_size * patch_size}."
+    )
 
 
 def _round_up(size: int, step: int) -> int:

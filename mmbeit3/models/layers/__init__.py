@@ -2,7 +2,6 @@
 
 from mmbeit3.models.layers.attention import Attention
 from mmbeit3.models.layers.encoder_layer import FFN, EncoderLayer
-from mmbeit3.models.layers.position_embedding import resize_position_embedding
 from mmbeit3.models.layers.relative_position import RelativePosition
 from mmbeit3.models.layers.token_layout import TokenLayout, window_layout
 
@@ -12,6 +11,5 @@ __all__ = [
     "EncoderLayer",
     "RelativePosition",
     "TokenLayout",
-    "resize_position_embedding",
     "window_layout",
 ]

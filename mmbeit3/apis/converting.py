@@ -1,0 +1,252 @@
+"""Translate a BEiT-3 vision tower to another layout, and check that it computes the same."""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+
+import torch
+from timm.models.vision_transformer import VisionTransformer, checkpoint_filter_fn
+from torch import Tensor, nn
+
+from mmbeit3.checkpoint import (
+    VisionTower,
+    check_checkpoint,
+    find_layout,
+    load_backbone,
+    official_state_dict,
+    read_checkpoint,
+    read_tower,
+    state_dict_of,
+)
+from mmbeit3.checkpoint.layouts import BACKBONE, OFFICIAL
+from mmbeit3.checkpoint.saving import check_suffix, save_checkpoint
+from mmbeit3.models import BEiT3
+from mmbeit3.models.backbones.beit3 import ARCH_ZOO
+from mmbeit3.utils import InputError, listed
+from mmbeit3.version import __version__
+
+LAYOUTS = ("mmbeit3", "official")
+LIMIT = 1e-5
+OUTER = ("patch_embed.proj.weight", "pos_embed", "layers.0.ffn.fc1.weight")
+
+
+def convert_checkpoint(
+    source: str | Path,
+    target: str | Path,
+    to: str = "mmbeit3",
+    check: bool = False,
+    trust: bool = False,
+) -> Path:
+    """Write the vision tower of a file in another layout; dtype and values stay bit for bit.
+
+    Args:
+        source: An official, timm or mmbeit3 file (a detector's backbone too), path or address.
+        target: The file to write, .pth or .safetensors.
+        to: The layout to write, "mmbeit3" or "official". Defaults to "mmbeit3".
+        check: Whether to run both on a random image and to translate back, before the file is
+            written. Defaults to False.
+        trust: Whether the source may build any Python object. Defaults to False.
+
+    Returns:
+        The file written.
+
+    Raises:
+        InputError: The source cannot be read, is not of BEiT-3 or is the target, the target layout
+            has no place for its weights, the check failed, or the target cannot be written; what
+            was there is as it was then.
+    """
+    if to not in LAYOUTS:
+        raise InputError(f"to is {to!r}; it must be one of {', '.join(LAYOUTS)}")
+    target = Path(target).expanduser()
+    check_suffix(target)
+    path = check_checkpoint(source)
+    if os.path.exists(target) and target.samefile(path):
+        raise InputError(
+            f"{target} is SRC itself, which holds more than its translation: give another DST"
+        )
+    state = state_dict_of(read_checkpoint(path, trust))
+    # An address without its query, where access tokens stand: the file may go to others.
+    origin = str(source).partition("?")[0] if "://" in str(source) else str(path)
+    tower = read_tower(state, origin)
+    _require_outer(tower, origin)
+    print(_description(tower, origin))
+    converted = official_state_dict(tower.weights) if to == "official" else tower.weights
+    if check:
+        _check(state, tower, converted)
+    if to == "official":
+        content = {"model": converted}
+    else:
+        meta = {"mmbeit3_version": __version__, "converted_from": Path(origin).name}
+        content = {"meta": meta, "state_dict": converted}
+    save_checkpoint(content, target)
+    size = target.stat().st_size / 1e6
+    print(f"wrote {target}: {to} layout, {len(converted)} weights, {size:.1f} MB")
+    return target
+
+
+def layer_outputs(state: Mapping[str, Tensor], image: Tensor) -> list[Tensor]:
+    """Run a vision tower with global attention in float32, official and timm layouts by timm.
+
+    Args:
+        state: Weights in any layout.
+        image: (B, 3, H, W), of the size that the positions are made for.
+
+    Returns:
+        (B, N, C) tokens after each layer.
+
+    Raises:
+        InputError: The size of the tower is none of ``ARCH_ZOO``, or it has relative positions.
+    """
+    tower = read_tower(state)
+    if tower.layout == "mmbeit3":
+        model, layers = _our_model(tower)
+    else:
+        model, layers = _timm_model(state, tower)
+    outputs: list[Tensor] = []
+    for layer in layers:
+        layer.register_forward_hook(lambda _module, _args, out: outputs.append(out))
+    with torch.inference_mode():
+        model.eval()(image)
+    return outputs
+
+
+def _description(tower: VisionTower, source: str) -> str:
+    embed_dims, num_layers, _ = _size(tower)
+    dtypes = sorted({str(value.dtype).removeprefix("torch.") for value in tower.weights.values()})
+    lines = [
+        f"{source}: {tower.layout} layout, {' and '.join(dtypes)}, {num_layers} layers of "
+        f"{embed_dims} channels, patches of {_patch_size(tower)} pixels, "
+        f"{_num_patches(tower)} positions"
+    ]
+    lines += [f"  left out: {kind} ({len(names)} weights)" for kind, names in tower.unused.items()]
+    return "\n".join(lines)
+
+
+def _check(before: Mapping[str, Tensor], tower: VisionTower, after: Mapping[str, Tensor]) -> None:
+    side = math.isqrt(_num_patches(tower)) * _patch_size(tower)
+    image = torch.randn(1, 3, side, side, generator=torch.Generator().manual_seed(0))
+    pairs = zip(layer_outputs(before, image), layer_outputs(after, image), strict=True)
+    differences = torch.stack([(a - b).abs().max() / a.abs().max() for a, b in pairs])
+    worst = differences.max().item()  # unlike Python's max, never past a NaN
+    ran = ["mmbeit3" if find_layout(s) == "mmbeit3" else "timm" for s in (before, after)]
+    print(
+        f"check: SRC run by {ran[0]}, DST by {ran[1]} on a random {side} x {side} image: largest "
+        f"relative difference of a layer {worst:.1e} (limit {LIMIT:.0e})"
+    )
+    if not worst <= LIMIT:
+        raise InputError("the check failed, nothing was written: SRC and DST compute differently")
+    left_out = {_bare(name) for names in tower.unused.values() for name in names}
+    kept = {_bare(name): value for name, value in before.items() if _bare(name) not in left_out}
+    back = _translated_back(after, tower.layout)
+    changed = [name for name, value in kept.items() if not _same(value, back.get(name))]
+    if changed:
+        raise InputError(
+            "the check failed, nothing was written: not equal when translated back are "
+            f"{listed(changed)}"
+        )
+    print(f"check: translated back, all {len(kept)} weights are equal bit for bit")
+
+
+def _translated_back(state: Mapping[str, Tensor], layout: str) -> dict[str, Tensor]:
+    """Name the weights of a converted tower as the layout that it came from, without a prefix."""
+    weights = read_tower(state).weights
+    if layout == "official":
+        weights = official_state_dict(weights)
+    elif layout == "timm":
+        weights = {
+            re.sub(r"^layers\.", "blocks.", name).replace(".ffn.", ".mlp."): value
+            for name, value in weights.items()
+        }
+    return {_bare(name): value for name, value in weights.items()}
+
+
+def _bare(name: str) -> str:
+    return name.removeprefix(OFFICIAL).removeprefix(BACKBONE)
+
+
+def _same(a: Tensor, b: Tensor | None) -> bool:
+    return b is not None and a.dtype == b.dtype and torch.equal(a, b)
+
+
+def _our_model(tower: VisionTower) -> tuple[nn.Module, nn.ModuleList]:
+    if any(".rel_pos." in name for name in tower.weights):
+        raise InputError(
+            "the tower has relative positions, which BEiT-3 as published does not: there is "
+            "nothing to compare it with. Leave --check out"
+        )
+    model = BEiT3(
+        _arch_of(tower),
+        img_size=math.isqrt(_num_patches(tower)) * _patch_size(tower),
+        patch_size=_patch_size(tower),
+        window_size=0,
+        with_cls_token="cls_token" in tower.weights,
+    )
+    load_backbone(model, tower.weights, logger="silent")
+    return model, model.layers
+
+
+def _timm_model(
+    state: Mapping[str, Tensor], tower: VisionTower
+) -> tuple[VisionTransformer, nn.Sequential]:
+    arch = _arch_of(tower)
+    model = VisionTransformer(
+        img_size=math.isqrt(_num_patches(tower)) * _patch_size(tower),
+        patch_size=_patch_size(tower),
+        embed_dim=arch["embed_dims"],
+        depth=arch["num_layers"],
+        num_heads=arch["num_heads"],
+        mlp_ratio=arch["feedforward_channels"] / arch["embed_dims"],
+        scale_attn_norm=True,
+        scale_mlp_norm=True,
+        norm_layer=partial(nn.LayerNorm, eps=1e-5),
+        global_pool="avg",
+        num_classes=0,
+    )
+    weights = {name: value.float() for name, value in state.items()}
+    if tower.layout == "official":  # by this prefix timm knows the layout
+        weights = {OFFICIAL + name.removeprefix(OFFICIAL): weights[name] for name in weights}
+    missing = model.load_state_dict(checkpoint_filter_fn(weights, model), strict=False).missing_keys
+    lost = [name for name in missing if not name.startswith("fc_norm.")]
+    if lost:
+        raise InputError(f"timm does not find {lost} in the file")
+    return model, model.blocks
+
+
+def _arch_of(tower: VisionTower) -> dict[str, int]:
+    """Find the size in ``ARCH_ZOO``: the number of heads cannot be told from the weights."""
+    size = _size(tower)
+    for arch in ARCH_ZOO.values():
+        if size == (arch["embed_dims"], arch["num_layers"], arch["feedforward_channels"]):
+            return arch
+    raise InputError(
+        f"the tower has {size[1]} layers of {size[0]} channels, FFN {size[2]}; to run it for the "
+        "check, its number of heads must be known, which weights do not tell: it is for the sizes "
+        f"{', '.join(ARCH_ZOO)}. Leave --check out"
+    )
+
+
+def _size(tower: VisionTower) -> tuple[int, int, int]:
+    """Channels, layers, and channels inside the FFN."""
+    layers = {name.split(".")[1] for name in tower.weights if name.startswith("layers.")}
+    feedforward_channels, embed_dims = tower.weights["layers.0.ffn.fc1.weight"].shape
+    return embed_dims, len(layers), feedforward_channels
+
+
+def _require_outer(tower: VisionTower, origin: str) -> None:
+    """Refuse what was cut down in our own layout; other layouts are checked on reading."""
+    missing = [name for name in OUTER if name not in tower.weights]
+    if missing:
+        raise InputError(f"{origin} is cut down: it lacks {listed(missing)}")
+
+
+def _num_patches(tower: VisionTower) -> int:
+    return tower.weights["pos_embed"].shape[1] - ("cls_token" in tower.weights)
+
+
+def _patch_size(tower: VisionTower) -> int:
+    return tower.weights["patch_embed.proj.weight"].shape[-1]

@@ -1,0 +1,242 @@
+"""The layouts in which BEiT-3's vision tower is stored, translated to and from this project's.
+
+``official``: the files of microsoft/unilm ``beit3``, written by torchscale: separate q, k and v,
+vision (A) and text (B) copies of everything, two unused rows before the positions. ``timm``: the
+vision tower alone, q, k and v fused. ``mmbeit3``: the names of :class:`mmbeit3.models.BEiT3`, alone
+or as the ``backbone.`` of a detector.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from mmbeit3.utils import InputError, listed
+
+BACKBONE = "backbone."
+OFFICIAL = "beit3."
+POSITIONS = "encoder.embed_positions.A.weight"
+# Modules of a layer: our name to the official ones; q, k and v are stacked in this order.
+OFFICIAL_LAYER = {
+    "norm1": ["self_attn_layer_norm.A"],
+    "attn.qkv": ["self_attn.q_proj.A", "self_attn.k_proj.A", "self_attn.v_proj.A"],
+    "attn.norm": ["self_attn.inner_attn_ln.A"],
+    "attn.proj": ["self_attn.out_proj.A"],
+    "norm2": ["final_layer_norm.A"],
+    "ffn.fc1": ["ffn.A.fc1"],
+    "ffn.norm": ["ffn.A.ffn_layernorm"],
+    "ffn.fc2": ["ffn.A.fc2"],
+}
+OFFICIAL_OUTER = {"patch_embed.proj": ["vision_embed.proj"], "norm": ["encoder.layer_norm.A"]}
+# Not in every file: ImageNet and VQA files and timm's have no final LN, timm's no mask token.
+TOKENS = ("cls_token", "mask_token", "pos_embed", "pos_embed_unused")
+OPTIONAL = ("norm.weight", "norm.bias", "mask_token", "pos_embed_unused")
+FINGERPRINTS = {
+    "official": re.compile(r"^(beit3\.)?encoder\.layers\.\d+\.self_attn\.\w+\.A\."),
+    "timm": re.compile(r"^blocks\.\d+\.attn\.norm\."),
+    "mmbeit3": re.compile(r"^(backbone\.)?layers\.\d+\.attn\.norm\."),
+}
+
+
+@dataclass
+class VisionTower:
+    """The vision tower of a file, under this project's names.
+
+    Args:
+        layout: "official", "timm" or "mmbeit3".
+        weights: The names of ``BEiT3(with_cls_token=True, final_norm=True)``, as far as the file
+            has them, and of official files ``mask_token`` (1, 1, C) and ``pos_embed_unused``
+            (1, 2, C), the two rows before CLS. ``pos_embed`` begins with CLS where there is a
+            ``cls_token``.
+        unused: What else the file holds, by design of no use to a vision tower: kind to names.
+    """
+
+    layout: str
+    weights: dict[str, Tensor]
+    unused: dict[str, list[str]] = field(default_factory=dict)
+
+
+def find_layout(names: Iterable[str]) -> str | None:
+    """Tell the layout of a file from its names: "official", "timm", "mmbeit3", or None."""
+    names = list(names)
+    for layout, fingerprint in FINGERPRINTS.items():
+        if any(fingerprint.match(name) for name in names):
+            return layout
+    return None
+
+
+def is_tower_alone(state: Mapping[str, Tensor]) -> bool:
+    """Tell whether a file holds a vision tower and no detector around it."""
+    inside = any(name.startswith(BACKBONE) for name in state)
+    return find_layout(state) is not None and not inside
+
+
+def read_tower(state: Mapping[str, Tensor], origin: str = "the checkpoint") -> VisionTower:
+    """Pick the vision tower out of the weights of a file, whatever its layout.
+
+    Args:
+        state: Names to tensors, as :func:`mmbeit3.checkpoint.state_dict_of` returns them.
+        origin: What to call the file in errors.
+
+    Returns:
+        The tower; tensors keep their dtype.
+
+    Raises:
+        InputError: The file is not of BEiT-3, or an official or timm file lacks a weight of the
+            vision tower or has one that BEiT-3 does not know.
+    """
+    layout = find_layout(state)
+    if layout is None:
+        raise InputError(f"{origin} holds no BEiT-3 vision tower{_guess(state)}")
+    if layout == "official":
+        return _read_official(state, origin)
+    return _read_timm(state, origin) if layout == "timm" else _read_own(state)
+
+
+def official_state_dict(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Name a vision tower as the official files do: the exact inverse of reading one.
+
+    Args:
+        weights: ``VisionTower.weights``.
+
+    Returns:
+        ``beit3.*`` names to tensors: the vision branch only. A mask token and the two unused rows
+        of positions are zeros where the tower has none.
+
+    Raises:
+        InputError: The tower has no CLS token, or weights for which the layout has no place.
+    """
+    if "cls_token" not in weights:
+        raise InputError(
+            "the official layout needs the CLS token and its position, which this file lacks: it "
+            "was trained with with_cls_token=False"
+        )
+    modules = _official_names(_depth(weights, r"layers\.(\d+)\."))
+    _require(
+        [name for name in (*modules, "pos_embed") if name not in OPTIONAL], weights, "the file"
+    )
+    no_place = [name for name in weights if name not in modules and name not in TOKENS]
+    if no_place:
+        raise InputError(f"the official layout has no place for {listed(no_place)}")
+    width = weights["cls_token"].shape[-1]
+    zeros = weights["cls_token"].new_zeros
+    unused_rows = weights.get("pos_embed_unused", zeros(1, 2, width))
+    state = {
+        "vision_embed.cls_token": weights["cls_token"],
+        "vision_embed.mask_token": weights.get("mask_token", zeros(1, 1, width)),
+        POSITIONS: torch.cat([unused_rows, weights["pos_embed"]], 1)[0],
+    }
+    for name, parts in modules.items():
+        if name in weights:
+            state.update(zip(parts, weights[name].chunk(len(parts)), strict=True))
+    return {OFFICIAL + name: value.clone() for name, value in state.items()}
+
+
+def _read_official(state: Mapping[str, Tensor], origin: str) -> VisionTower:
+    # The released files hold BEiT3 as `beit3.` of a task model; torchscale's BEiT3 has no prefix.
+    prefix = OFFICIAL if any(name.startswith(OFFICIAL) for name in state) else ""
+    inner = tuple(prefix + part for part in ("encoder.", "vision_embed.", "text_embed."))
+    core = {name[len(prefix) :]: value for name, value in state.items() if name.startswith(inner)}
+    sources = _official_names(_depth(core, r"encoder\.layers\.(\d+)\."))
+    sources["cls_token"] = ["vision_embed.cls_token"]
+    sources["mask_token"] = ["vision_embed.mask_token"]
+    sources["pos_embed"] = [POSITIONS]
+    _require(
+        [part for name, parts in sources.items() if name not in OPTIONAL for part in parts],
+        core,
+        origin,
+    )
+    weights = {
+        name: torch.cat([core.pop(part) for part in parts])
+        if len(parts) > 1
+        else core.pop(parts[0])
+        for name, parts in sources.items()
+        if parts[0] in core
+    }
+    table = weights["pos_embed"][None]  # rows 0, 1: unused; 2: CLS; 3 and on: patches
+    weights["pos_embed_unused"], weights["pos_embed"] = table[:, :2], table[:, 2:]
+    text = [name for name in core if ".B." in name or name.startswith("text_embed.")]
+    _refuse_unknown([name for name in core if name not in text], origin)
+    unused = {"text branch": text, "heads": [name for name in state if not name.startswith(inner)]}
+    return VisionTower(
+        "official", weights, {kind: names for kind, names in unused.items() if names}
+    )
+
+
+def _read_timm(state: Mapping[str, Tensor], origin: str) -> VisionTower:
+    heads = [name for name in state if name.startswith(("fc_norm.", "head."))]
+    weights = {
+        re.sub(r"^blocks\.", "layers.", name).replace(".mlp.", ".ffn."): value
+        for name, value in state.items()
+        if name not in heads
+    }
+    known = {*_official_names(_depth(weights, r"layers\.(\d+)\.")), "cls_token", "pos_embed"}
+    _require([name for name in known if name not in OPTIONAL], weights, origin)
+    _refuse_unknown([name for name in weights if name not in known], origin)
+    return VisionTower("timm", weights, {"heads": heads} if heads else {})
+
+
+def _read_own(state: Mapping[str, Tensor]) -> VisionTower:
+    inside = [name for name in state if name.startswith(BACKBONE)]
+    if not inside:
+        return VisionTower("mmbeit3", dict(state))
+    weights = {name.removeprefix(BACKBONE): state[name] for name in inside}
+    rest = [name for name in state if name not in inside]
+    return VisionTower("mmbeit3", weights, {"other parts of the model": rest} if rest else {})
+
+
+def _official_names(depth: int) -> dict[str, list[str]]:
+    """Our names, without tokens and positions, to the official ones without their prefix."""
+    modules = dict(OFFICIAL_OUTER)
+    for index in range(depth):
+        for ours, parts in OFFICIAL_LAYER.items():
+            modules[f"layers.{index}.{ours}"] = [f"encoder.layers.{index}.{part}" for part in parts]
+    return {
+        f"{ours}.{kind}": [f"{part}.{kind}" for part in parts]
+        for ours, parts in modules.items()
+        for kind in ("weight", "bias")
+    }
+
+
+def _depth(names: Iterable[str], pattern: str) -> int:
+    """One more than the highest layer index."""
+    found = (re.match(pattern, name) for name in names)
+    return 1 + max((int(match[1]) for match in found if match), default=-1)
+
+
+def _require(names: list[str], state: Mapping[str, Tensor], origin: str) -> None:
+    missing = sorted(name for name in names if name not in state)
+    if missing:
+        raise InputError(
+            f"{origin} lacks {len(missing)} weights of BEiT-3's vision tower: {listed(missing)}. "
+            "The file was cut down or is of another model; download it again"
+        )
+
+
+def _refuse_unknown(names: list[str], origin: str) -> None:
+    if names:
+        raise InputError(
+            f"{origin} has {len(names)} weights that BEiT-3's vision tower does not know: "
+            f"{listed(sorted(names))}. It is of a changed model; loading the rest would compute "
+            "something else"
+        )
+
+
+def _guess(state: Mapping[str, Tensor]) -> str:
+    """Say what the file may be instead, as the end of a message."""
+    known = {
+        r"^(model\.)?layers\.\d+\.(?!attn\.norm)": "a transformer without the sub-LNs of BEiT-3",
+        r"^blocks\.\d+\.attn\.": "a ViT, BEiT or BEiT-2 without the sub-LNs of BEiT-3",
+        r"^(visual|vision_model|image_encoder)\.": "a CLIP or SAM model",
+        r"^(layer1|backbone\.layer1)\.": "a ResNet",
+    }
+    hits = [what for pattern, what in known.items() if any(re.match(pattern, n) for n in state)]
+    what = f"; it looks like {hits[0]}" if hits else ""
+    return (
+        f"{what}. Its names are {listed(list(state))}; expected those of an official beit3_*.pth, "
+        "of timm's beit3_* or of this project"
+    )

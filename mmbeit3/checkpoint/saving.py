@@ -1,0 +1,150 @@
+"""Write checkpoint files: whole or not at all, as ``.pth`` or ``.safetensors``."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from safetensors.torch import save
+from torch import Tensor
+
+from mmbeit3.checkpoint.reading import META_KEY, WEIGHT_KEYS, read_checkpoint, state_dict_of
+from mmbeit3.utils import InputError
+
+SUFFIXES = (".pth", ".safetensors")
+HASH_LENGTH = 8  # what mm's model zoos append, and torch.hub checks
+
+
+class Published(NamedTuple):
+    """What :func:`publish_checkpoint` wrote: the file, and what it left out of the other."""
+
+    path: Path
+    dropped: list[str]
+
+
+def save_checkpoint(content: Mapping[str, Any], path: str | Path) -> Path:
+    """Write a checkpoint; an interruption or a full disk leaves an older file as it was.
+
+    Args:
+        content: The weights as a mapping of names to tensors under ``state_dict`` or ``model``,
+            and whatever else a ``.pth`` file is to hold. Of the rest, a ``.safetensors`` file
+            takes ``meta`` only, as JSON.
+        path: The file; it must end with .pth or .safetensors. Its folder is created.
+
+    Returns:
+        The path.
+
+    Raises:
+        InputError: The name ends otherwise, or the file cannot be written.
+    """
+    path = Path(path).expanduser()
+    check_suffix(path)
+    with _partial_of(path) as partial:
+        _write(content, partial, path.suffix)
+        os.replace(partial, path)
+    return path
+
+
+def publish_checkpoint(source: str | Path, target: str | Path, trust: bool = False) -> Published:
+    """Write what others need of a training's checkpoint, named by its content.
+
+    Weights and ``meta`` (config, classes, versions) stay; the states of optimiser and schedule,
+    the log's history and an averaged model's second copy go.
+
+    Args:
+        source: The checkpoint, a path or an address.
+        target: Where to write, such as ``models/beit3-base.pth``; the first 8 digits of the file's
+            SHA-256 are put into the name, ``models/beit3-base-1a2b3c4d.pth``.
+        trust: Whether the source may build any Python object. Defaults to False.
+
+    Returns:
+        The file written, and the names of what was left out.
+
+    Raises:
+        InputError: The source cannot be read, the target's name ends with neither .pth nor
+            .safetensors, or the file cannot be written.
+    """
+    target = Path(target).expanduser()
+    check_suffix(target)
+    content = read_checkpoint(source, trust)
+    state = state_dict_of(content)
+    # As JSON has it: a file that had to be trusted gives one that need not be.
+    kept = {"meta": json.loads(_json(content.get("meta") or {})), "state_dict": state}
+    with _partial_of(target) as partial:
+        _write(kept, partial, target.suffix)
+        stem = re.sub(rf"-[0-9a-f]{{{HASH_LENGTH}}}$", "", target.stem)
+        path = target.with_name(f"{stem}-{_sha256(partial)[:HASH_LENGTH]}{target.suffix}")
+        os.replace(partial, path)
+    under = next((key for key in WEIGHT_KEYS if isinstance(content.get(key), Mapping)), None)
+    dropped = [
+        key
+        for key, value in content.items()
+        if key not in ("meta", under) and (under or not isinstance(value, Tensor))
+    ]
+    return Published(path, dropped)
+
+
+def check_suffix(path: Path) -> None:
+    """Raise an InputError unless the name ends with .pth or .safetensors."""
+    if path.suffix not in SUFFIXES:
+        raise InputError(
+            f"{path} ends with {path.suffix!r}; a checkpoint is written as {' or '.join(SUFFIXES)}"
+        )
+
+
+@contextmanager
+def _partial_of(path: Path) -> Iterator[Path]:
+    """Name a file beside ``path`` to write first; it is gone at the end, moved or not."""
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            yield partial
+        finally:
+            partial.unlink(missing_ok=True)
+    except (OSError, RuntimeError) as error:
+        # When a write fails, torch's zip writer raises its own error on closing, on top of it.
+        cause = error.__context__ if isinstance(error, RuntimeError) else error
+        if not isinstance(cause, OSError):
+            raise
+        raise InputError(
+            f"{path} cannot be written ({cause.strerror or cause}): make room there, or give a "
+            "name in another folder"
+        ) from error
+
+
+def _write(content: Mapping[str, Any], path: Path, suffix: str) -> None:
+    # Through a file object: given a name, torch.save writes it into the archive, and the same
+    # content has another hash under another name; safetensors makes the file private.
+    with path.open("wb") as file:
+        if suffix == ".pth":
+            torch.save(dict(content), file)
+        else:
+            file.write(_safetensors(content))
+
+
+def _safetensors(content: Mapping[str, Any]) -> bytes:
+    # The format takes no views and no tensor twice.
+    state = {name: value.clone().contiguous() for name, value in state_dict_of(content).items()}
+    # One entry: the library writes several in an order that changes from call to call.
+    meta = content.get("meta")
+    return save(state, {META_KEY: _json(meta)} if meta else {"format": "pt"})
+
+
+def _json(meta: Any) -> str:
+    return json.dumps(meta, default=lambda value: getattr(value, "tolist", value.__str__)())
+
+
+def _sha256(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
