@@ -123,11 +123,10 @@ def official_state_dict(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
     if no_place:
         raise InputError(f"the official layout has no place for {listed(no_place)}")
     width = weights["cls_token"].shape[-1]
-    zeros = weights["cls_token"].new_zeros
-    unused_rows = weights.get("pos_embed_unused", zeros(1, 2, width))
+    unused_rows = weights.get("pos_embed_unused", weights["pos_embed"].new_zeros(1, 2, width))
     state = {
         "vision_embed.cls_token": weights["cls_token"],
-        "vision_embed.mask_token": weights.get("mask_token", zeros(1, 1, width)),
+        "vision_embed.mask_token": weights.get("mask_token", torch.zeros_like(weights["cls_token"])),
         POSITIONS: torch.cat([unused_rows, weights["pos_embed"]], 1)[0],
     }
     for name, parts in modules.items():

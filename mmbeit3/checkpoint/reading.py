@@ -202,7 +202,7 @@ def _check_safetensors(path: Path, name: str) -> None:
     try:
         with safe_open(path, framework="pt", device="cpu"):
             pass  # opening compares the file's size with what the header lists
-    except SafetensorError as error:
+    except (SafetensorError, json.JSONDecodeError) as error:
         raise InputError(
             f"{name} is an incomplete or damaged safetensors file ({error}); download it again"
         ) from error
@@ -238,7 +238,7 @@ def _unpickling_message(path: Path, reason: str) -> str:
     return (
         f"{path} wants to build {named[1]!r}, which may run any code, so it was not opened. If "
         "you trust its origin, write its weights to a plain file once, with --trust: "
-        f"python tools/model_converters/publish_model.py {path} {path.stem}_plain.pth --trust"
+        f"python tools/model_converters/publish_model.py '{path}' '{path.stem}_plain.pth' --trust"
     )
 
 
