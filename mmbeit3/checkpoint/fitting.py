@@ -99,6 +99,8 @@ def _fit_positions(
 ) -> None:
     table = tower.weights["pos_embed"]
     file_has_cls = "cls_token" in tower.weights
+    if table.ndim != 3 or table.shape[1] <= file_has_cls:
+        return  # of no grid: refused for its shape
     cls, patches = table.split([int(file_has_cls), table.shape[1] - file_has_cls], 1)
     old = _grid_of(patches.shape[1], backbone.grid_size, file_has_cls, origin)
     new = tuple(backbone.grid_size)
@@ -113,7 +115,8 @@ def _fit_positions(
 def _fit_kernel(fitted: FittedTower, patch_size: int) -> None:
     kernel = fitted.weights[KERNEL]
     old = tuple(kernel.shape[2:])
-    if old != (patch_size, patch_size):
+    is_square = len(old) == 2 and old[0] == old[1]  # else it is refused for its shape
+    if is_square and old[0] != patch_size:
         fitted.weights[KERNEL] = resize_patch_kernel(kernel.float(), patch_size)
         fitted.resized.append(
             f"patch kernel {_by(old)} -> {_by((patch_size, patch_size))} pixels (pseudo-inverse)"

@@ -122,12 +122,12 @@ def official_state_dict(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
     no_place = [name for name in weights if name not in modules and name not in TOKENS]
     if no_place:
         raise InputError(f"the official layout has no place for {listed(no_place)}")
-    width = weights["cls_token"].shape[-1]
-    unused_rows = weights.get("pos_embed_unused", weights["pos_embed"].new_zeros(1, 2, width))
+    cls, positions = weights["cls_token"], weights["pos_embed"]
+    unused_rows = weights.get("pos_embed_unused", torch.zeros_like(positions[:, :2]))
     state = {
-        "vision_embed.cls_token": weights["cls_token"],
-        "vision_embed.mask_token": weights.get("mask_token", torch.zeros_like(weights["cls_token"])),
-        POSITIONS: torch.cat([unused_rows, weights["pos_embed"]], 1)[0],
+        "vision_embed.cls_token": cls,
+        "vision_embed.mask_token": weights.get("mask_token", torch.zeros_like(cls)),
+        POSITIONS: torch.cat([unused_rows, positions], 1)[0],
     }
     for name, parts in modules.items():
         if name in weights:
@@ -138,7 +138,7 @@ def official_state_dict(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
 def _read_official(state: Mapping[str, Tensor], origin: str) -> VisionTower:
     # The released files hold BEiT3 as `beit3.` of a task model; torchscale's BEiT3 has no prefix.
     prefix = OFFICIAL if any(name.startswith(OFFICIAL) for name in state) else ""
-    inner = tuple(prefix + part for part in ("encoder.", "vision_embed.", "text_embed."))
+    inner = (OFFICIAL,) if prefix else ("encoder.", "vision_embed.", "text_embed.")
     core = {name[len(prefix) :]: value for name, value in state.items() if name.startswith(inner)}
     sources = _official_names(_depth(core, r"encoder\.layers\.(\d+)\."))
     sources["cls_token"] = ["vision_embed.cls_token"]
@@ -160,7 +160,8 @@ def _read_official(state: Mapping[str, Tensor], origin: str) -> VisionTower:
     weights["pos_embed_unused"], weights["pos_embed"] = table[:, :2], table[:, 2:]
     text = [name for name in core if ".B." in name or name.startswith("text_embed.")]
     _refuse_unknown([name for name in core if name not in text], origin)
-    unused = {"text branch": text, "heads": [name for name in state if not name.startswith(inner)]}
+    heads = [name for name in state if not name.startswith(inner)]
+    unused = {"text branch": [prefix + name for name in text], "heads": heads}
     return VisionTower(
         "official", weights, {kind: names for kind, names in unused.items() if names}
     )

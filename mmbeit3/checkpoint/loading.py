@@ -106,8 +106,9 @@ def load_weights(
         if is_tower_alone(state):
             return _load_tower_alone(model, state, strict, logger, origin)
         if not strict:
-            fitted = fit_tower(read_tower(state, origin), backbone, origin)
-            state = {name: value for name, value in state.items() if not name.startswith(BACKBONE)}
+            inside = {name: value for name, value in state.items() if name.startswith(BACKBONE)}
+            fitted = fit_tower(read_tower(inside, origin), backbone, origin)
+            state = {name: value for name, value in state.items() if name not in inside}
             state.update({BACKBONE + name: value for name, value in fitted.weights.items()})
     report = compare(state, model.state_dict())
     if strict and not report.complete:

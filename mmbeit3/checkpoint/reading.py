@@ -202,7 +202,7 @@ def _check_safetensors(path: Path, name: str) -> None:
     try:
         with safe_open(path, framework="pt", device="cpu"):
             pass  # opening compares the file's size with what the header lists
-    except (SafetensorError, json.JSONDecodeError) as error:
+    except SafetensorError as error:
         raise InputError(
             f"{name} is an incomplete or damaged safetensors file ({error}); download it again"
         ) from error

@@ -1,15 +1,15 @@
-"""The backbone: arithmetic against timm, windows, sizes, options, errors."""
+"""The backbone: windows, positions, sizes, options, errors.
+
+Its arithmetic is compared with the published one in tests/test_checkpoint/test_equivalence.py.
+"""
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
 import pytest
-import timm
 import torch
 import torch.nn.functional as F
-from torch import Tensor
 
 from mmbeit3.models import BEiT3
 from mmbeit3.utils import InputError
@@ -23,40 +23,6 @@ def small(**options) -> BEiT3:
     model = BEiT3(**sizes | options)
     model.init_weights()
     return model.eval()
-
-
-def randomised_timm(name: str) -> torch.nn.Module:
-    """timm's BEiT-3 with every weight drawn at random, so that none can go unnoticed."""
-    torch.manual_seed(0)
-    model = timm.create_model(name, pretrained=False).eval()
-    for param in model.parameters():
-        torch.nn.init.normal_(param, mean=float(param.ndim == 1) / 2, std=0.05)
-    return model
-
-
-def ours_named(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """timm's weight names to ours."""
-    renamed = {
-        re.sub(r"^blocks\.", "layers.", key).replace(".mlp.", ".ffn."): value
-        for key, value in state.items()
-    }
-    return {
-        key: value
-        for key, value in renamed.items()
-        if not key.startswith(("norm.", "fc_norm.", "head."))
-    }
-
-
-def test_base_equals_timm() -> None:
-    theirs = randomised_timm("beit3_base_patch16_224")
-    ours = BEiT3("base", window_size=0, with_cls_token=True).eval()
-    ours.load_state_dict(ours_named(theirs.state_dict()))
-    x = torch.randn(2, 3, 224, 224)
-    with torch.no_grad():
-        want = theirs.forward_features(x)
-        feature_map, cls = ours.encode(x)
-    got = torch.cat([cls[:, None], feature_map.flatten(2).transpose(1, 2)], 1)
-    torch.testing.assert_close(got, want, rtol=1e-5, atol=1e-5 * want.abs().max().item())
 
 
 @pytest.mark.parametrize(
@@ -136,6 +102,29 @@ def test_positions_at_the_native_size_are_the_table() -> None:
     torch.testing.assert_close(model._patch_positions(8, 8), model.pos_embed)
 
 
+@pytest.mark.parametrize("tokens", [(4, 4), (8, 12), (6, 7), (3, 9)])
+def test_tiled_positions_are_those_of_pretraining_in_every_window(tokens: tuple[int, int]) -> None:
+    model = small(img_size=32, tile_positions=True)
+    positions = model._patch_positions(*tokens).unflatten(1, tokens)
+    table = model.pos_embed.unflatten(1, (4, 4))
+    for top in range(0, tokens[0], 4):
+        for left in range(0, tokens[1], 4):
+            window = positions[:, top : top + 4, left : left + 4]
+            assert torch.equal(window, table[:, : window.shape[1], : window.shape[2]])
+
+
+@pytest.mark.parametrize("training", [False, True])
+def test_tiled_positions_make_equal_windows_equal(training: bool) -> None:
+    options = dict(img_size=32, global_attn_indexes=())
+    tiled, resized = (small(**options, tile_positions=on).train(training) for on in (True, False))
+    window = torch.randn(1, 3, 32, 32)
+    image = window.tile(2, 3)
+    torch.testing.assert_close(tiled(image)[0], tiled(window)[0].tile(2, 3))
+    assert (resized(image)[0] - resized(window)[0].tile(2, 3)).abs().max() > 0.01
+    # An image of one window has the positions of pretraining either way.
+    torch.testing.assert_close(tiled(window)[0], resized(window)[0])
+
+
 def test_checkpointing_changes_no_gradient() -> None:
     x = torch.randn(2, 3, 72, 56)
     grads = []
@@ -177,6 +166,9 @@ def test_gradients_equal_finite_differences() -> None:
         (dict(window_size=-1), "window_size is -1"),
         (dict(global_attn_indexes=[4]), r"\[4\].*0 to 3"),
         (dict(with_cls_token=True), "in all 4 layers"),
+        (dict(tile_positions=True), "window, 4 x 4 tokens, but img_size makes it 8 x 8; .*=32"),
+        (dict(tile_positions=True, img_size=(32, 64)), "4 x 4 tokens, .* 4 x 8; set img_size=32"),
+        (dict(tile_positions=True, window_size=0), "needs windows .* window_size is 0"),
     ],
 )
 def test_sizes_that_cannot_work_are_refused(options: dict, words: str) -> None:
