@@ -91,7 +91,7 @@ test_evaluator = val_evaluator
 model = dict(
     data_preprocessor=dict(
         batch_augments=[
-            dict(type="BatchFixedSizePad", size=(image_size, image_size), pad_mask=True)
+            dict(type="mmbeit3.BatchFixedSizePad", size=(image_size, image_size), pad_mask=True)
         ]
     ),
     backbone=dict(init_cfg=dict(checkpoint=pretrained)),

@@ -19,6 +19,6 @@ _base_ = [
 # pixels only, where detectron2 pads to the square.
 model = dict(
     data_preprocessor=dict(
-        batch_augments=[dict(type="BatchFixedSizePad", size=(1024, 1024), pad_mask=True)]
+        batch_augments=[dict(type="mmbeit3.BatchFixedSizePad", size=(1024, 1024), pad_mask=True)]
     )
 )

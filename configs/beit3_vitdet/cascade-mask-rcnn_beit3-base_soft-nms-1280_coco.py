@@ -15,7 +15,7 @@ _base_ = [
 
 model = dict(
     data_preprocessor=dict(
-        batch_augments=[dict(type="BatchFixedSizePad", size=(1280, 1280), pad_mask=True)]
+        batch_augments=[dict(type="mmbeit3.BatchFixedSizePad", size=(1280, 1280), pad_mask=True)]
     ),
     backbone=dict(drop_path_rate=0.1),  # Table 16 has 0.6, for 1B parameters; ViTDet-B: 0.1
     test_cfg=dict(

@@ -30,7 +30,7 @@ param_scheduler = [
         by_epoch=False,
         begin=0,
         end=138281,
-        milestones=[122917, 133160],
+        milestones=[122916, 133159],
         gamma=0.1,
     ),
 ]

@@ -46,12 +46,13 @@ class TokenLayout:
 
 
 @lru_cache(maxsize=64)
+@torch.inference_mode(False)  # the tensors are kept, and training cannot use those of inference
 def window_layout(height: int, width: int, window_size: int) -> TokenLayout:
     """Lay out a grid of ``height`` x ``width`` tokens in windows of ``window_size`` tokens a side.
 
     ``window_size`` 0 means one window over the whole grid (global attention only).
     """
-    index = torch.arange(height * width).view(height, width)
+    index = torch.arange(height * width, device="cpu").view(height, width)
     if window_size == 0:
         parts = [index.view(1, -1)]
     else:
