@@ -71,9 +71,6 @@ def test_base_config_takes_training_steps_from_official_weights(
     assert (tmp_path / "iter_2.pth").stat().st_size > 1e9  # weights and both moments of AdamW
 
 
-@pytest.mark.xfail(
-    reason="600 iterations from random weights are too few: docs/benchmarks.md has what they reach"
-)
 def test_tiny_learns_photographs_by_heart(data_root: Path, tmp_path: Path) -> None:
     log = tool("train.py", TINY, "--work-dir", tmp_path, data=data_root)
     values = losses(log)

@@ -4,7 +4,7 @@ _base_ = "../../configs/beit3_vitdet/cascade-mask-rcnn_beit3-tiny_shapes.py"
 
 data_root = "{{$MMBEIT3_DATA:../shared/data}}/coco_sample/"
 image_size = (192, 192)
-max_iters = 600
+max_iters = 4000
 
 load_image = dict(type="LoadImageFromFile")
 load_annotations = dict(type="LoadAnnotations", with_bbox=True, with_mask=True)
@@ -46,10 +46,10 @@ test_evaluator = val_evaluator
 
 train_cfg = dict(max_iters=max_iters, val_interval=max_iters)
 optim_wrapper = dict(
-    optimizer=dict(lr=6e-4, weight_decay=0.0), paramwise_cfg=dict(layer_decay_rate=1.0)
+    optimizer=dict(lr=3e-4, weight_decay=0.0), paramwise_cfg=dict(layer_decay_rate=1.0)
 )
 param_scheduler = [
-    dict(type="LinearLR", start_factor=0.01, by_epoch=False, begin=0, end=50),
-    dict(type="CosineAnnealingLR", by_epoch=False, begin=50, end=max_iters, eta_min=1e-5),
+    dict(type="LinearLR", start_factor=0.01, by_epoch=False, begin=0, end=200),
+    dict(type="CosineAnnealingLR", by_epoch=False, begin=200, end=max_iters, eta_min=3e-6),
 ]
 default_hooks = dict(checkpoint=dict(interval=max_iters))
