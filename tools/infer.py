@@ -1,4 +1,4 @@
-"""Detect objects in a folder of images: pictures, COCO-style results, and a summary.
+"""Run a detector or a segmentor over a folder of images: pictures, results, and a summary.
 
 Exit status: 0 when every image was done, 1 when some could not be read, 2 for wrong arguments, 130
 after Ctrl-C.
@@ -14,23 +14,24 @@ from mmbeit3.apis.console import INTERRUPT_STATUS, run
 def parse_args() -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(
-        description="Detect objects in a folder of images.",
-        epilog="results.json is a COCO results list with every detection that the model returns, "
-        "whatever its score; image and category ids are those in summary.json. Pictures are "
-        "enlarged or reduced to a size that is comfortable to look at; results never are. Images "
-        "are turned as their EXIF data says, transparency becomes white, greys of more than 8 bits "
-        "are stretched to the range of the image. Exit status: 0 all images done, 1 some could not "
-        "be read, 2 wrong arguments, 130 interrupted (what is done is kept).",
+        description="Detect objects in a folder of images, or segment them: the config says which.",
+        epilog="A detector writes results.json, a COCO results list with every detection that the "
+        "model returns, whatever its score; image and category ids are those in summary.json. A "
+        "segmentor writes labels/, 8-bit PNGs as large as the images whose values are indices of "
+        "classes; summary.json names them, with their share of the pixels. Pictures are enlarged "
+        "or reduced to a size that is comfortable to look at; results never are. Images are turned "
+        "as their EXIF data says, transparency becomes white, greys of more than 8 bits are "
+        "stretched to the range of the image. Exit status: 0 all images done, 1 some could not be "
+        "read, 2 wrong arguments, 130 interrupted (what is done is kept).",
     )
-    parser.add_argument("config", help="config file of the detector")
+    parser.add_argument("config", help="config file of the model")
     parser.add_argument("checkpoint", help="its weights (.pth or .safetensors)")
     parser.add_argument("folder", help="folder of images, searched recursively, or one image")
     parser.add_argument("--out-dir", required=True, help="where results go; made if absent")
     parser.add_argument(
         "--score-thr",
         type=_score,
-        default=0.3,
-        help="draw and count detections of at least this score (default: 0.3)",
+        help="draw and count detections of at least this score (default: 0.3; detectors only)",
     )
     parser.add_argument(
         "--batch-size",

@@ -20,9 +20,10 @@ from mmbeit3.checkpoint.reading import similar_files
 from mmbeit3.utils import InputError
 
 DATALOADERS = ("train_dataloader", "val_dataloader", "test_dataloader")
-DATASET_TYPE = "mmbeit3.CocoDataset"
+COCO_TYPE = "mmbeit3.CocoDataset"
+SEG_FOLDER_TYPE = "mmbeit3.SegFolderDataset"
 # Parts of a model whose ``num_classes`` is that of the data; the RPN's (always 1) is in none.
-CLASS_HEADS = ("roi_head", "bbox_head", "mask_head", "decode_head")
+CLASS_HEADS = ("roi_head", "bbox_head", "mask_head", "decode_head", "auxiliary_head")
 AMP_DEVICES = ("cuda", "npu", "mlu", "musa")  # what mmengine's AmpOptimWrapper accepts
 AMP_OPTIONS = ("loss_scale", "dtype", "use_fsdp")
 # High enough that no helper variable of the configs of mmdet and mmseg is taken for a misspelling.
@@ -97,11 +98,13 @@ def resolve_classes(
 ) -> tuple[str, ...] | None:
     """Give all data sets the training classes, and the heads their number, in place.
 
-    It concerns data sets of type ``mmbeit3.CocoDataset``. Their classes are, in this order: those
-    that the config's training set names (``metainfo=dict(classes=...)``), those that the
-    checkpoint was trained on, those of the training annotation file. Every such data set that
-    names none gets them, so that one with other categories is found out. ``num_classes`` under
-    ``roi_head``, ``bbox_head``, ``mask_head`` and ``decode_head`` follows.
+    It concerns data sets of the types ``mmbeit3.CocoDataset`` and ``mmbeit3.SegFolderDataset``.
+    Their classes are, in this order: those that the config's training set names
+    (``metainfo=dict(classes=...)``), those that the checkpoint was trained on, those of the
+    training annotation file or of ``classes_file``. Every such data set that names none gets them,
+    so that one with other categories is found out. ``num_classes`` under ``roi_head``,
+    ``bbox_head``, ``mask_head``, ``decode_head`` and ``auxiliary_head`` follows, and with it the
+    list ``loss_cls.class_weight`` of a head with a weight for "no object" (Mask2Former).
 
     Args:
         cfg: The config.
@@ -111,7 +114,8 @@ def resolve_classes(
         The classes, or None when the config has no such data set.
 
     Raises:
-        InputError: The annotation file is absent or malformed.
+        InputError: The file with the classes is absent or malformed, or class weights that differ
+            are for another number of classes.
     """
     datasets = [
         dataset
@@ -276,12 +280,12 @@ def _fill(cfg: Config, parts: list[str]) -> ConfigDict:
 
 
 def _datasets(node: Any) -> Iterator[ConfigDict]:
-    """The data sets of this project's type, inside wrappers and concatenations too."""
+    """The data sets whose files name the classes, inside wrappers and concatenations too."""
     if isinstance(node, (list, tuple)):
         for entry in node:
             yield from _datasets(entry)
     elif isinstance(node, dict):
-        if node.get("type") == DATASET_TYPE:
+        if node.get("type") in (COCO_TYPE, SEG_FOLDER_TYPE):
             yield node
         yield from _datasets(node.get("dataset"))
         yield from _datasets(node.get("datasets"))
@@ -292,9 +296,14 @@ def _named_classes(dataset: Mapping[str, Any]) -> Sequence[str] | None:
 
 
 def _classes_in_file(dataset: Mapping[str, Any]) -> tuple[str, ...]:
-    from mmbeit3.datasets import read_classes
+    from mmbeit3.datasets import read_class_list, read_classes
 
-    return tuple(read_classes(osp.join(dataset.get("data_root") or "", dataset["ann_file"])))
+    segmentation = dataset["type"] == SEG_FOLDER_TYPE
+    key = "classes_file" if segmentation else "ann_file"
+    if not dataset.get(key):
+        raise InputError(f"the {dataset['type']} of the config has no {key}, which names classes")
+    path = osp.join(dataset.get("data_root") or "", dataset[key])
+    return read_class_list(path).names if segmentation else tuple(read_classes(path))
 
 
 def _set_num_classes(node: Any, num_classes: int, inside: bool = False) -> None:
@@ -303,6 +312,24 @@ def _set_num_classes(node: Any, num_classes: int, inside: bool = False) -> None:
             _set_num_classes(entry, num_classes, inside)
     elif isinstance(node, dict):
         if inside and "num_classes" in node:
+            _resize_class_weight(node, num_classes)
             node["num_classes"] = num_classes
         for key, value in node.items():
             _set_num_classes(value, num_classes, inside or key in CLASS_HEADS)
+
+
+def _resize_class_weight(head: dict[str, Any], num_classes: int) -> None:
+    """Fit ``loss_cls.class_weight`` with its last entry, "no object", to the classes."""
+    loss = head.get("loss_cls") or {}
+    weights = loss.get("class_weight")
+    if not isinstance(weights, (list, tuple)) or len(weights) != head["num_classes"] + 1:
+        return
+    if num_classes == head["num_classes"]:
+        return
+    if len(set(weights[:-1])) > 1:
+        raise InputError(
+            f"loss_cls.class_weight gives {len(weights) - 1} classes different weights, but there "
+            f"are {num_classes} classes; set num_classes={num_classes} in the head, and one weight "
+            "for each class and one for 'no object'"
+        )
+    loss["class_weight"] = [weights[0]] * num_classes + [weights[-1]]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import cv2
@@ -31,14 +31,14 @@ EXIF_TRANSPOSE = {
 EXIF_ORIENTATION = 0x0112
 
 
-def find_images(folder: Path, exclude: Path | None = None) -> list[Path]:
+def find_images(folder: Path, exclude: Iterable[Path] = ()) -> list[Path]:
     """List the images below a folder, sorted by their path.
 
     Hidden files and folders are left out. Links to folders are followed, each folder once.
 
     Args:
         folder (Path): The folder, or one image file.
-        exclude (Path, optional): A folder below ``folder`` to stay out of.
+        exclude (Iterable): Folders to stay out of. Defaults to none.
 
     Returns:
         list[Path]: The paths, each beginning with ``folder``; never empty.
@@ -59,9 +59,9 @@ def find_images(folder: Path, exclude: Path | None = None) -> list[Path]:
     return sorted(images)
 
 
-def _files(folder: Path, exclude: Path | None) -> Iterator[Path]:
+def _files(folder: Path, exclude: Iterable[Path]) -> Iterator[Path]:
     """Yield the files below a folder that are not hidden."""
-    seen = set() if exclude is None else {os.path.realpath(exclude)}
+    seen = {os.path.realpath(path) for path in exclude}
     for root, folders, files in os.walk(folder, followlinks=True):
         real = os.path.realpath(root)
         if real in seen:

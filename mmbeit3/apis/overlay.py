@@ -1,21 +1,22 @@
-"""Pictures of detections: translucent masks, boxes, and labels that can be read."""
+"""Pictures of what a model found: translucent masks or class maps, boxes, and readable names."""
 
 from __future__ import annotations
 
 import colorsys
 from collections.abc import Sequence
-from functools import lru_cache
+from dataclasses import dataclass
+from functools import partial
 
 import cv2
 import numpy as np
-from PIL import ImageFont
 
-Colour = tuple[int, int, int]
+from mmbeit3.apis.chips import Chips, Colour, Places
 
 #: Sides of a picture in pixels: smaller images are enlarged, larger ones reduced, to be looked at.
 MIN_SHORT_SIDE = 480
 MAX_LONG_SIDE = 2048
 MASK_OPACITY = 0.45
+REGION_OPACITY = 0.5
 
 
 def class_palette(num_classes: int) -> list[Colour]:
@@ -81,8 +82,83 @@ def draw_instances(
     for box, colour in zip(boxes[::-1], colours[::-1], strict=True):
         cv2.rectangle(picture, box[:2].tolist(), box[2:].tolist(), colour, thickness)
     texts = [f"{classes[i]} {s:.2f}" for i, s in zip(labels, scores[order], strict=True)]
-    _draw_labels(picture, boxes, texts, colours)
+    chips = Chips(picture)
+    for text, box, colour in zip(texts, boxes.tolist(), colours, strict=True):
+        chips.put(text, colour, partial(_around, box))
     return picture
+
+
+def draw_class_map(
+    image: np.ndarray, labels: np.ndarray, classes: Sequence[str], palette: Sequence[Colour]
+) -> np.ndarray:
+    """Draw the class of every pixel on an image: its colour, and its name on its largest region.
+
+    Edges of regions have the full colours. Larger regions are named first; a name that would hide
+    another one, or its own region altogether, is left out. The picture is resized by
+    :func:`display_scale`.
+
+    Args:
+        image (np.ndarray): (H, W, 3), BGR, uint8; left unchanged.
+        labels (np.ndarray): (H, W), uint8, indices of classes.
+        classes (Sequence[str]): Names of the classes.
+        palette (Sequence[tuple]): BGR colour of each class.
+
+    Returns:
+        np.ndarray: The picture, BGR, uint8.
+    """
+    picture = _resize(image, display_scale(*image.shape[:2]))
+    height, width = picture.shape[:2]
+    labels = cv2.resize(labels, (width, height), interpolation=cv2.INTER_NEAREST)
+    table = np.zeros((256, 1, 3), np.uint8)
+    table[: len(palette), 0] = palette
+    layer = cv2.LUT(cv2.merge([labels] * 3), table)
+    cv2.addWeighted(picture, 1 - REGION_OPACITY, layer, REGION_OPACITY, 0, dst=picture)
+    around = np.ones((3, 3), np.uint8)
+    edges = cv2.dilate(labels, around) != cv2.erode(labels, around)
+    picture[edges] = layer[edges]
+    chips = Chips(picture)
+    for region in _regions(labels):
+        chips.put(classes[region.label], palette[region.label], region.places)
+    return picture
+
+
+@dataclass(frozen=True)
+class _Region:
+    """The largest connected region of a class: its area, and its middle."""
+
+    label: int
+    area: int
+    x: int
+    y: int
+
+    def places(self, height: int, width: int) -> Places:
+        """Return the one place for a name of (height, width), if it leaves some of the region."""
+        roomy = self.area > height * width
+        return [(self.x - width // 2, self.y - height // 2)] if roomy else []
+
+
+def _regions(labels: np.ndarray) -> list[_Region]:
+    """Find the largest region of each class in (H, W) labels, larger ones first."""
+    step = max(1, max(labels.shape) // 512)  # every pixel would find the same places, slowly
+    coarse = np.pad(labels[::step, ::step].astype(np.int16), 1, constant_values=-1)
+    regions = []
+    for label in np.unique(coarse[1:-1, 1:-1]).tolist():
+        mask = (coarse == label).view(np.uint8)
+        _, parts, stats, _ = cv2.connectedComponentsWithStats(mask, connectivity=4)
+        largest = 1 + int(stats[1:, cv2.CC_STAT_AREA].argmax())
+        x, y = _middle(parts == largest)
+        area = int(stats[largest, cv2.CC_STAT_AREA]) * step**2
+        regions.append(_Region(label, area, (x - 1) * step, (y - 1) * step))
+    return sorted(regions, key=lambda region: -region.area)
+
+
+def _middle(mask: np.ndarray) -> tuple[int, int]:
+    """Find (x, y) far from the edge of a mask (H, W), and of such points the most central."""
+    depth = cv2.distanceTransform(mask.view(np.uint8), cv2.DIST_L2, 3)
+    rows, columns = np.nonzero(depth >= 0.9 * depth.max())
+    centre_y, centre_x = (places.mean() for places in np.nonzero(mask))
+    best = np.argmin((rows - centre_y) ** 2 + (columns - centre_x) ** 2)
+    return int(columns[best]), int(rows[best])
 
 
 def _bgr(hue: float, saturation: float, value: float) -> Colour:
@@ -141,69 +217,9 @@ def _draw_masks(
         cv2.drawContours(picture, outlines, -1, colour, width, cv2.LINE_AA)
 
 
-def _draw_labels(
-    picture: np.ndarray, boxes: np.ndarray, texts: list[str], colours: list[Colour]
-) -> None:
-    """Put each text near its box where it hides no earlier text; leave it out if it must."""
-    size = max(12, round(min(picture.shape[:2]) / 40))
-    taken = np.zeros((0, 4), int)
-    for box, text, colour in zip(boxes, texts, colours, strict=True):
-        chip = _chip(text, size, colour)
-        place = _free_place(box, chip.shape[:2], picture.shape[:2], taken)
-        if place is not None:
-            x, y = place
-            height, width = chip.shape[:2]
-            picture[y : y + height, x : x + width] = chip
-            taken = np.vstack((taken, (x, y, x + width, y + height)))
-
-
-def _free_place(
-    box: np.ndarray, chip: tuple[int, int], picture: tuple[int, int], taken: np.ndarray
-) -> tuple[int, int] | None:
-    """Find (x, y) for a label of (height, width): above, inside or below the box."""
-    x1, y1, x2, y2 = box.tolist()
-    height, width = chip
-    if width > picture[1]:
-        return None
+def _around(box: Sequence[int], height: int, width: int) -> Places:
+    """List places for a label of (height, width): above, inside or below the box."""
+    x1, y1, x2, y2 = box
     above, below = [(x1, y1 - height), (x2 - width, y1 - height)], [(x1, y2), (x2 - width, y2)]
     roomy = y2 - y1 >= 2 * height  # otherwise a label inside would cover the object
-    inside = [(x1, y1), (x1, y2 - height)] if roomy else []
-    for x, y in above + inside + below:
-        x = min(max(x, 0), picture[1] - width)
-        overlaps = (
-            (taken[:, 0] < x + width)
-            & (x < taken[:, 2])
-            & (taken[:, 1] < y + height)
-            & (y < taken[:, 3])
-        )
-        if 0 <= y <= picture[0] - height and not overlaps.any():
-            return x, y
-    return None
-
-
-def _chip(text: str, size: int, colour: Colour) -> np.ndarray:
-    """Write a text of ``size`` pixels on a ground of its colour: (h, w, 3), BGR, uint8."""
-    blue, green, red = colour
-    ink = 0 if 0.114 * blue + 0.587 * green + 0.299 * red > 120 else 255
-    ground = np.array(colour, np.float32)
-    return (ground + _opacity(text, size) * (ink - ground)).astype(np.uint8)
-
-
-@lru_cache(maxsize=4096)
-def _opacity(text: str, size: int) -> np.ndarray:
-    """Render a text with a margin: (h, w, 1), float32, 1 where there is ink."""
-    font = _font(size)
-    left, _, right, _ = font.getbbox(text)
-    ascent, descent = font.getmetrics()
-    pad = max(2, size // 5)
-    glyphs, (x, y) = font.getmask2(text, mode="L")
-    width, height = glyphs.size
-    x, y = pad + x - left, y + 1
-    opacity = np.zeros((ascent + descent + 2, right - left + 2 * pad, 1), np.float32)
-    opacity[y : y + height, x : x + width, 0] = np.array(glyphs).reshape(height, width) / 255
-    return opacity
-
-
-@lru_cache
-def _font(size: int) -> ImageFont.FreeTypeFont:
-    return ImageFont.load_default(size)
+    return above + ([(x1, y1), (x1, y2 - height)] if roomy else []) + below

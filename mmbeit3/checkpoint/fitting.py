@@ -14,6 +14,7 @@ from mmbeit3.checkpoint.resizing import resize_patch_kernel, resize_position_emb
 from mmbeit3.utils import InputError
 
 KERNEL = "patch_embed.proj.weight"
+ADAPTER = "adapter."
 # What a file may hold and a backbone may be built without.
 LEFT_OUT = {
     "CLS token and its position": ["cls_token"],
@@ -41,7 +42,8 @@ class FittedTower:
         weights: Names of the backbone to tensors, in the dtype of the file.
         resized: One line for each weight that was resized.
         unused: What the file holds besides, by design of no use here: kind to names.
-        left_as_initialised: Weights of the backbone that BEiT-3 does not have.
+        left_as_initialised: Weights of the backbone that BEiT-3 does not have, or, of an adapter,
+            that the file does not have.
     """
 
     weights: dict[str, Tensor]
@@ -55,9 +57,14 @@ class FittedTower:
         if self.unused:
             kinds = (_counted(kind, names) for kind, names in self.unused.items())
             lines.append(f"unused by design: {'; '.join(kinds)}")
-        if self.left_as_initialised:
-            count = len(self.left_as_initialised)
-            lines.append(f"left at zero: {count} relative positions, which BEiT-3 does not have")
+        adapter = sum(name.startswith(ADAPTER) for name in self.left_as_initialised)
+        if adapter:
+            lines.append(f"left as initialised: {adapter} weights of the adapter")
+        positions = len(self.left_as_initialised) - adapter
+        if positions:
+            lines.append(
+                f"left at zero: {positions} relative positions, which BEiT-3 does not have"
+            )
         return "".join(f"\n  {line}" for line in lines)
 
 
@@ -87,6 +94,8 @@ def fit_tower(
             del fitted.weights[name]
     if tower.layout != "mmbeit3":
         fitted.left_as_initialised = [name for name in own if ".rel_pos." in name]
+    if not any(name.startswith(ADAPTER) for name in fitted.weights):
+        fitted.left_as_initialised += [name for name in own if name.startswith(ADAPTER)]
     if "pos_embed" in fitted.weights:
         _fit_positions(fitted, tower, backbone, "cls_token" in own, origin)
     if KERNEL in fitted.weights:

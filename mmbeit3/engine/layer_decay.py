@@ -27,8 +27,8 @@ class LayerDecayConstructor:
     """Builds the optimiser with learning rates that decay from the heads down to the patches.
 
     The rule is that of BEiT and of ViTDet: of L layers, patch embedding, positions and CLS token
-    have the id 0, layer i has i + 1, and all the rest (neck, heads, the backbone's last norm) has
-    L + 1; the learning rate is multiplied by ``layer_decay_rate ** (L + 1 - id)``.
+    have the id 0, layer i has i + 1, and all the rest (neck, heads, the backbone's last norm and
+    its adapter) has L + 1; the learning rate is multiplied by ``layer_decay_rate ** (L + 1 - id)``.
 
     Args:
         optim_wrapper_cfg (dict): Optimiser wrapper with its ``optimizer``, as in mmengine; the
@@ -116,10 +116,10 @@ def layer_id(name: str, num_layers: int) -> int:
         return 0
     if match := re.match(r"backbone\.layers\.(\d+)\.", name):
         return int(match.group(1)) + 1
-    if name.startswith("backbone.norm."):
+    if name.startswith(("backbone.norm.", "backbone.adapter.")):
         return num_layers + 1
     raise InputError(
         f"the parameter {name} matches no rule of layer-wise learning-rate decay. Expected "
-        "backbone.patch_embed.*, backbone.pos_embed, backbone.cls_token, backbone.layers.N.* or "
-        "backbone.norm.*."
+        "backbone.patch_embed.*, backbone.pos_embed, backbone.cls_token, backbone.layers.N.*, "
+        "backbone.norm.* or backbone.adapter.*."
     )

@@ -1,17 +1,24 @@
 """Everything a config can build under ``model``."""
 
-from mmbeit3.models.backbones import BEiT3
+from mmbeit3.models.backbones import BEiT3, BEiT3Adapter
 from mmbeit3.models.data_preprocessors import BatchFixedSizePad
+from mmbeit3.models.decode_heads import Mask2FormerHead
 from mmbeit3.models.necks import SimpleFeaturePyramid
 from mmbeit3.models.roi_heads import PreciseRoIExtractor, ViTDetCascadeRoIHead
+from mmbeit3.models.segmentors import EncoderDecoder
+from mmbeit3.models.tta import SegTTAModel
 from mmbeit3.ops.mmcv_ext import route_soft_nms
 
 route_soft_nms()
 
 __all__ = [
     "BEiT3",
+    "BEiT3Adapter",
     "BatchFixedSizePad",
+    "EncoderDecoder",
+    "Mask2FormerHead",
     "PreciseRoIExtractor",
+    "SegTTAModel",
     "SimpleFeaturePyramid",
     "ViTDetCascadeRoIHead",
 ]

@@ -189,9 +189,9 @@ def test_find_images(tmp_path):
     assert found == sorted(wanted)
 
 
-def test_find_images_excludes_one_folder(tmp_path):
+def test_find_images_excludes_folders(tmp_path):
     touch(tmp_path, "a.jpg", "out/overlays/a.jpg", "out/b.jpg")
-    found = find_images(tmp_path, exclude=tmp_path / "out" / "overlays")
+    found = find_images(tmp_path, exclude=[tmp_path / "out" / "overlays"])
     assert [path.name for path in found] == ["a.jpg", "b.jpg"]
 
 

@@ -1,4 +1,4 @@
-"""A folder of images through a detector whose answers are known, and the command for it."""
+"""A folder of images through models whose answers are known, and the command for it."""
 
 from __future__ import annotations
 
@@ -13,12 +13,14 @@ import cv2
 import numpy as np
 import pytest
 from mmengine.config import Config
+from mmseg.structures import SegDataSample
 from PIL import Image
 from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 
 from mmbeit3.apis.console import run
-from mmbeit3.apis.inference import infer_folder, list_sources
+from mmbeit3.apis.inference import infer_folder, is_segmentation, print_summary
+from mmbeit3.apis.sources import list_sources
 from mmbeit3.utils import InputError
 
 TOOL = Path(__file__).resolve().parents[2] / "tools" / "infer.py"
@@ -214,8 +216,156 @@ def test_a_crash_keeps_what_is_done(tmp_path, folder, colour_cfg, colour_checkpo
     assert read(out / "summary.json")["interrupted"] is True
 
 
+def class_map(*, red: bool = True, green: bool = True) -> np.ndarray:
+    """What the segmentor above finds in :func:`picture`."""
+    labels = np.zeros((20, 30), np.uint8)
+    for number, (seen, (x1, y1, x2, y2)) in enumerate(((red, RED), (green, GREEN)), 1):
+        labels[y1:y2, x1:x2] = number * seen
+    return labels
+
+
+class TestSegmentation:
+    """The same folder through a segmentor."""
+
+    @pytest.fixture
+    def infer(self, tmp_path, folder, seg_cfg, seg_checkpoint):
+        def infer(out="out", source=folder, **options):
+            return infer_folder(seg_cfg, seg_checkpoint, source, tmp_path / out, **options)
+
+        return infer
+
+    def test_labels(self, tmp_path, infer):
+        infer()
+        labels = tmp_path / "out" / "labels"
+        maps = {
+            path.relative_to(labels).as_posix(): np.asarray(Image.open(path))
+            for path in labels.rglob("*.png")
+        }
+        expected = {
+            "a.png": class_map(green=False),  # of a.bmp, which comes before a.png
+            "a.png.png": class_map(),
+            "b/a.png": class_map(red=False),
+            "b/nothing.png": class_map(red=False, green=False),
+            "c/d/e.png": class_map(),
+        }
+        assert maps.keys() == expected.keys()
+        for name, labels in expected.items():
+            np.testing.assert_array_equal(maps[name], labels)
+
+    def test_summary(self, tmp_path, infer, seg_checkpoint):
+        returned = infer(device="cpu")
+        summary = read(tmp_path / "out" / "summary.json")
+        assert summary == returned
+        numbers = {"task": "segmentation", "num_images": 7, "num_done": 5, "num_failed": 2}
+        assert summary.items() >= numbers.items()
+        assert summary["checkpoint"] == str(seg_checkpoint)
+        assert summary["versions"].keys() == {"mmbeit3", "torch", "mmcv", "mmseg", "mmengine"}
+        assert "i + 1" in summary["label_values"]  # the checkpoint says reduce_zero_label
+        assert not {"score_thr", "categories", "detections"} & summary.keys()
+        reds, greens = 3 * 10 * 6, 3 * 10 * 8
+        shares = {entry["name"]: entry["share"] for entry in summary["classes"]}
+        assert shares["red thing"] == pytest.approx(reds / 3000)
+        assert shares["green thing"] == pytest.approx(greens / 3000)
+        assert sum(shares.values()) == pytest.approx(1)
+        image = {"id": 3, "file_name": "b/a.png", "width": 30, "height": 20}
+        files = {"overlay": "overlays/b/a.jpg", "label": "labels/b/a.png"}
+        shares = {"dark": pytest.approx(520 / 600, abs=1e-6), "green thing": 0.133333}
+        assert summary["images"][2] == image | files | {"shares": shares}
+        assert {entry["file_name"] for entry in summary["failed"]} == {"b/broken.jpg", "empty.png"}
+
+    def test_overlays(self, tmp_path, infer):
+        infer()
+        overlays = tmp_path / "out" / "overlays"
+        both = cv2.imread(str(overlays / "c" / "d" / "e.jpg"))
+        assert both.shape == (480, 720, 3)
+        # half the pixel, half its class: away from names, which stand in the middle of a region
+        np.testing.assert_allclose(both[100, 80], [0, 0, 228], atol=6)
+        np.testing.assert_allclose(both[400, 400], [0, 228, 0], atol=6)
+        np.testing.assert_allclose(both[470, 10], [15, 10, 5], atol=6)
+
+    @pytest.mark.parametrize(("batch_size", "num_workers"), [(1, 1), (100, 4)])
+    def test_batches_and_threads_change_nothing(self, tmp_path, infer, batch_size, num_workers):
+        expected = infer("expected")
+        summary = infer("out", batch_size=batch_size, num_workers=num_workers)
+        for key in ("images", "failed", "classes"):
+            assert summary[key] == expected[key]
+        for image in summary["images"]:
+            for name in (image["label"], image["overlay"]):
+                written = [(tmp_path / run / name).read_bytes() for run in ("expected", "out")]
+                assert written[0] == written[1]
+
+    def test_exif_rotation_reaches_the_labels(self, tmp_path, infer):
+        exif = Image.Exif()
+        exif[0x0112] = 6
+        infer(source=picture(tmp_path / "turned.png", exif=exif))
+        labels = np.asarray(Image.open(tmp_path / "out" / "labels" / "turned.png"))
+        np.testing.assert_array_equal(labels, np.rot90(class_map(), -1))
+
+    def test_no_overlays(self, tmp_path, infer):
+        infer(overlays=False)
+        names = sorted(path.name for path in (tmp_path / "out").iterdir())
+        assert names == ["labels", "summary.json"]
+
+    def test_output_inside_the_folder_is_no_input(self, tmp_path, infer, folder):
+        first = infer(folder.relative_to(tmp_path))
+        second = infer(folder.relative_to(tmp_path))
+        assert len(first["images"]) == 5
+        assert first["images"] == second["images"]
+
+    def test_labels_of_the_data_set_are_not_overwritten(self, tmp_path, infer, folder):
+        mask = picture(tmp_path / "labels" / "a.png")
+        before = mask.read_bytes()
+        with pytest.raises(InputError, match="nothing was overwritten"):
+            infer(".")
+        assert mask.read_bytes() == before
+
+    @pytest.mark.parametrize("error", ["KeyboardInterrupt", "RuntimeError"])
+    def test_what_is_done_is_kept(self, tmp_path, infer, seg_cfg, error):
+        seg_cfg.model.fails = error
+        if error == "KeyboardInterrupt":
+            infer(batch_size=1)
+        else:
+            with pytest.raises(RuntimeError):
+                infer(batch_size=1)
+        summary = read(tmp_path / "out" / "summary.json")
+        assert summary["interrupted"] is True
+        assert [image["file_name"] for image in summary["images"]] == ["a.bmp", "a.png"]
+        assert len(list((tmp_path / "out" / "labels").rglob("*.png"))) == 2
+
+    def test_a_score_threshold_is_refused(self, infer):
+        with pytest.raises(InputError, match="for detectors"):
+            infer(score_thr=0.5)
+
+    def test_printed_table(self, infer, capsys):
+        print_summary(infer(), "the folder")
+        printed = capsys.readouterr().out
+        assert re.search(r"images .* 5 of 7", printed)
+        assert re.search(
+            r"dark .* 86.00%.*\n.*green thing .* 8.00%.*\n.*red thing .* 6.00%", printed
+        )
+        assert "failed: empty.png: the file is empty (0 bytes)" in printed
+        assert "results are in the folder: labels, summary.json, overlays" in printed
+
+
+@pytest.mark.parametrize(
+    ("kind", "scope", "expected"),
+    [
+        ("EncoderDecoder", "mmseg", True),
+        ("mmbeit3.EncoderDecoder", "mmseg", True),
+        ("mmseg.EncoderDecoder", None, True),
+        ("mmdet.MaskRCNN", "mmseg", False),
+        ("MaskRCNN", "mmdet", False),
+        ("MaskRCNN", None, False),
+        (SegDataSample, None, True),  # a class in place of its name
+    ],
+)
+def test_the_config_says_what_it_is(kind, scope, expected):
+    scope = {} if scope is None else dict(default_scope=scope)
+    assert is_segmentation(Config(dict(model=dict(type=kind), **scope))) is expected
+
+
 class TestCommand:
-    """``tools/infer.py``, run in this process, where the detector above is registered."""
+    """``tools/infer.py``, run in this process, where the models above are registered."""
 
     @pytest.fixture
     def status(self, monkeypatch, tmp_path, colour_cfg, colour_checkpoint):
@@ -225,8 +375,8 @@ class TestCommand:
         infer = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(infer)
 
-        def status(folder: Path, *options: str) -> int:
-            arguments = [str(config), str(colour_checkpoint), str(folder), "--out-dir"]
+        def status(folder: Path, *options: str, config=config, checkpoint=colour_checkpoint) -> int:
+            arguments = [str(config), str(checkpoint), str(folder), "--out-dir"]
             arguments += [str(tmp_path / "out"), *options]
             monkeypatch.setattr(sys, "argv", ["infer.py", *arguments])
             with pytest.raises(SystemExit) as left:
@@ -258,6 +408,18 @@ class TestCommand:
         picture(tmp_path / "images" / "a.png")
         assert status(tmp_path / "images", "--cfg-options", "test_dataloader.batch_size=5") == 0
         assert read(tmp_path / "out" / "summary.json")["batch_size"] == 5
+
+    def test_segmentation(self, status, folder, tmp_path, seg_cfg, seg_checkpoint, capsys):
+        config = tmp_path / "segmentation.py"
+        Config(seg_cfg.to_dict()).dump(config)
+        assert status(folder, config=config, checkpoint=seg_checkpoint) == 1
+        assert "failed: empty.png" in capsys.readouterr().out
+        (folder / "empty.png").unlink()
+        (folder / "b" / "broken.jpg").unlink()
+        assert status(folder, config=config, checkpoint=seg_checkpoint) == 0
+        assert (tmp_path / "out" / "labels" / "b" / "a.png").is_file()
+        options = ("--score-thr", "0.5")
+        assert status(folder, *options, config=config, checkpoint=seg_checkpoint) == 2
 
     def test_interrupt(self, status, folder, capsys):
         assert status(folder, "--cfg-options", "model.fails=KeyboardInterrupt") == 130

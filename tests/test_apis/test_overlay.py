@@ -1,4 +1,4 @@
-"""Pictures of detections: what is drawn where."""
+"""Pictures of detections and class maps: what is drawn where."""
 
 from __future__ import annotations
 
@@ -7,7 +7,12 @@ import colorsys
 import numpy as np
 import pytest
 
-from mmbeit3.apis.overlay import class_palette, display_scale, draw_instances
+from mmbeit3.apis.overlay import (
+    class_palette,
+    display_scale,
+    draw_class_map,
+    draw_instances,
+)
 
 CLASSES = ("cat", "dog")
 PALETTE = class_palette(2)
@@ -157,3 +162,77 @@ def test_palette_has_distinct_colours():
     first = np.array(palette[:8], float)
     distances = np.linalg.norm(first[:, None] - first[None], axis=2) + 1e9 * np.eye(8)
     assert distances.min() > 60
+
+
+NAMES = ("left", "right", "speck")
+COLOURS = [(200, 40, 40), (40, 200, 40), (40, 40, 200)]
+
+
+def halves(height: int = 500, width: int = 600) -> np.ndarray:
+    labels = np.zeros((height, width), np.uint8)
+    labels[:, width // 2 :] = 1
+    return labels
+
+
+def test_class_map_is_half_the_image_half_the_classes():
+    image = grey()
+    picture = draw_class_map(image, halves(), NAMES, COLOURS)
+    assert (image == 128).all()
+    for x, colour in ((20, COLOURS[0]), (580, COLOURS[1])):
+        np.testing.assert_allclose(picture[20, x], (128 + np.array(colour)) / 2, atol=1)
+
+
+def test_edges_of_regions_have_the_full_colours():
+    picture = draw_class_map(grey(), halves(), NAMES, COLOURS)
+    assert (picture[20, 299] == COLOURS[0]).all()
+    assert (picture[20, 300] == COLOURS[1]).all()
+    edges = (picture == COLOURS[0]).all(axis=2)
+    assert edges[:, 299].all()
+    assert not edges[:50, :298].any()
+
+
+def test_each_class_is_named_in_the_middle_of_its_largest_region():
+    labels = halves()
+    labels[400:410, 20:30] = 1  # another one, small
+    picture = draw_class_map(grey(), labels, NAMES, COLOURS)
+    for x, colour in ((150, COLOURS[0]), (450, COLOURS[1])):
+        ground = (picture == colour).all(axis=2)
+        ground[:, 298:302] = False  # the edge between them
+        ground[395:415, 15:35] = False
+        rows, columns = np.nonzero(ground)
+        assert abs((columns.min() + columns.max()) / 2 - x) < 15
+        assert abs((rows.min() + rows.max()) / 2 - 250) < 15
+        assert len(rows) > 200
+
+
+def test_a_name_larger_than_its_region_is_left_out():
+    labels = halves()
+    labels[100:110, 100:120] = 2
+    with_speck = draw_class_map(grey(), labels, NAMES, COLOURS)
+    changed = (with_speck != draw_class_map(grey(), halves(), NAMES, COLOURS)).any(axis=2)
+    changed[99:111, 99:121] = False
+    # names may have moved with the shape of the region, nothing else
+    assert not changed[:230].any()
+
+
+@pytest.mark.parametrize(
+    ("size", "shown"), [((160, 200), (480, 600)), ((1500, 4096), (750, 2048)), ((1, 1), (480, 480))]
+)
+def test_class_maps_of_any_size(size, shown):
+    picture = draw_class_map(grey(*size), halves(*size), NAMES, COLOURS)
+    assert picture.shape == (*shown, 3)
+    np.testing.assert_allclose(picture[-5, -5], (128 + np.array(COLOURS[1])) / 2, atol=1)
+
+
+def test_no_smoothing_between_classes():
+    labels = halves(160, 200) * 2  # 0 and 2: class 1 must not arise between them
+    picture = draw_class_map(grey(160, 200), labels, NAMES, COLOURS)
+    assert not (picture == COLOURS[1]).all(axis=2).any()
+    assert not (np.abs(picture - (128 + np.array(COLOURS[1])) / 2).max(axis=2) < 2).any()
+
+
+def test_256_classes():
+    palette = class_palette(256)
+    labels = np.full((480, 480), 255, np.uint8)
+    picture = draw_class_map(grey(480, 480), labels, list(map(str, range(256))), palette)
+    np.testing.assert_allclose(picture[5, 5], (128 + np.array(palette[255])) / 2, atol=1)

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from mmbeit3.checkpoint import VisionTower, load_backbone, load_weights, read_tower
 from mmbeit3.checkpoint.fitting import fit_tower
 from mmbeit3.checkpoint.resizing import resize_patch_kernel, resize_position_embedding
+from mmbeit3.models import BEiT3Adapter
 from mmbeit3.utils import InputError
 
 from .official import (
@@ -114,7 +115,7 @@ def test_the_log_says_what_was_resized_and_what_was_left_out(
 
 
 def test_relative_positions_stay_at_zero_and_are_reported() -> None:
-    model = backbone(rel_pos=True)
+    model = backbone(rel_pos=True, with_cls_token=False)
     report = load_backbone(model, official_weights("itc"))
     tables = [name for name in model.state_dict() if ".rel_pos." in name]
     assert len(tables) == 2 * SMALL.depth and report.fitted.left_as_initialised == tables
@@ -125,6 +126,64 @@ def test_relative_positions_stay_at_zero_and_are_reported() -> None:
     own = {name: value for name, value in copied(model).items() if name not in tables}
     with refused(model, "4 in the model but not in the file: .*rel_pos"):
         load_backbone(model, own)
+
+
+DEEP = SMALL._replace(depth=4)
+
+
+def adapter(**options) -> BEiT3Adapter:
+    arch = dict(embed_dims=48, num_layers=4, num_heads=4, feedforward_channels=96)
+    return BEiT3Adapter(arch, img_size=48, patch_size=8, conv_inplane=8, **options)
+
+
+@pytest.mark.parametrize("with_cls_token", [True, False])
+def test_an_adapter_takes_the_tower_and_keeps_its_own_weights(
+    tmp_path: Path, with_cls_token: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = save_official(official_weights("itc", DEEP), tmp_path / "beit3_itc.pth")
+    model = adapter(with_cls_token=with_cls_token)
+    before = copied(model)
+    own = [name for name in before if name.startswith("adapter.")]
+    with caplog.at_level(logging.INFO, logger="test"):
+        report = load_backbone(model, path, logger=logging.getLogger("test"))
+    assert report.complete and report.fitted.left_as_initialised == own
+    assert report.matched == sorted(before.keys() - set(own))
+    assert f"left as initialised: {len(own)} weights of the adapter" in caplog.text
+    assert "left at zero" not in caplog.text
+    plain = backbone(DEEP, with_cls_token=with_cls_token, final_norm=False)
+    load_backbone(plain, path)
+    assert_same(model.state_dict(), plain.state_dict() | {name: before[name] for name in own})
+    by_config = adapter(
+        with_cls_token=with_cls_token, init_cfg=dict(type="Pretrained", checkpoint=str(path))
+    )
+    by_config.init_weights()
+    assert_same(
+        {name: value for name, value in by_config.state_dict().items() if name not in own},
+        plain.state_dict(),
+    )
+
+
+def test_an_adapters_own_file_is_loaded_whole_or_refused() -> None:
+    source, model = randomise(adapter(), DEEP, seed=1), randomise(adapter(), DEEP, seed=2)
+    weights = copied(source)
+    report = load_backbone(model, weights)
+    assert report.complete and not report.fitted.left_as_initialised
+    assert_same(model.state_dict(), weights)
+    name = "adapter.injectors.2.gamma"
+    with refused(model, f"1 in the model but not in the file: {name}"):
+        load_backbone(model, {key: weights[key] for key in weights if key != name})
+    with refused(model, r"layers\.3\.norm1\.bias"):
+        load_backbone(model, {k: v for k, v in weights.items() if k != "layers.3.norm1.bias"})
+    with refused(backbone(DEEP, final_norm=False), "in the file but not in the model: adapter"):
+        load_backbone(backbone(DEEP, final_norm=False), weights)
+
+
+def test_a_tower_trained_here_without_adapter_can_get_one() -> None:
+    source, model = randomise(backbone(DEEP, final_norm=False), DEEP), adapter()
+    before = copied(model)
+    load_backbone(model, copied(source))
+    own = {name: value for name, value in before.items() if name.startswith("adapter.")}
+    assert_same(model.state_dict(), source.state_dict() | own)
 
 
 @pytest.mark.parametrize("prefix", ["beit3.", ""])

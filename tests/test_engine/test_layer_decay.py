@@ -8,7 +8,7 @@ from mmengine.model import BaseModule
 from torch import nn
 
 from mmbeit3.engine.layer_decay import LayerDecayConstructor, layer_id
-from mmbeit3.models import BEiT3
+from mmbeit3.models import BEiT3, BEiT3Adapter
 from mmbeit3.utils import InputError
 
 ARCH = dict(embed_dims=16, num_layers=3, num_heads=2, feedforward_channels=32)
@@ -50,6 +50,21 @@ def test_every_parameter_has_the_rate_of_its_depth() -> None:
     }
     for name, depth in depths.items():
         assert found[name] == pytest.approx((0.1 * 0.5 ** (4 - depth), 0.5)), name
+
+
+def test_an_adapter_learns_as_the_heads_do_and_its_tower_by_depth() -> None:
+    model = BaseModule()
+    model.backbone = BEiT3Adapter(dict(ARCH, num_layers=4), img_size=32, conv_inplane=8)
+    wrapper = LayerDecayConstructor(dict(optimizer=OPTIMIZER), dict(layer_decay_rate=0.5))(model)
+    rates = {
+        param: group["lr"] for group in wrapper.optimizer.param_groups for param in group["params"]
+    }
+    for name, param in model.named_parameters():
+        if name.startswith("backbone.adapter."):
+            depth = 5
+        else:
+            depth = int(name.split(".")[2]) + 1 if ".layers." in name else 0
+        assert rates[param] == pytest.approx(0.1 * 0.5 ** (5 - depth)), name
 
 
 def test_custom_keys_the_longest_wins() -> None:

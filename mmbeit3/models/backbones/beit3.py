@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from mmengine.model import BaseModule
@@ -55,8 +56,8 @@ class BEiT3(BaseModule):
         with_cls_token (bool): Keep the CLS token; needs every layer global. Defaults to False.
         final_norm (bool): Apply the LN after the last layer. Defaults to False, as ViTDet feeds its
             pyramid.
-        rel_pos (bool): Add ViTDet's decomposed relative positions (zero at the start).
-            Defaults to False: BEiT-3 has none.
+        rel_pos (bool): Add ViTDet's decomposed relative positions (zero at the start); needs
+            ``with_cls_token=False``. Defaults to False: BEiT-3 has none.
         tile_positions (bool): Repeat the position table from window to window instead of resizing
             it to the grid, so that a window sees the positions of pretraining; ``img_size`` must be
             that of one window, ``window_size * patch_size``. Defaults to False.
@@ -100,6 +101,11 @@ class BEiT3(BaseModule):
         self.with_cp = with_cp
         self.with_rel_pos = rel_pos
         self.tile_positions = tile_positions
+        if rel_pos and with_cls_token:
+            raise InputError(
+                "rel_pos is of places on the grid of patches, and a CLS token has none: set "
+                "rel_pos=False or with_cls_token=False."
+            )
         if tile_positions:
             _check_one_window(self.grid_size, window_size, patch_size)
 
@@ -136,6 +142,14 @@ class BEiT3(BaseModule):
 
     def encode(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
         """As :meth:`forward`, but returns the map and the CLS token (B, embed_dims) or None."""
+        x, layout, (height, width) = self._embed(x)
+        x = self.norm(self._run_layers(x, layout, width, range(self.num_layers)))
+        cls, x = self._split(x)
+        x = layout.restore(x).transpose(1, 2).unflatten(2, (height, width))
+        return x, None if cls is None else cls[:, 0]
+
+    def _embed(self, x: Tensor) -> tuple[Tensor, TokenLayout, tuple[int, int]]:
+        """Images to tokens (B, N, C), CLS first where there is one, their layout and grid."""
         x = self.patch_embed(x)
         height, width = x.shape[-2:]
         layout = window_layout(height, width, self.window_size if self._has_windows else 0)
@@ -144,25 +158,27 @@ class BEiT3(BaseModule):
         if self.cls_token is not None:
             cls = self.cls_token + self.pos_embed[:, :1]
             x = torch.cat([cls.expand(len(x), -1, -1), x], 1)
-        x = self.norm(self._run_layers(x, layout, width))
-        cls = None
-        if self.cls_token is not None:
-            cls, x = x[:, 0], x[:, 1:]
-        x = layout.restore(x).transpose(1, 2).unflatten(2, (height, width))
-        return x, cls
+        return x, layout, (height, width)
 
-    def _run_layers(self, x: Tensor, layout: TokenLayout, width: int) -> Tensor:
+    def _split(self, x: Tensor) -> tuple[Tensor | None, Tensor]:
+        """Tokens to CLS (B, 1, C), or None, and patches."""
+        return (None, x) if self.cls_token is None else (x[:, :1], x[:, 1:])
+
+    def _run_layers(self, x: Tensor, layout: TokenLayout, width: int, indexes: range) -> Tensor:
         everything = ((1, x.shape[1]),)
         coords = None
         if self.with_rel_pos:
             coords = torch.stack([layout.order // width, layout.order % width])
-        for index, layer in enumerate(self.layers):
+        for index in indexes:
             segments = everything if index in self.global_attn_indexes else layout.segments
-            if self.with_cp and self.training:
-                x = checkpoint(layer, x, segments, coords, use_reentrant=False)
-            else:
-                x = layer(x, segments, coords)
+            x = self._call(self.layers[index], x, segments, coords)
         return x
+
+    def _call(self, module: nn.Module, *args: Any) -> Tensor:
+        """Run a module, recomputed in the backward pass where ``with_cp`` asks for that."""
+        if self.with_cp and self.training:
+            return checkpoint(module, *args, use_reentrant=False)
+        return module(*args)
 
     @property
     def _has_windows(self) -> bool:
@@ -198,7 +214,7 @@ class BEiT3(BaseModule):
         last map of each branch of layer l is divided by ``sqrt(2 l)``: the initialisation of BEiT
         (arXiv 2106.08254), which the paper takes over.
         """
-        for module in self.modules():
+        for module in self.layers.modules():
             if isinstance(module, nn.Linear):
                 trunc_normal_(module.weight, std=0.02)
                 nn.init.zeros_(module.bias)

@@ -158,6 +158,7 @@ def test_drop_path_grows_linearly_and_acts_in_training_only() -> None:
         (dict(window_size=-1), "window_size is -1"),
         (dict(global_attn_indexes=[4]), r"\[4\].*0 to 3"),
         (dict(with_cls_token=True), "in all 4 layers"),
+        (dict(with_cls_token=True, window_size=0, rel_pos=True), "rel_pos=False or with_cls_token"),
         (dict(tile_positions=True), "window, 4 x 4 tokens, but img_size makes it 8 x 8; .*=32"),
         (dict(tile_positions=True, img_size=(32, 64)), "4 x 4 tokens, .* 4 x 8; set img_size=32"),
         (dict(tile_positions=True, window_size=0), "needs windows .* window_size is 0"),

@@ -1,0 +1,55 @@
+"""COCO-Stuff 164k (171 classes), crops of 896 x 896: ViT-Adapter's intermediate training.
+
+`python tools/dataset_converters/coco_stuff164k.py --help` prepares it, and checks every label
+value as it goes, so that no check is left for the start of training.
+"""
+
+data_root = "data/coco_stuff164k"
+crop_size = (896, 896)
+
+train_pipeline = [
+    dict(type="LoadImageFromFile"),
+    dict(type="LoadAnnotations"),
+    dict(type="RandomResize", scale=(3584, 896), ratio_range=(0.5, 2.0), keep_ratio=True),
+    dict(type="RandomCrop", crop_size=crop_size, cat_max_ratio=0.75),
+    dict(type="RandomFlip", prob=0.5),
+    dict(type="PhotoMetricDistortion"),
+    dict(type="PackSegInputs"),
+]
+test_pipeline = [
+    dict(type="LoadImageFromFile"),
+    dict(type="Resize", scale=(3584, 896), keep_ratio=True),
+    dict(type="LoadAnnotations"),
+    dict(type="PackSegInputs"),
+]
+
+train_dataloader = dict(
+    batch_size=2,
+    num_workers=4,
+    persistent_workers=True,
+    sampler=dict(type="InfiniteSampler", shuffle=True),
+    dataset=dict(
+        type="COCOStuffDataset",
+        data_root=data_root,
+        data_prefix=dict(img_path="images/train2017", seg_map_path="annotations/train2017"),
+        pipeline=train_pipeline,
+    ),
+)
+val_dataloader = dict(
+    batch_size=1,
+    num_workers=4,
+    persistent_workers=True,
+    drop_last=False,
+    sampler=dict(type="DefaultSampler", shuffle=False),
+    dataset=dict(
+        type="COCOStuffDataset",
+        data_root=data_root,
+        data_prefix=dict(img_path="images/val2017", seg_map_path="annotations/val2017"),
+        test_mode=True,
+        pipeline=test_pipeline,
+    ),
+)
+test_dataloader = val_dataloader
+
+val_evaluator = dict(type="mmbeit3.IoUMetric", iou_metrics=["mIoU"])
+test_evaluator = val_evaluator

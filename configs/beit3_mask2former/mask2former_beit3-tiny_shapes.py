@@ -1,0 +1,62 @@
+"""The trial: a tiny BEiT-3 Mask2Former on the simple pyramid, from random weights, on made-up data.
+
+Reproduces: nothing published; it shows in minutes that the whole path works.
+Run: python tools/misc/make_shapes.py --out data/shapes
+     python tools/train.py configs/beit3_mask2former/mask2former_beit3-tiny_shapes.py
+"""
+
+_base_ = [
+    "../_base_/models/mask2former_beit3_sfp.py",
+    "../_base_/datasets/shapes_semantic.py",
+    "../_base_/default_runtime_seg.py",
+]
+
+# ============ often changed ============
+max_iters = 600
+learning_rate = 4e-4
+channels = 64
+num_classes = 6
+
+# ============ rarely changed ============
+# Images are 128 px wide: patches of 8 pixels, a pyramid of strides 4 to 32. Narrow and shallow,
+# with few queries and points: other than the recipe, to learn in minutes.
+attention = dict(embed_dims=channels, num_heads=4)
+ffn = dict(embed_dims=channels, feedforward_channels=4 * channels)
+model = dict(
+    data_preprocessor=dict(size=(128, 128)),
+    backbone=dict(arch="tiny", img_size=128, patch_size=8, drop_path_rate=0.0, init_cfg=None),
+    neck=dict(in_channels=192, out_channels=channels, scale_factors=[2, 1, 0.5]),
+    decode_head=dict(
+        in_channels=[channels] * 4,
+        feat_channels=channels,
+        out_channels=channels,
+        num_classes=num_classes,
+        num_queries=20,
+        pixel_decoder=dict(
+            encoder=dict(num_layers=2, layer_cfg=dict(self_attn_cfg=attention, ffn_cfg=ffn)),
+            positional_encoding=dict(num_feats=channels // 2),
+        ),
+        positional_encoding=dict(num_feats=channels // 2),
+        transformer_decoder=dict(
+            num_layers=3,
+            layer_cfg=dict(self_attn_cfg=attention, cross_attn_cfg=attention, ffn_cfg=ffn),
+        ),
+        loss_cls=dict(class_weight=[1.0] * num_classes + [0.1]),
+        train_cfg=dict(num_points=2048),
+    ),
+)
+
+train_cfg = dict(type="IterBasedTrainLoop", max_iters=max_iters, val_interval=max_iters)
+val_cfg = dict(type="ValLoop")
+test_cfg = dict(type="TestLoop")
+optim_wrapper = dict(
+    type="OptimWrapper",
+    optimizer=dict(type="AdamW", lr=learning_rate, betas=(0.9, 0.999), weight_decay=0.05),
+    clip_grad=dict(max_norm=1.0, norm_type=2),
+)
+param_scheduler = [
+    dict(type="LinearLR", start_factor=0.01, by_epoch=False, begin=0, end=50),
+    dict(type="CosineAnnealingLR", by_epoch=False, begin=50, end=max_iters, eta_min=1e-5),
+]
+default_hooks = dict(logger=dict(interval=20), checkpoint=dict(interval=max_iters, save_best=None))
+randomness = dict(seed=0)

@@ -1,0 +1,188 @@
+"""A trained model that takes image files: loading, the test pipeline, and the forward pass.
+
+What detectors and segmentors share; :mod:`mmbeit3.apis.detector` and
+:mod:`mmbeit3.apis.segmentor` say what they return.
+"""
+
+from __future__ import annotations
+
+import itertools
+from abc import ABC, abstractmethod
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from mmdet.utils import get_test_pipeline_cfg
+from mmengine.config import Config
+from mmengine.dataset import Compose
+from mmengine.registry import MODELS, init_default_scope
+from mmengine.structures import BaseDataElement
+from torch import nn
+
+from mmbeit3.apis.images import read_image
+from mmbeit3.apis.sources import Source
+from mmbeit3.checkpoint import load_weights, read_checkpoint
+from mmbeit3.utils import InputError
+
+
+@dataclass
+class Failed:
+    """An image that gave no result, and why."""
+
+    source: Source
+    reason: str
+
+
+@dataclass
+class Loaded:
+    """An image (H, W, 3) BGR as read, and what the test pipeline made of it."""
+
+    source: Source
+    image: np.ndarray
+    packed: dict[str, Any]
+
+
+@dataclass
+class Predicted:
+    """What a model found in an image, on the CPU."""
+
+    source: Source
+    image: np.ndarray
+
+    @property
+    def nbytes(self) -> int:
+        """Memory of the large arrays."""
+        return self.image.nbytes
+
+
+class Predictor(ABC):
+    """A model with trained weights, and the preparation of its images.
+
+    Args:
+        cfg (Config): The config; ``model`` and ``test_dataloader`` are used.
+        checkpoint (str | Path): The weights; they must be those of exactly this model.
+        device (str): A device of PyTorch, or 'auto'.
+
+    Raises:
+        InputError: If config, checkpoint and device do not go together.
+    """
+
+    #: Where types without a scope are looked up, unless the config says so.
+    scope: ClassVar[str]
+    #: Names of the classes.
+    classes: tuple[str, ...]
+
+    def __init__(self, cfg: Config, checkpoint: str | Path, device: str = "auto") -> None:
+        self.device = resolve_device(device)
+        init_default_scope(cfg.get("default_scope", self.scope))
+        self._transform = Compose(preparation(cfg))
+        content = read_checkpoint(checkpoint)
+        meta = content.get("meta")
+        self.find_classes(cfg, meta if isinstance(meta, Mapping) else {})
+        self.model: nn.Module = MODELS.build(cfg.model)
+        load_weights(self.model, content)
+        self.model.to(self.device).eval()
+
+    @abstractmethod
+    def find_classes(self, cfg: Config, meta: Mapping[str, Any]) -> None:
+        """Set ``classes`` from the checkpoint's meta or the config, and fit ``cfg.model``."""
+
+    @abstractmethod
+    def result(self, loaded: Loaded, sample: BaseDataElement) -> Predicted:
+        """Move one prediction of the model to the CPU."""
+
+    def load(self, source: Source) -> Loaded | Failed:
+        """Read an image and apply the test pipeline to it."""
+        try:
+            image = read_image(source.path)
+            size = image.shape[:2]
+            data = {"img": image, "img_shape": size, "ori_shape": size}
+            names = {"img_id": source.image_id, "img_path": str(source.path)}
+            return Loaded(source, image, self._transform(data | names))
+        except Exception as error:  # one image must not end the run
+            return Failed(source, _reason(error))
+
+    def predict(
+        self, items: Iterable[Loaded | Failed], batch_size: int
+    ) -> Iterator[Predicted | Failed]:
+        """Run the model on batches; what failed before passes through, in order.
+
+        Only images of the same size, as read and as prepared, share a forward pass: padding to the
+        largest would let the result for an image depend on its neighbours in the folder.
+        """
+        items = iter(items)
+        while batch := list(itertools.islice(items, batch_size)):
+            by_size: dict[tuple[Any, ...], list[Loaded]] = defaultdict(list)
+            for item in batch:
+                if isinstance(item, Loaded):
+                    by_size[item.image.shape, item.packed["inputs"].shape].append(item)
+            found = [item for images in by_size.values() for item in self._forward(images)]
+            by_id = {item.source.image_id: item for item in found}
+            yield from (by_id.get(item.source.image_id, item) for item in batch)
+
+    def _forward(self, images: list[Loaded]) -> list[Predicted | Failed]:
+        """Predict one batch; where the GPU's memory is too small for it, image by image."""
+        data = {key: [image.packed[key] for image in images] for key in images[0].packed}
+        try:
+            with torch.no_grad():
+                samples = self.model.test_step(data)
+            return [self.result(*pair) for pair in zip(images, samples, strict=True)]
+        except torch.cuda.OutOfMemoryError:
+            pass  # go on below: while the error is handled, its traceback keeps the memory
+        torch.cuda.empty_cache()
+        if len(images) > 1:
+            return [prediction for image in images for prediction in self._forward([image])]
+        height, width = images[0].image.shape[:2]
+        reason = f"{self.device} has too little memory for this image of {width} x {height} pixels"
+        return [Failed(images[0].source, reason)]
+
+    def check_label(self, label: int) -> None:
+        """Raise an InputError if the model found a class that has no name."""
+        if label >= len(self.classes):
+            raise InputError(
+                f"the model found class number {label}, but only "
+                f"{len(self.classes)} classes are named: {', '.join(self.classes)}"
+            )
+
+
+def _reason(error: Exception) -> str:
+    """Say what was wrong with an image, in one line."""
+    return str(error) if isinstance(error, InputError) else f"{type(error).__name__}: {error}"
+
+
+def resolve_device(name: str) -> torch.device:
+    """Turn 'auto' or the name of a device into a device that is there.
+
+    Raises:
+        InputError: If there is no such device.
+    """
+    if name == "auto":
+        return torch.device("cuda:0" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).partition("\n")[0]
+        raise InputError(f"device {name!r} cannot be used here: {reason}") from None
+    return device
+
+
+def preparation(cfg: Config) -> list[dict[str, Any]]:
+    """Return the config's test pipeline without its loading of images and annotations.
+
+    Raises:
+        InputError: If the config has no ``test_dataloader``.
+    """
+    if not cfg.get("test_dataloader"):
+        raise InputError("the config has no test_dataloader, by whose pipeline images are prepared")
+    return [step for step in get_test_pipeline_cfg(cfg) if not _loads(step)]
+
+
+def _loads(step: dict[str, Any]) -> bool:
+    """Tell whether a transform reads files; types are names, with or without scope, or classes."""
+    name = getattr(step["type"], "__name__", step["type"])
+    return name.rpartition(".")[2].startswith("Load")

@@ -1,0 +1,83 @@
+"""What a task does with predictions: write them, add them up, and say what was found."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import cv2
+import numpy as np
+
+from mmbeit3.apis.predictor import Predicted
+from mmbeit3.apis.sources import Source
+
+JPEG_QUALITY = 90
+
+
+@dataclass
+class Written:
+    """An image that is done, and its size."""
+
+    source: Source
+    height: int
+    width: int
+
+
+class Results(ABC):
+    """The results of a run.
+
+    Args:
+        out_dir (Path): Where they go.
+    """
+
+    #: What the summary calls the task.
+    task: ClassVar[str]
+    #: The package whose models solve it.
+    library: ClassVar[str]
+    #: What is written, besides the summary and the pictures.
+    files: ClassVar[str]
+
+    def __init__(self, out_dir: Path) -> None:
+        self.out_dir = out_dir
+
+    @contextmanager
+    def opened(self) -> Iterator[None]:
+        """Keep files open for a run, and close them in whatever way it ends."""
+        yield
+
+    @abstractmethod
+    def write(self, found: Predicted) -> Written:
+        """Write what belongs to one image alone. Called from threads."""
+
+    @abstractmethod
+    def add(self, written: Written) -> dict[str, Any]:
+        """Count one image; called in order, from one thread.
+
+        Returns:
+            dict: What the summary says of this image, besides its name and size.
+        """
+
+    @abstractmethod
+    def summary(self) -> dict[str, Any]:
+        """Return what was counted, for the summary."""
+
+    @staticmethod
+    @abstractmethod
+    def rows(summary: dict[str, Any]) -> list[tuple[str, str]]:
+        """Say what a summary holds of the classes, in rows of a table."""
+
+
+def write_picture(path: Path, picture: np.ndarray) -> None:
+    """Write a picture (H, W, 3), BGR, uint8, as JPEG; folders are made.
+
+    Args:
+        path (Path): The file.
+        picture (np.ndarray): Its pixels.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # not cv2.imwrite: it fails silently, and on Windows for names that are not ASCII
+    path.write_bytes(cv2.imencode(".jpg", picture, (cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY))[1])

@@ -1,0 +1,124 @@
+"""What a segmentor's class numbers mean: names, colours, and the values in its training masks."""
+
+from __future__ import annotations
+
+import inspect
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from mmengine.config import Config
+from mmengine.registry import DATASETS
+
+from mmbeit3.apis.chips import Colour
+from mmbeit3.apis.config import DATALOADERS, resolve_classes
+from mmbeit3.apis.overlay import class_palette
+from mmbeit3.utils import InputError
+
+MAX_CLASSES = 256  # class maps are 8-bit files
+
+
+@dataclass(frozen=True)
+class SegClasses:
+    """The classes of a segmentor, by index.
+
+    Args:
+        names (tuple): Names.
+        palette (list): Colours, (blue, green, red), 0 to 255.
+        offset (int, optional): What the masks it was trained on add to an index: 1 with mmseg's
+            ``reduce_zero_label``, else 0; None if they number the classes in another way.
+    """
+
+    names: tuple[str, ...]
+    palette: list[Colour]
+    offset: int | None
+
+
+def find_seg_classes(cfg: Config, meta: Mapping[str, Any]) -> SegClasses:
+    """Find the classes of a segmentor, and fit the heads in ``cfg`` to their number.
+
+    The checkpoint knows what it was trained on; a file of weights alone does not, then the
+    config's data set does: what it names, else what its type stands for. Where no colours are
+    named, they are made up.
+
+    Args:
+        cfg (Config): The config; changed where its data sets are of this project's types.
+        meta (Mapping): The checkpoint's ``meta``.
+
+    Returns:
+        SegClasses: The classes.
+
+    Raises:
+        InputError: If there are no names, more than 256, some twice, or not as many colours.
+    """
+    resolved = resolve_classes(cfg, meta)
+    source = meta.get("dataset_meta") or {}
+    if not source.get("classes"):
+        source = _configured(cfg) or {"classes": resolved}
+    if not source.get("classes"):
+        raise InputError(
+            "neither the checkpoint nor the config names the classes: give the file that training "
+            "wrote, or a config whose data set names them: metainfo=dict(classes=(...))"
+        )
+    names = tuple(str(name).strip() for name in source["classes"])
+    _check(names)
+    colours = source.get("palette")
+    palette = class_palette(len(names)) if colours is None else _to_bgr(colours, names)
+    offset = None if source.get("label_map") else int(bool(source.get("reduce_zero_label")))
+    return SegClasses(names, palette, offset)
+
+
+def _check(names: Sequence[str]) -> None:
+    if len(names) > MAX_CLASSES:
+        raise InputError(
+            f"there are {len(names)} classes, and class maps are 8-bit files: they hold at most "
+            f"{MAX_CLASSES}"
+        )
+    twice = [name for name, count in Counter(names).items() if count > 1]
+    if twice:
+        raise InputError(f"class names that occur more than once: {', '.join(twice)}")
+
+
+def _to_bgr(colours: Sequence[Sequence[int]], names: Sequence[str]) -> list[Colour]:
+    if len(colours) != len(names):
+        raise InputError(
+            f"the palette has {len(colours)} colours for {len(names)} classes; expected one for "
+            "each"
+        )
+    return [(int(blue), int(green), int(red)) for red, green, blue in colours]
+
+
+def _configured(cfg: Config) -> dict[str, Any]:
+    """Return what the config says of the classes, the training set first; {} if nothing."""
+    for name in DATALOADERS:
+        dataset = (cfg.get(name) or {}).get("dataset")
+        while dataset and (inner := _inner(dataset)):
+            dataset = inner
+        if dataset and (found := _dataset_meta(dataset)).get("classes"):
+            return found
+    return {}
+
+
+def _inner(dataset: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """Return the first data set inside a wrapper, or None."""
+    return dataset.get("dataset") or next(iter(dataset.get("datasets") or ()), None)
+
+
+def _dataset_meta(dataset: Mapping[str, Any]) -> dict[str, Any]:
+    """Put together what mmseg would note of a data set, without its files."""
+    kind = dataset["type"]
+    if isinstance(kind, str):
+        with DATASETS.switch_scope_and_registry(None) as registry:
+            kind = registry.get(kind)
+    base = getattr(kind, "METAINFO", {})
+    meta = base | dict(dataset.get("metainfo") or {})
+    colours = dict(zip(base.get("classes", ()), base.get("palette", ()), strict=False))
+    if "palette" not in (dataset.get("metainfo") or {}):
+        known = all(name in colours for name in meta.get("classes", ()))
+        meta["palette"] = [colours[name] for name in meta.get("classes", ())] if known else None
+    if base.get("classes"):
+        meta["label_map"] = list(base["classes"]) != list(meta["classes"])
+    default = inspect.signature(kind).parameters.get("reduce_zero_label") if kind else None
+    meta["reduce_zero_label"] = dataset.get("reduce_zero_label", default and default.default)
+    return meta

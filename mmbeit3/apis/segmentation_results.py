@@ -1,0 +1,136 @@
+"""What is written of class maps: palette PNGs, pictures, and the share of each class."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from PIL import Image
+
+from mmbeit3.apis.overlay import draw_class_map
+from mmbeit3.apis.results import Results, Written, write_picture
+from mmbeit3.apis.sources import LABELS
+from mmbeit3.utils import InputError
+
+if TYPE_CHECKING:  # mmseg is imported for segmentation configs only
+    from mmbeit3.apis.seg_classes import SegClasses
+    from mmbeit3.apis.segmentor import ClassMap
+
+MEANING = "the value i in labels/ is the class with index i"
+MASK_VALUES = {
+    0: "",
+    1: "; the masks that the model was trained on hold i + 1, and 0 for no class",
+    None: "; the masks that the model was trained on number the classes in another way",
+}
+
+
+@dataclass
+class WrittenClassMap(Written):
+    """An image that is done: how many of its pixels have each class, (num_classes,)."""
+
+    counts: np.ndarray
+
+
+class SegmentationResults(Results):
+    """Writes ``labels/`` and ``overlays/``.
+
+    Args:
+        out_dir (Path): Where they go.
+        classes (SegClasses): The classes.
+
+    Raises:
+        InputError: If ``out_dir`` holds ``labels/`` of another origin.
+    """
+
+    task = "segmentation"
+    library = "mmseg"
+    files = "labels"
+
+    def __init__(self, out_dir: Path, classes: SegClasses) -> None:
+        super().__init__(out_dir)
+        self._classes = classes
+        self._counts = np.zeros(len(classes.names), np.int64)
+
+    def write(self, found: ClassMap) -> WrittenClassMap:
+        """Write the class map of one image, and its picture."""
+        source = found.source
+        write_class_map(self.out_dir / source.label, found.labels, self._classes)
+        if source.overlay:
+            classes = self._classes.names, self._classes.palette
+            picture = draw_class_map(found.image, found.labels, *classes)
+            write_picture(self.out_dir / source.overlay, picture)
+        counts = np.bincount(found.labels.ravel(), minlength=len(self._counts))
+        return WrittenClassMap(source, *found.labels.shape, counts)
+
+    def add(self, written: WrittenClassMap) -> dict[str, Any]:
+        """Count the pixels of one image; returns its file and its shares, the largest first."""
+        self._counts += written.counts
+        return {"label": written.source.label, "shares": self._shares(written.counts)}
+
+    def summary(self) -> dict[str, Any]:
+        """Return the classes: index, name, colour (red, green, blue), and share of all pixels."""
+        total = max(1, int(self._counts.sum()))
+        pairs = zip(self._classes.names, self._classes.palette, strict=True)
+        return {
+            "label_values": MEANING + MASK_VALUES[self._classes.offset],
+            "classes": [
+                {
+                    "index": index,
+                    "name": name,
+                    "colour": list(reversed(colour)),
+                    "pixels": int(self._counts[index]),
+                    "share": round(int(self._counts[index]) / total, 6),
+                }
+                for index, (name, colour) in enumerate(pairs)
+            ],
+        }
+
+    @staticmethod
+    def rows(summary: dict[str, Any]) -> list[tuple[str, str]]:
+        """Return the share of pixels of each class that was found, the largest first."""
+        found = [entry for entry in summary["classes"] if entry["pixels"]]
+        found.sort(key=lambda entry: -entry["pixels"])
+        rows = [("share of pixels", "")]
+        return rows + [(f"  {entry['name']}", f"{entry['share']:.2%}") for entry in found]
+
+    def _shares(self, counts: np.ndarray) -> dict[str, float]:
+        order = np.argsort(-counts, kind="stable").tolist()
+        shares = (counts / counts.sum()).tolist()
+        return {self._classes.names[i]: round(shares[i], 6) for i in order if counts[i]}
+
+
+def write_class_map(path: Path, labels: np.ndarray, classes: SegClasses) -> None:
+    """Write a class map as an 8-bit PNG whose pixels are the indices, with a palette to look at.
+
+    Args:
+        path (Path): The file; folders are made.
+        labels (np.ndarray): (H, W), uint8.
+        classes (SegClasses): The colours.
+    """
+    colours = [value for colour in classes.palette for value in reversed(colour)]
+    image = Image.fromarray(labels).convert("P")
+    image.putpalette(colours + [0] * (3 * 256 - len(colours)))  # fewer would mean fewer bits
+    path.parent.mkdir(parents=True, exist_ok=True)
+    image.save(path)
+
+
+def check_labels_folder(out_dir: Path) -> None:
+    """Raise an InputError if ``labels/`` holds something that no earlier run wrote.
+
+    A data set often keeps its masks under that name, beside its images.
+    """
+    folder, summary = out_dir / LABELS, out_dir / "summary.json"
+    if not (folder.is_dir() and any(folder.iterdir())):
+        return
+    try:
+        ours = json.loads(summary.read_text(encoding="utf-8"))["task"] == SegmentationResults.task
+    except (OSError, ValueError, KeyError, TypeError):
+        ours = False
+    if not ours:
+        raise InputError(
+            f"{folder} exists, and beside it no summary.json says that this command wrote it: "
+            "nothing was overwritten; choose another --out-dir"
+        )

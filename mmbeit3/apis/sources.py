@@ -1,0 +1,96 @@
+"""The images of a folder, and the names of the files that are written for each."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from mmbeit3.apis.images import find_images
+from mmbeit3.utils import InputError
+
+OVERLAYS = "overlays"
+LABELS = "labels"
+
+
+@dataclass(frozen=True)
+class Source:
+    """An image file of the folder.
+
+    Args:
+        image_id (int): Its place in the sorted folder, from 1.
+        path (Path): The file.
+        file_name (str): The path below the folder, with forward slashes.
+        overlay (str, optional): Where its picture goes, below the output folder.
+        label (str, optional): Where its class map goes, below the output folder. Defaults to
+            None.
+    """
+
+    image_id: int
+    path: Path
+    file_name: str
+    overlay: str | None
+    label: str | None = None
+
+
+def list_sources(folder: Path, out_dir: Path, overlays: bool, labels: bool = False) -> list[Source]:
+    """List the images of a folder, or the one image, and name what is written for each.
+
+    What an earlier run wrote is not taken for input where ``out_dir`` lies in ``folder``. ``a.jpg``
+    and ``a.png`` get ``overlays/a.jpg`` and ``overlays/a.png.jpg``; class maps are named alike.
+
+    Args:
+        folder (Path): Folder of images, or one image.
+        out_dir (Path): Where results go.
+        overlays (bool): Whether pictures are written, below ``overlays/``.
+        labels (bool): Whether class maps are written, below ``labels/``. Defaults to False.
+
+    Returns:
+        list[Source]: The images; never empty.
+
+    Raises:
+        InputError: If there are no images, or they lie where the results would be written.
+    """
+    written = [out_dir / OVERLAYS] + ([out_dir / LABELS] if labels else [])
+    for place in written:
+        if folder.resolve().is_relative_to(place.resolve()):
+            raise InputError(
+                f"{folder} lies in {place}, where results are written: choose another --out-dir"
+            )
+    root = folder if folder.is_dir() else folder.parent
+    files = [path.relative_to(root) for path in find_images(folder, exclude=written)]
+    pictures = _names(files, OVERLAYS, ".jpg") if overlays else [None] * len(files)
+    maps = _names(files, LABELS, ".png") if labels else [None] * len(files)
+    return [
+        Source(number, root / file, file.as_posix(), *names)
+        for number, (file, *names) in enumerate(zip(files, pictures, maps, strict=True), 1)
+    ]
+
+
+def _names(files: list[Path], folder: str, suffix: str) -> list[str]:
+    """Give each file a name with this suffix of its own, below ``folder``."""
+    taken: set[str] = set()
+    return [str(PurePosixPath(folder, _free_name(file, suffix, taken))) for file in files]
+
+
+def _free_name(file: Path, suffix: str, taken: set[str]) -> str:
+    """Find a free name for a file; case does not count, as on some file systems."""
+    further = (f"{file.name}.{number}{suffix}" for number in itertools.count(2))
+    for name in itertools.chain((file.stem + suffix, file.name + suffix), further):
+        free = file.with_name(name).as_posix()
+        if free.lower() not in taken:
+            taken.add(free.lower())
+            return free
+    raise AssertionError("unreachable: the names never end")
+
+
+def make_folder(path: Path) -> None:
+    """Make a folder unless it exists.
+
+    Raises:
+        InputError: If it cannot be made.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"cannot make the folder {path}: {error.strerror}") from None

@@ -1,0 +1,91 @@
+"""The class list of a user's label maps: one file that says which value means what."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import NamedTuple
+
+from mmbeit3.datasets.coco import make_palette
+from mmbeit3.datasets.coco_checks import read_json
+from mmbeit3.utils import InputError
+
+MAX_CLASSES = 255  # label maps have 8 bits, and 255 is the value of pixels to ignore
+COLOUR = re.compile(r"(?P<name>.*\S)\s+#(?P<colour>[0-9a-fA-F]{6})")
+LIKE_A_COLOUR = re.compile(r"(^|\s)#\S*$")
+
+
+class ClassList(NamedTuple):
+    """Names and RGB colours, in the order of the label values."""
+
+    names: tuple[str, ...]
+    palette: list[tuple[int, int, int]]
+
+
+def read_class_list(path: str | Path) -> ClassList:
+    """Read a class list; a class without a colour gets one of :func:`make_palette`.
+
+    Args:
+        path: A text file with one class a line, or a ``.json`` file with a list of texts. The
+            first class has index 0. A colour may follow the name: ``traffic light #ffa000``.
+
+    Raises:
+        InputError: The file is absent or unreadable, or an entry cannot be used.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise InputError(
+            f"there is no file {path}; check data_root and classes_file, or write the names of the "
+            "classes into it, one a line, that of label value 0 first"
+        )
+    is_json = path.suffix.lower() == ".json"
+    entries = _json_entries(path) if is_json else _lines(path)
+    if not entries:
+        raise InputError(f"{path} names no class; expected one class a line")
+    if len(entries) > MAX_CLASSES:
+        raise InputError(
+            f"{path} names {len(entries)} classes; 8-bit label maps can tell {MAX_CLASSES} apart "
+            "(255 stands for pixels to ignore)"
+        )
+    unit = "entry" if is_json else "line"
+    parsed = [_parse(text, f"{path}, {unit} {number}") for number, text in enumerate(entries, 1)]
+    names = tuple(name for name, _ in parsed)
+    for index, name in enumerate(names):
+        if name in names[:index]:
+            raise InputError(
+                f"{path} names {name!r} twice: {unit} {names.index(name) + 1} and {index + 1}"
+            )
+    default = make_palette(len(names))
+    palette = [colour or default[index] for index, (_, colour) in enumerate(parsed)]
+    return ClassList(names, palette)
+
+
+def _json_entries(path: Path) -> list[str]:
+    entries = read_json(path)
+    if not isinstance(entries, list) or not all(isinstance(entry, str) for entry in entries):
+        raise InputError(f'{path} is not a JSON list of class names; expected ["road", "sky", ...]')
+    return entries
+
+
+def _lines(path: Path) -> list[str]:
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path} is not a text file in UTF-8: {error.reason}") from error
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror}") from error
+    return text.rstrip().splitlines()
+
+
+def _parse(entry: str, where: str) -> tuple[str, tuple[int, int, int] | None]:
+    entry = entry.strip()
+    if not entry:
+        raise InputError(
+            f"{where} is empty; its number is the label value, so none may be left out"
+        )
+    if match := COLOUR.fullmatch(entry):
+        red, green, blue = bytes.fromhex(match["colour"])
+        return match["name"], (red, green, blue)
+    if LIKE_A_COLOUR.search(entry):
+        raise InputError(f"{where} is {entry!r}; expected a name, or a name and #rrggbb")
+    return entry, None

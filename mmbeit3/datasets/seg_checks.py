@@ -1,0 +1,323 @@
+"""Reading every label map once before training, and saying what is wrong with which file."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from filelock import FileLock
+from mmengine.logging import print_log
+from PIL import Image
+from rich.progress import track
+
+from mmbeit3.utils import InputError, listed
+
+IGNORED = 255
+MAX_EXAMPLES = 10
+LARGE = 500  # label maps from which on the check shows its progress and its result is kept
+NUM_THREADS = 8
+INDEX_MODES = ("L", "P", "1")  # Pillow's names of grey, palette and two-level pictures of 8 bits
+SIXTEEN_BIT_MODES = ("I", "I;16", "I;16B", "I;16L")
+ORIENTATION, QUARTER_TURNS = 0x0112, (5, 6, 7, 8)  # the EXIF tag, and its values that swap sides
+MOST = 0.5  # share of the pixels at which an ignored value is remarked on
+
+Pair = tuple[str, str]
+"""The paths of an image and of its label map."""
+
+
+@dataclass(frozen=True)
+class LabelCounts:
+    """What the label maps of a data set hold.
+
+    Attributes:
+        num_maps: How many there are.
+        pixels: (256,) pixels of each value.
+        maps: (256,) maps with each value.
+        examples: For each value that occurs, the map with most of its pixels and their number.
+    """
+
+    num_maps: int
+    pixels: np.ndarray
+    maps: np.ndarray
+    examples: dict[int, tuple[str, int]]
+
+    def has(self, value: int) -> bool:
+        """Whether the value occurs."""
+        return bool(self.pixels[value])
+
+    def share(self, value: int) -> float:
+        """The value's share of all pixels."""
+        return float(self.pixels[value] / max(self.pixels.sum(), 1))
+
+
+def count_labels(pairs: Sequence[Pair], source: str) -> LabelCounts:
+    """Read every label map and the size of its image.
+
+    The result of a set of at least 500 maps is kept in ``$XDG_CACHE_HOME/mmbeit3`` (by default
+    ``~/.cache/mmbeit3``) under the paths, sizes and times of all its files. Processes that start
+    together read the maps once between them.
+
+    Args:
+        pairs: Paths of images and of their label maps.
+        source: What to call the set in messages.
+
+    Raises:
+        InputError: A file cannot be read, a map has other than 8 bits or no indices, or image and
+            map differ in size; an EXIF orientation of the image is taken into account, as mmcv does
+            when it loads it.
+    """
+    if len(pairs) < LARGE:
+        return _count(pairs, source)
+    try:
+        file = _cache_file(pairs)
+        with FileLock(f"{file}.lock"):
+            if file.is_file():
+                return _load(file)
+            counts = _count(pairs, source)
+            _save(counts, file)
+            return counts
+    except OSError as error:
+        print_log(f"the check of {source} is not kept: {error}", "current", logging.WARNING)
+        return _count(pairs, source)
+
+
+def check_labels(
+    counts: LabelCounts,
+    classes: Sequence[str],
+    reduce_zero_label: bool,
+    source: str,
+    training: bool = True,
+) -> None:
+    """Check label values against the classes, and ``reduce_zero_label`` against the values.
+
+    With N classes the values are 0..N-1, or 1..N and 0 for unlabelled pixels where
+    ``reduce_zero_label`` is set; 255 is ignored in both. The setting is wrong
+
+    - where it is off and the value N occurs: the maps count from 1, or 0 is a class without a name;
+    - where it is on, the value N never occurs and 0..N-1 all do: the maps count from 0. On data to
+      test with, which may lack a class, this is a warning only.
+
+    Remarked on, as they may be meant: more than half of the pixels ignored as unlabelled, and
+    classes of which the training data have no pixel.
+
+    Args:
+        counts: What the maps hold.
+        classes: The names of the classes.
+        reduce_zero_label: Whether 0 is taken for unlabelled and the classes count from 1.
+        source: What to call the set in messages.
+        training: Whether the set is there to train on. Defaults to True.
+
+    Raises:
+        InputError: See above.
+    """
+    num_classes = len(classes)
+    first = int(reduce_zero_label)
+    last = first + num_classes - 1
+    outside = [value for value in range(last + 1, IGNORED) if counts.has(value)]
+    if outside:
+        hint = ""
+        if outside == [num_classes]:  # hence reduce_zero_label is off
+            hint = _counted_from_one(counts, num_classes)
+        raise InputError(_outside(counts, outside, f"{first}..{last}", num_classes, source) + hint)
+    if reduce_zero_label:
+        _check_reduction(counts, classes, source, training)
+    absent = [name for index, name in enumerate(classes, first) if not counts.has(index)]
+    if training and absent:
+        text = f"{source} has no pixel of {len(absent)} of the {num_classes} classes: "
+        print_log(text + listed(absent), "current", logging.WARNING)
+
+
+def check_ade20k_labels(
+    counts: LabelCounts, classes: Sequence[str], reduce_zero_label: bool, source: str
+) -> None:
+    """Check label values of ADE20K, whose maps hold 1..150 for the classes and 0 for 'other'.
+
+    Maps that somebody has renumbered (0..149, 255 for 'other') are told apart by the value 255,
+    which the official ones never have.
+
+    Args:
+        counts: What the maps hold.
+        classes: The names of the classes in the order of the official maps.
+        reduce_zero_label: As for the data set; it must be on for official maps, off for renumbered.
+        source: What to call the set in messages.
+
+    Raises:
+        InputError: A value is none of the classes, or ``reduce_zero_label`` is wrong.
+    """
+    num_classes = len(classes)
+    if not reduce_zero_label and counts.has(0) and not counts.has(IGNORED):
+        raise InputError(
+            f"reduce_zero_label is False, but in {source} value 0 occurs in {counts.maps[0]:,} of "
+            f"{counts.num_maps:,} label maps and 255 in none: these are the official maps, where "
+            f"0 is 'other' and the classes are 1..{num_classes}. Every class would be learnt under "
+            "its neighbour's name: leave reduce_zero_label out, or set it to True"
+        )
+    if reduce_zero_label and counts.has(IGNORED):
+        raise InputError(
+            _outside(counts, [IGNORED], f"0..{num_classes}", num_classes, source)
+            + "\nIf the maps were renumbered to 0..149 with 255 for 'other', set "
+            "reduce_zero_label=False; else unpack the official archive anew"
+        )
+    # The official sets have every class; a part of them need not, and that is no mistake.
+    check_labels(counts, classes, reduce_zero_label, source, training=False)
+
+
+def _check_reduction(
+    counts: LabelCounts, classes: Sequence[str], source: str, training: bool
+) -> None:
+    num_classes = len(classes)
+    if not counts.has(num_classes) and all(map(counts.has, range(num_classes))):
+        text = (
+            f"reduce_zero_label is True, but in {source} the values 0..{num_classes - 1} all occur "
+            f"and {num_classes} never does: the {num_classes} classes seem to be numbered from 0, "
+            f"and 0 ({counts.share(0):.0%} of the pixels) would be ignored. Set "
+            "reduce_zero_label=False; or, if 0 does mean unlabelled and there is just no "
+            f"{classes[-1]!r}, check_labels=False"
+        )
+        if training:
+            raise InputError(text)
+        print_log(text, "current", logging.WARNING)
+    elif counts.share(0) > MOST:
+        text = (
+            f"reduce_zero_label is True: {counts.share(0):.0%} of the pixels of {source} have the "
+            "value 0 and are ignored. If 0 is a class, such as background, set it to False and "
+            "name that class first"
+        )
+        print_log(text, "current", logging.WARNING)
+
+
+def _counted_from_one(counts: LabelCounts, num_classes: int) -> str:
+    if not counts.has(0):
+        return "\nNo map has the value 0: the classes count from 1. Set reduce_zero_label=True"
+    return (
+        f"\nThe values run from 0 to {num_classes}, which is {num_classes + 1} of them. If 0 means "
+        "unlabelled, set reduce_zero_label=True; if it is a class, name it first in the class list"
+    )
+
+
+def _outside(
+    counts: LabelCounts, values: list[int], expected: str, num_classes: int, source: str
+) -> str:
+    lines = [f"{source} has label values outside the {num_classes} classes:"]
+    for value in values[:MAX_EXAMPLES]:
+        path, pixels = counts.examples[value]
+        lines.append(
+            f"value {value}: {counts.pixels[value]:,} pixels in {counts.maps[value]:,} label maps, "
+            f"most of them ({pixels:,}) in {path}"
+        )
+    if len(values) > MAX_EXAMPLES:
+        lines.append(f"... and {len(values) - MAX_EXAMPLES} more values")
+    ignored = "" if values == [IGNORED] else ", or 255 to be ignored"
+    return "\n  ".join(lines) + f"\nExpected {expected}{ignored}."
+
+
+def _count(pairs: Sequence[Pair], source: str) -> LabelCounts:
+    pixels, maps = np.zeros(256, np.int64), np.zeros(256, np.int64)
+    examples: dict[int, tuple[str, int]] = {}
+    problems = []
+    with ThreadPoolExecutor(NUM_THREADS) as pool:
+        title = f"checking the label maps of {source}"
+        found = pool.map(_inspect, pairs)
+        for (_, path), result in zip(
+            pairs, track(found, title, len(pairs), disable=len(pairs) < LARGE), strict=True
+        ):
+            if isinstance(result, str):
+                problems.append(result)
+                continue
+            pixels += result
+            maps += result > 0
+            for value in np.flatnonzero(result).tolist():
+                count = int(result[value])
+                if count > examples.get(value, ("", 0))[1]:
+                    examples[value] = (path, count)
+    if problems:
+        lines = [f"{source}: {len(problems)} of {len(pairs)} pairs of image and label map are bad"]
+        lines += problems[:MAX_EXAMPLES]
+        if len(problems) > MAX_EXAMPLES:
+            lines.append(f"... and {len(problems) - MAX_EXAMPLES} more")
+        raise InputError("\n  ".join(lines))
+    return LabelCounts(len(pairs), pixels, maps, examples)
+
+
+def _inspect(pair: Pair) -> np.ndarray | str:
+    """The (256,) histogram of a label map, or what is wrong with it or its image."""
+    image, label_map = pair
+    try:
+        with Image.open(label_map) as file:
+            problem = _format_problem(file)
+            if problem:
+                return f"{label_map} {problem}"
+            labels = np.asarray(file)
+    except Exception as error:  # a damaged file makes Pillow raise errors of many kinds
+        return f"{label_map} cannot be read: {error}"
+    try:
+        size, turned = _image_size(image)
+    except Exception as error:
+        return f"{image} cannot be read: {error}"
+    found = labels.shape[::-1]
+    if found != size:
+        text = f"{label_map} is {found[0]} x {found[1]}, but {image} is {size[0]} x {size[1]}"
+        if turned and found == size[::-1]:
+            text += ", being turned by its EXIF orientation: turn the label map too"
+        return text
+    return np.bincount(labels.reshape(-1), minlength=256)
+
+
+def _format_problem(file: Image.Image) -> str | None:
+    if file.format != "PNG":
+        return f"is a {file.format} file; expected PNG, which keeps label values exact"
+    if file.mode in INDEX_MODES:
+        return None
+    if file.mode in SIXTEEN_BIT_MODES:
+        return "has 16 bits a pixel; expected 8: save it with values 0..254, and 255 for ignored"
+    return (
+        f"has colours or transparency (mode {file.mode}); expected one index a pixel, 8-bit grey "
+        "or palette: replace every colour by the number of its class"
+    )
+
+
+def _image_size(path: str) -> tuple[tuple[int, int], bool]:
+    """Width and height as loaded, and whether the EXIF orientation has swapped them."""
+    with Image.open(path) as file:
+        turned = file.getexif().get(ORIENTATION) in QUARTER_TURNS
+        return (file.size[::-1] if turned else file.size), turned
+
+
+def _cache_file(pairs: Sequence[Pair]) -> Path:
+    digest = hashlib.sha256()
+    for pair in pairs:
+        for path in map(os.path.abspath, pair):
+            state = os.stat(path)
+            digest.update(f"{path}\0{state.st_size}\0{state.st_mtime_ns}\0".encode())
+    folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "mmbeit3")
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder / f"labels-{digest.hexdigest()[:16]}.json"
+
+
+def _save(counts: LabelCounts, file: Path) -> None:
+    content = {
+        "num_maps": counts.num_maps,
+        "pixels": counts.pixels.tolist(),
+        "maps": counts.maps.tolist(),
+        "examples": counts.examples,
+    }
+    partial = file.with_suffix(".partial")
+    partial.write_text(json.dumps(content), encoding="utf-8")
+    partial.replace(file)
+
+
+def _load(file: Path) -> LabelCounts:
+    content = json.loads(file.read_text(encoding="utf-8"))
+    return LabelCounts(
+        content["num_maps"],
+        np.array(content["pixels"]),
+        np.array(content["maps"]),
+        {int(value): (path, count) for value, (path, count) in content["examples"].items()},
+    )

@@ -1,0 +1,251 @@
+"""Semantic segmentation on a user's own folders of images and label maps."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from os import path as osp
+from pathlib import Path
+from typing import Any
+
+from mmseg.datasets import BaseSegDataset
+
+from mmbeit3.datasets.class_list import ClassList, read_class_list
+from mmbeit3.datasets.coco import make_palette
+from mmbeit3.datasets.seg_checks import check_labels, count_labels
+from mmbeit3.registry import DATASETS
+from mmbeit3.utils import InputError, listed
+
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
+
+
+@DATASETS.register_module()
+class SegFolderDataset(BaseSegDataset):
+    """Images and label maps in two folders, and one file that names the classes.
+
+    An image and its label map have the same path below their folder, but for the suffix:
+    ``images/a/b.jpg`` and ``masks/a/b.png``. The pixels of a label map are the line numbers of
+    ``classes_file``, from 0; 255 is ignored. Files are checked when the data set is loaded, see
+    :func:`mmbeit3.datasets.seg_checks.count_labels` and ``check_labels``.
+
+    Args:
+        classes_file (str, optional): A text file with one class a line, or a JSON list, on
+            ``data_root``; a colour ``#rrggbb`` may follow a name. Defaults to None: the classes
+            are ``metainfo.classes``.
+        data_root (str, optional): Where the relative paths start. Defaults to None.
+        data_prefix (dict): The folders ``img_path`` and ``seg_map_path``; with ``test_mode`` the
+            latter may be left out.
+        ann_file (str): A text file with the images to use, one path a line, below ``img_path`` and
+            without suffix. Defaults to '', all images.
+        seg_map_suffix (str): How the names of label maps end after the image's name; always PNG,
+            8-bit grey or palette. Defaults to '.png'.
+        reduce_zero_label (bool): Whether 0 means unlabelled, and line i of ``classes_file`` the
+            value i + 1. Defaults to False.
+        check_labels (bool): Whether to read all label maps and check them. Defaults to True.
+        metainfo (dict, optional): ``classes``, which must be those of ``classes_file`` if both are
+            there, and ``palette`` (list of RGB tuples). Defaults to None.
+        **kwargs: As in ``mmseg.BaseSegDataset``; files are read from local folders only.
+
+    Raises:
+        InputError: The class list cannot be used, a folder or a file of a pair is missing, a label
+            map is malformed, or its values do not fit the classes.
+    """
+
+    METAINFO: dict = {}
+
+    def __init__(
+        self,
+        classes_file: str | None = None,
+        data_root: str | None = None,
+        data_prefix: dict | None = None,
+        ann_file: str = "",
+        seg_map_suffix: str = ".png",
+        reduce_zero_label: bool = False,
+        check_labels: bool = True,
+        metainfo: dict | None = None,
+        **kwargs: Any,
+    ) -> None:
+        data_prefix = dict(data_prefix or {})
+        unknown = set(data_prefix) - {"img_path", "seg_map_path"}
+        if unknown or "img_path" not in data_prefix:
+            raise InputError(
+                f"data_prefix has the keys {sorted(data_prefix)}, expected 'img_path' and "
+                "'seg_map_path'"
+            )
+        if not seg_map_suffix.lower().endswith(".png"):
+            raise InputError(f"seg_map_suffix is {seg_map_suffix!r}; label maps are .png files")
+        if classes_file is not None:
+            classes_file = osp.join(data_root or "", classes_file)
+        self.check_labels = check_labels
+        super().__init__(
+            data_root=data_root,
+            data_prefix=data_prefix,
+            ann_file=ann_file,
+            seg_map_suffix=seg_map_suffix,
+            reduce_zero_label=reduce_zero_label,
+            metainfo=_with_classes(dict(metainfo or {}), classes_file),
+            **kwargs,
+        )
+
+    def load_data_list(self) -> list[dict]:
+        """Find the pairs of image and label map and check them.
+
+        Returns:
+            One dict for each image, as mmseg's transforms expect them, by path.
+        """
+        image_dir = self.data_prefix["img_path"]
+        map_dir = self.data_prefix.get("seg_map_path")
+        if map_dir is None and not self.test_mode:
+            raise InputError("data_prefix has no 'seg_map_path': training needs label maps")
+        images = self._images(image_dir, map_dir)
+        if self.ann_file:
+            images = _chosen(images, self.ann_file, image_dir)
+        infos = [
+            {
+                "img_path": osp.join(image_dir, image),
+                "label_map": None,
+                "reduce_zero_label": self.reduce_zero_label,
+                "seg_fields": [],
+            }
+            for image in images.values()
+        ]
+        if map_dir is not None:
+            maps = self._maps(map_dir)
+            _check_pairs(images, maps, image_dir, map_dir, self.seg_map_suffix, not self.ann_file)
+            for stem, info in zip(images, infos, strict=True):
+                info["seg_map_path"] = osp.join(map_dir, maps[stem])
+            self._check(infos, map_dir)
+        return infos
+
+    def _images(self, image_dir: str, map_dir: str | None) -> dict[str, str]:
+        """Path below the folder by the same path without suffix, in order."""
+        files = _files(image_dir, "img_path")
+        if map_dir is not None and osp.realpath(map_dir) == osp.realpath(image_dir):
+            files = [file for file in files if not file.endswith(self.seg_map_suffix)]
+        images: dict[str, str] = {}
+        for file in files:
+            stem, suffix = osp.splitext(file)
+            if suffix.lower() not in IMAGE_SUFFIXES:
+                continue
+            if stem in images:
+                raise InputError(
+                    f"{image_dir} has {images[stem]} and {file}: both would have the label map "
+                    f"{stem}{self.seg_map_suffix}. Rename or remove one"
+                )
+            images[stem] = file
+        if not images:
+            raise InputError(
+                f"{image_dir} has no image; expected files ending in {', '.join(IMAGE_SUFFIXES)}"
+            )
+        return images
+
+    def _maps(self, map_dir: str) -> dict[str, str]:
+        suffix = self.seg_map_suffix
+        files = _files(map_dir, "seg_map_path")
+        return {file[: -len(suffix)]: file for file in files if file.endswith(suffix)}
+
+    def _check(self, infos: list[dict], map_dir: str) -> None:
+        if not self.check_labels:
+            return
+        counts = count_labels([(info["img_path"], info["seg_map_path"]) for info in infos], map_dir)
+        check_labels(
+            counts, self._metainfo["classes"], self.reduce_zero_label, map_dir, not self.test_mode
+        )
+
+
+def _with_classes(metainfo: dict, classes_file: str | None) -> dict:
+    named = metainfo.get("classes")
+    if isinstance(named, str):
+        raise InputError(
+            f"metainfo.classes is the text {named!r}, expected a tuple of names; a file of them "
+            "is named by classes_file"
+        )
+    if classes_file is None and not named:
+        raise InputError(
+            "the data set does not know its classes: set classes_file to a text file that names "
+            "them, one a line, that of label value 0 first"
+        )
+    # At test time the checkpoint's classes do without the file.
+    if classes_file is not None and not (named and not osp.exists(classes_file)):
+        classes = read_class_list(classes_file)
+        if named:
+            _check_same(tuple(named), classes.names, classes_file)
+    else:
+        classes = ClassList(tuple(named), make_palette(len(named)))
+    palette = metainfo.get("palette") or classes.palette
+    if len(palette) != len(classes.names):
+        raise InputError(
+            f"metainfo.palette has {len(palette)} colours, expected one for each of the "
+            f"{len(classes.names)} classes ({listed(classes.names)})"
+        )
+    return metainfo | {"classes": classes.names, "palette": palette}
+
+
+def _check_same(named: Sequence[str], in_file: Sequence[str], file: str) -> None:
+    if named == in_file:
+        return
+    differing = [pair for pair in zip(named, in_file, strict=False) if pair[0] != pair[1]]
+    detail = f"{len(named)} and {len(in_file)} of them"
+    if differing:
+        detail += f", the first that differ are {differing[0][0]!r} and {differing[0][1]!r}"
+    raise InputError(
+        f"the classes of the training data, the checkpoint or metainfo.classes are not those of "
+        f"{file}: {detail}. Label maps hold line numbers of that file, so the names and their "
+        "order must be the same"
+    )
+
+
+def _files(folder: str, key: str) -> list[str]:
+    """Paths of all files below a folder, sorted, with / between their parts; no hidden ones."""
+    if not osp.isdir(folder):
+        state = "is not a folder" if osp.exists(folder) else "does not exist"
+        raise InputError(f"{folder} {state}; check data_root and data_prefix.{key}")
+    files = []
+    for parent, folders, names in os.walk(folder, followlinks=True):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        inner = Path(parent).relative_to(folder)
+        files += [(inner / name).as_posix() for name in names if not name.startswith(".")]
+    return sorted(files)
+
+
+def _chosen(images: dict[str, str], ann_file: str, image_dir: str) -> dict[str, str]:
+    try:
+        lines = Path(ann_file).read_text(encoding="utf-8-sig").splitlines()
+    except OSError as error:
+        raise InputError(f"ann_file {ann_file} cannot be read: {error.strerror}") from error
+    stems = list(dict.fromkeys(line.strip() for line in lines if line.strip()))
+    missing = [stem for stem in stems if stem not in images]
+    if missing or not stems:
+        raise InputError(
+            f"{ann_file} names {len(stems)} images, of which {len(missing)} are not in "
+            f"{image_dir}: {listed(missing)}. Expected one path a line, without suffix"
+        )
+    return {stem: images[stem] for stem in stems}
+
+
+def _check_pairs(
+    images: dict[str, str],
+    maps: dict[str, str],
+    image_dir: str,
+    map_dir: str,
+    suffix: str,
+    all_maps: bool,
+) -> None:
+    without_map = [image for stem, image in images.items() if stem not in maps]
+    without_image = [path for stem, path in maps.items() if stem not in images] if all_maps else []
+    lines = []
+    if without_map:
+        lines.append(
+            f"{len(without_map)} of {len(images)} images in {image_dir} have no label map "
+            f"NAME{suffix} in {map_dir}: {listed(without_map)}"
+        )
+    if without_image:
+        lines.append(
+            f"{len(without_image)} of {len(maps)} label maps in {map_dir} have no image in "
+            f"{image_dir}: {listed(without_image)}"
+        )
+    if lines:
+        raise InputError(
+            "\n".join(lines) + "\nThe same path below both folders makes a pair; set "
+            "seg_map_suffix if label maps have longer names, ann_file to use some images only"
+        )

@@ -1,0 +1,170 @@
+"""Mean intersection over union, counted exactly."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from mmengine.logging import print_log
+from mmseg.evaluation import IoUMetric as MMSegIoUMetric
+from terminaltables import AsciiTable
+from torch import Tensor
+
+from mmbeit3.registry import METRICS
+from mmbeit3.utils import InputError
+
+Areas = tuple[Tensor, Tensor, Tensor, Tensor]
+
+
+@METRICS.register_module()
+class IoUMetric(MMSegIoUMetric):
+    """Pixel accuracy and mean IoU, Dice and F-score of a semantic segmentation, in percent.
+
+    It reports ``aAcc``, ``mIoU``, ``mAcc`` and so on as ``mmseg.IoUMetric`` does: a class that
+    neither the labels nor the predictions hold is left out of the means. Differs from mmseg:
+    pixels are counted in integers (mmseg sums them up in float32, which is exact below 16.8 million
+    pixels of a class), nothing is rounded to two decimals, an image that was run twice counts once,
+    and a label or prediction outside the classes is an error.
+
+    Args:
+        iou_metrics (Sequence[str]): Of 'mIoU', 'mDice' and 'mFscore'. Defaults to ('mIoU',).
+        nan_to_num (float, optional): The value, in 0..1, of classes that would be left out, as
+            evaluation code elsewhere has it: 0 counts them as missed. Defaults to None.
+        out_file (str, optional): JSON file for the metrics, those of each class, and its pixels.
+            Defaults to None, not kept.
+        **kwargs: ``ignore_index``, ``beta``, ``output_dir``, ``format_only``, ``collect_device``
+            and ``prefix``, as in mmseg.
+
+    Raises:
+        InputError: An argument is unknown, or a label or prediction does not fit.
+    """
+
+    def __init__(
+        self,
+        iou_metrics: Sequence[str] = ("mIoU",),
+        nan_to_num: float | None = None,
+        out_file: str | None = None,
+        **kwargs: Any,
+    ) -> None:
+        names = [iou_metrics] if isinstance(iou_metrics, str) else list(iou_metrics)
+        known = ("mIoU", "mDice", "mFscore")
+        if not names or set(names) - set(known):
+            raise InputError(f"iou_metrics is {iou_metrics!r}, expected some of {known}")
+        super().__init__(iou_metrics=names, nan_to_num=nan_to_num, **kwargs)
+        self.out_file = out_file
+
+    def process(self, data_batch: dict, data_samples: Sequence[dict]) -> None:
+        """Count the pixels of one batch.
+
+        Args:
+            data_batch: Not used.
+            data_samples: The samples, with ``pred_sem_seg`` and ``gt_sem_seg`` (1, H, W).
+        """
+        for sample in data_samples:
+            if not self.format_only:
+                self._check(sample)
+            before = len(self.results)
+            super().process(data_batch, [sample])
+            # Once for each image: the path tells repeated ones apart when all ranks are joined.
+            self.results[before:] = [(sample.get("img_path"), *r) for r in self.results[before:]]
+
+    def _check(self, sample: dict) -> None:
+        num_classes = len(self.dataset_meta["classes"])
+        prediction = sample["pred_sem_seg"]["data"].squeeze()
+        label = sample["gt_sem_seg"]["data"].squeeze()
+        name = sample.get("seg_map_path") or sample.get("img_path")
+        if prediction.shape != label.shape:
+            raise InputError(
+                f"{name}: the label map has the shape {tuple(label.shape)}, the prediction "
+                f"{tuple(prediction.shape)}. LoadAnnotations must come after Resize in the test "
+                "pipeline"
+            )
+        for kind, values in (
+            ("label map", label[label != self.ignore_index]),
+            ("model", prediction),
+        ):
+            bad = values[(values < 0) | (values >= num_classes)]
+            if bad.numel():
+                raise InputError(
+                    f"{name}: the {kind} gives {bad.numel()} pixels the class number "
+                    f"{int(bad.max())}; the data set has {num_classes} classes, numbered from 0"
+                )
+
+    @staticmethod
+    def intersect_and_union(
+        pred_label: Tensor, label: Tensor, num_classes: int, ignore_index: int
+    ) -> Areas:
+        """Count the pixels of each class.
+
+        Args:
+            pred_label: Predicted class numbers (H, W).
+            label: True class numbers (H, W).
+            num_classes: Number of classes N.
+            ignore_index: Label of pixels that do not count.
+
+        Returns:
+            Intersection, union, prediction and label, each (N,) int64 on the CPU.
+        """
+        counted = label != ignore_index
+        prediction, label = pred_label[counted].long(), label[counted].long()
+        intersection, predicted, labelled = (
+            torch.bincount(values, minlength=num_classes).cpu()
+            for values in (label[prediction == label], prediction, label)
+        )
+        return intersection, predicted + labelled - intersection, predicted, labelled
+
+    def compute_metrics(self, results: list[tuple]) -> dict[str, float]:
+        """Sum up the images and make the means.
+
+        Args:
+            results: Path and areas of every image, as ``process`` collected them.
+
+        Returns:
+            The metrics by name, in percent; empty with ``format_only``.
+        """
+        if self.format_only:
+            print_log(f"the predictions are in {self.output_dir}", "current")
+            return {}
+        images = {
+            path if path is not None else index: r for index, (path, *r) in enumerate(results)
+        }
+        if not images:
+            raise InputError("no image was evaluated: the data set of the evaluation is empty")
+        areas = [sum(column).double() for column in zip(*images.values(), strict=True)]
+        values = self.total_area_to_metrics(*areas, self.metrics, self.nan_to_num, self.beta)
+        by_class = {name: 100 * value for name, value in values.items() if name != "aAcc"}
+        metrics = {"aAcc": 100 * float(values["aAcc"])}
+        metrics |= {f"m{name}": float(np.nanmean(value)) for name, value in by_class.items()}
+        print_log("by class, in percent\n" + self._table(by_class), "current")
+        if self.out_file is not None:
+            self._write(metrics, by_class, areas, len(images))
+        return metrics
+
+    def _table(self, by_class: dict[str, np.ndarray]) -> str:
+        columns = [["-" if np.isnan(v) else f"{v:.2f}" for v in c] for c in by_class.values()]
+        rows = zip(self.dataset_meta["classes"], *columns, strict=True)
+        return AsciiTable([["class", *by_class], *rows]).table
+
+    def _write(
+        self,
+        metrics: dict[str, float],
+        by_class: dict[str, np.ndarray],
+        areas: list[Tensor],
+        num_images: int,
+    ) -> None:
+        names = ("intersection", "union", "predicted", "labelled")
+        pixels = {name: area.long().tolist() for name, area in zip(names, areas, strict=True)}
+        classes = {
+            name: {key: None if np.isnan(v[i]) else float(v[i]) for key, v in by_class.items()}
+            | {f"{key}_pixels": counts[i] for key, counts in pixels.items()}
+            for i, name in enumerate(self.dataset_meta["classes"])
+        }
+        content = {"unit": "percent", "images": num_images, "metrics": metrics, "classes": classes}
+        file = Path(self.out_file)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+        print_log(f"the metrics of each class are in {file}", "current")
