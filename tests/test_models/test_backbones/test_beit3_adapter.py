@@ -191,6 +191,17 @@ def test_computes_the_papers_equations() -> None:
             torch.testing.assert_close(ours, want, rtol=1e-4, atol=1e-4)
 
 
+def test_window_order_stays_inside_the_tower() -> None:
+    windowed, everywhere = drawn(**WINDOWS), drawn(with_cls_token=False)
+    for layer in windowed.layers:  # without attention, windows are an order of tokens alone
+        nn.init.zeros_(layer.attn.proj.weight)
+    everywhere.load_state_dict(windowed.state_dict())
+    x = images(72, 120)  # 5 x 8 tokens: windows of 3 x 3, 2 x 3, 3 x 2 and 2 x 2
+    with torch.no_grad():
+        for found, want in zip(windowed(x), everywhere(x), strict=True):
+            torch.testing.assert_close(found, want, rtol=1e-4, atol=1e-4)
+
+
 @pytest.mark.parametrize("patch_size", [16, 14])
 @pytest.mark.parametrize("size", [(300, 300), (512, 128), (64, 64), (61, 35), (3, 200), (1, 1)])
 @pytest.mark.parametrize("options", [{}, WINDOWS], ids=["global", "windows"])
