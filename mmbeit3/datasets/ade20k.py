@@ -20,16 +20,20 @@ class ADE20KDataset(MMSegADE20KDataset):
         check_labels (bool): Whether to read all label maps and check them, see
             :func:`mmbeit3.datasets.seg_checks.check_ade20k_labels`. The 20,210 of the training set
             take minutes the first time; the result is kept. Defaults to True.
-        **kwargs: As in mmseg. ``reduce_zero_label`` defaults to True.
+        reduce_zero_label (bool): Whether 0 is 'other' and the classes are 1..150, as in the
+            official maps. Defaults to True.
+        **kwargs: As in mmseg.
 
     Raises:
         InputError: A folder is not there or empty, a pair is not complete, a label map is
             malformed or has values outside 0..150, or ``reduce_zero_label`` is wrong for the maps.
     """
 
-    def __init__(self, check_labels: bool = True, **kwargs: Any) -> None:
+    def __init__(
+        self, check_labels: bool = True, reduce_zero_label: bool = True, **kwargs: Any
+    ) -> None:
         self.check_labels = check_labels
-        super().__init__(**kwargs)
+        super().__init__(reduce_zero_label=reduce_zero_label, **kwargs)
 
     def load_data_list(self) -> list[dict]:
         """Find the images and check their label maps.

@@ -6,7 +6,6 @@ import io
 import os
 import re
 import zipfile
-from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
@@ -31,7 +30,6 @@ NUM_IDS = 182  # ids of things and stuff, from 0
 IGNORED = 255
 # Ids that COCO's 2017 annotations never use: 11 things that were planned and left out.
 UNUSED_IDS = (11, 25, 28, 29, 44, 65, 67, 68, 70, 82, 90)
-BYTES_PER_MAP = 12_000  # a little more than the average
 CHUNK = 64
 
 
@@ -91,10 +89,18 @@ def prepare_coco_stuff(
         for (split, stem), name in members.items()
     ]
     todo = [job for job in jobs if not job[1].is_file()]
-    check_room(out_dir, BYTES_PER_MAP * len(todo))
-    done = _convert_all(str(Path(archive).expanduser()), todo, num_workers)
-    for _ in track(done, "numbering label maps", len(todo), disable=not progress):
-        pass
+    archive = Path(archive).expanduser()
+    # Twice the share of the archive: small files leave parts of their disk blocks empty.
+    check_room(out_dir, 2 * archive.stat().st_size * len(todo) // len(jobs))
+    with ProcessPoolExecutor(num_workers, initializer=_open, initargs=(archive,)) as pool:
+        try:
+            # All processes start here, before the progress bar has a thread that a fork would cut.
+            done = pool.map(_convert, todo, chunksize=CHUNK)
+            for _ in track(done, "numbering label maps", len(todo), disable=not progress):
+                pass
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
     return out_dir
 
 
@@ -152,18 +158,7 @@ def _link_images(coco_dir: Path, images: Path, splits: dict[str, int]) -> None:
             ) from error
 
 
-def _convert_all(
-    archive: str, jobs: list[tuple[str, Path]], num_workers: int | None
-) -> Iterator[None]:
-    with ProcessPoolExecutor(num_workers, initializer=_open, initargs=(archive,)) as pool:
-        try:
-            yield from pool.map(_convert, jobs, chunksize=CHUNK)
-        except BaseException:
-            pool.shutdown(cancel_futures=True)
-            raise
-
-
-def _open(archive: str) -> None:
+def _open(archive: Path) -> None:
     """Give each process its own reader."""
     global _archive, _table
     _archive, _table = zipfile.ZipFile(archive), train_ids()

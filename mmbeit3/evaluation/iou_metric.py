@@ -90,8 +90,8 @@ class IoUMetric(MMSegIoUMetric):
             bad = values[(values < 0) | (values >= num_classes)]
             if bad.numel():
                 raise InputError(
-                    f"{name}: the {kind} gives {bad.numel()} pixels the class number "
-                    f"{int(bad.max())}; the data set has {num_classes} classes, numbered from 0"
+                    f"{name}: the {kind} has {bad.numel()} pixels of no class, such as "
+                    f"{int(bad[0])}; expected 0..{num_classes - 1}, the {num_classes} classes"
                 )
 
     @staticmethod

@@ -215,6 +215,67 @@ def test_classes_of_the_checkpoint_stand_in_for_absent_annotations(tmp_path: Pat
         resolve_classes(detector(tmp_path), {"epoch": 3})
 
 
+def segmentor(root: Path, classes_file: str = "classes.txt", **head: object) -> Config:
+    def dataset(name: str) -> dict:
+        return {
+            "type": "mmbeit3.SegFolderDataset",
+            "data_root": str(root),
+            "classes_file": classes_file,
+            "data_prefix": {"img_path": f"images/{name}", "seg_map_path": f"masks/{name}"},
+        }
+
+    decode_head = {"num_classes": 150, "loss_cls": {"class_weight": [1.0] * 150 + [0.1]}} | head
+    return Config(
+        {
+            "model": {
+                "decode_head": decode_head,
+                "auxiliary_head": [{"type": "FCNHead", "num_classes": 150}],
+            },
+            "train_dataloader": {"dataset": dataset("train")},
+            "val_dataloader": {"dataset": dataset("val")},
+        }
+    )
+
+
+def test_classes_of_label_maps_come_from_the_class_list(tmp_path: Path) -> None:
+    (tmp_path / "classes.txt").write_text("sky\nroad #ff0000\n")
+    cfg = segmentor(tmp_path)
+    assert resolve_classes(cfg) == ("sky", "road")
+    assert cfg.model.decode_head.num_classes == 2
+    assert cfg.model.decode_head.loss_cls.class_weight == [1.0, 1.0, 0.1]
+    assert cfg.model.auxiliary_head[0].num_classes == 2
+    assert cfg.train_dataloader.dataset.metainfo.classes == ("sky", "road")
+    assert cfg.val_dataloader.dataset.metainfo.classes == ("sky", "road")
+
+
+def test_classes_of_the_checkpoint_stand_in_for_an_absent_class_list(tmp_path: Path) -> None:
+    cfg = segmentor(tmp_path)
+    assert resolve_classes(cfg, {"dataset_meta": {"classes": ["a", "b", "c"]}}) == ("a", "b", "c")
+    assert cfg.model.decode_head.loss_cls.class_weight == [1.0, 1.0, 1.0, 0.1]
+    with pytest.raises(InputError, match=r"no file .*classes\.txt"):
+        resolve_classes(segmentor(tmp_path))
+    with pytest.raises(InputError, match="SegFolderDataset of the config has no classes_file"):
+        resolve_classes(segmentor(tmp_path, classes_file=""))
+
+
+def test_class_weights_that_were_chosen_are_not_overwritten(tmp_path: Path) -> None:
+    (tmp_path / "classes.txt").write_text("sky\nroad\n")
+    chosen = {"num_classes": 2, "loss_cls": {"class_weight": [1.0, 3.0, 0.2]}}
+    cfg = segmentor(tmp_path, **chosen)
+    resolve_classes(cfg)
+    assert cfg.model.decode_head.loss_cls.class_weight == [1.0, 3.0, 0.2]
+    other = {"num_classes": 3, "loss_cls": {"class_weight": [1.0, 3.0, 2.0, 0.2]}}
+    with pytest.raises(InputError, match="gives 3 classes different weights, but there are 2 cl"):
+        resolve_classes(segmentor(tmp_path, **other))
+
+
+def test_ade20k_keeps_its_own_classes() -> None:
+    cfg = Config.fromfile(CONFIGS / "_base_" / "datasets" / "ade20k_512.py")
+    before = cfg.to_dict()
+    assert resolve_classes(cfg) is None
+    assert cfg.to_dict() == before
+
+
 def test_data_sets_of_other_types_are_left_alone(toy: Path) -> None:
     cfg = load_config(toy)
     before = cfg.to_dict()

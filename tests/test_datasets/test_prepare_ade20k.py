@@ -1,0 +1,133 @@
+from __future__ import annotations
+
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from mmbeit3.datasets import archives
+from mmbeit3.datasets.prepare_ade20k import NAME, expected_names, prepare_ade20k
+from mmbeit3.utils import InputError
+
+
+def _content(name: str) -> bytes:
+    return f"the bytes of {name}".encode() * 50
+
+
+def _archive(path: Path, num_train: int = 3, num_val: int = 2, root: str = NAME) -> Path:
+    """An archive like the official one, with text instead of pictures."""
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.mkdir(root)
+        for name in [*expected_names(num_train, num_val), "objectInfo150.txt"]:
+            archive.writestr(f"{root}/{name}", _content(name))
+    return path
+
+
+def _prepare(archive: Path, **kwargs) -> Path:
+    settings = {"out_dir": archive.parent / "ade", "num_train": 3, "num_val": 2}
+    return prepare_ade20k(archive, **(settings | kwargs))
+
+
+def test_the_official_names_and_counts() -> None:
+    names = expected_names()
+    assert len(names) == len(set(names)) == 2 * (20210 + 2000)
+    assert "images/training/ADE_train_00020210.jpg" in names
+    assert "annotations/validation/ADE_val_00002000.png" in names
+
+
+def test_the_names_are_those_of_the_real_files(data_root: Path) -> None:
+    root = data_root / "ade20k_sample"
+    real = {
+        str(path.relative_to(root))
+        for folder in ("images", "annotations")
+        for path in (root / folder).rglob("*.*")
+    }
+    assert len(real) == 64 and real <= set(expected_names())
+
+
+def test_an_archive_is_unpacked(tmp_path: Path) -> None:
+    folder = _prepare(_archive(tmp_path / "a.zip"))
+    assert folder == tmp_path / "ade" / NAME
+    found = {str(path.relative_to(folder)) for path in folder.rglob("*.*")}
+    assert found == {*expected_names(3, 2), "objectInfo150.txt"}
+    assert all((folder / name).read_bytes() == _content(name) for name in found)
+    assert [path.name for path in (tmp_path / "ade").iterdir()] == [NAME]
+
+
+def test_a_stopped_run_is_taken_up_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    archive = _archive(tmp_path / "a.zip")
+    written = []
+
+    def write(path: Path, chunks) -> None:
+        if len(written) == 4:
+            raise KeyboardInterrupt
+        written.append(path.name)
+        write_whole(path, chunks)
+
+    write_whole = archives.write_whole
+    with monkeypatch.context() as patch:
+        patch.setattr(archives, "write_whole", write)
+        with pytest.raises(KeyboardInterrupt):
+            _prepare(archive)
+    assert [path.name for path in (tmp_path / "ade").iterdir()] == [f".{NAME}.partial"]
+    # A file that was cut short is written anew.
+    cut = tmp_path / "ade" / f".{NAME}.partial" / expected_names(3, 2)[0]
+    cut.write_bytes(b"half")
+    times = {path: path.stat().st_mtime_ns for path in cut.parent.rglob("*.*")}
+    folder = _prepare(archive)
+    assert (folder / expected_names(3, 2)[0]).read_bytes() == _content(expected_names(3, 2)[0])
+    kept = [
+        path
+        for path, time in times.items()
+        if (folder / path.relative_to(cut.parents[2])).stat().st_mtime_ns == time
+    ]
+    assert len(kept) == len(times) - 1
+
+
+def test_a_finished_folder_is_compared(tmp_path: Path) -> None:
+    archive = _archive(tmp_path / "a.zip")
+    folder = _prepare(archive)
+    assert _prepare(archive) == folder
+    (folder / "images/training/ADE_train_00000002.jpg").unlink()
+    with pytest.raises(InputError, match=r"exists, but 1 of 11 files are missing.*0002.jpg"):
+        _prepare(archive)
+
+
+def test_other_archives_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(
+        InputError, match=r"not ADEChallengeData2016.zip: it holds 11 files in ADE20"
+    ):
+        _prepare(_archive(tmp_path / "full.zip", root="ADE20K_2016_07_26"))
+    with pytest.raises(
+        InputError, match=r"is incomplete: 2 of 10 files are missing, such as images"
+    ):
+        _prepare(_archive(tmp_path / "less.zip", num_val=1))
+    with pytest.raises(InputError, match="has 12 images and label maps, expected 10"):
+        _prepare(_archive(tmp_path / "more.zip", num_train=4))
+    assert not (tmp_path / "ade").exists()
+
+
+def test_damaged_archives_are_refused(tmp_path: Path) -> None:
+    archive = _archive(tmp_path / "a.zip")
+    content = archive.read_bytes()
+    (tmp_path / "cut.zip").write_bytes(content[:-100])
+    with pytest.raises(InputError, match="is no complete zip file.*Download it again"):
+        _prepare(tmp_path / "cut.zip")
+    with zipfile.ZipFile(archive) as opened:
+        entry = opened.getinfo(f"{NAME}/images/training/ADE_train_00000003.jpg")
+    start = entry.header_offset + 30 + len(entry.filename) + 5
+    (tmp_path / "bad.zip").write_bytes(content[:start] + b"\0\0\0" + content[start + 3 :])
+    with pytest.raises(InputError, match=r"is damaged at .*ADE_train_00000003.jpg"):
+        _prepare(tmp_path / "bad.zip")
+    with pytest.raises(InputError, match="absent.zip does not exist"):
+        _prepare(tmp_path / "absent.zip")
+    with pytest.raises(InputError, match="is a folder, expected the zip file"):
+        _prepare(tmp_path)
+
+
+def test_a_full_disk_is_noticed_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    archive = _archive(tmp_path / "a.zip")
+    usage = archives.shutil.disk_usage(tmp_path)._replace(free=10)
+    monkeypatch.setattr(archives.shutil, "disk_usage", lambda folder: usage)
+    with pytest.raises(InputError, match="0.0 GB free, .* are needed: make room"):
+        _prepare(archive)

@@ -1,0 +1,141 @@
+from __future__ import annotations
+
+import ast
+import io
+import zipfile
+from pathlib import Path
+
+import mmseg
+import numpy as np
+import pytest
+from mmseg.datasets import COCOStuffDataset
+from PIL import Image
+
+from mmbeit3.datasets import prepare_coco_stuff as module
+from mmbeit3.datasets.prepare_coco_stuff import prepare_coco_stuff, train_ids
+from mmbeit3.utils import InputError
+
+NUMBERS = {"train2017": (9, 25, 30), "val2017": (139, 285)}
+
+
+def _png(labels: np.ndarray) -> bytes:
+    file = io.BytesIO()
+    Image.fromarray(labels).save(file, "PNG")
+    return file.getvalue()
+
+
+def _labels(number: int) -> np.ndarray:
+    """A label map (8, 10) of values that COCO-Stuff uses."""
+    used = np.array([v for v in range(182) if v not in module.UNUSED_IDS] + [255], np.uint8)
+    return np.random.default_rng(number).choice(used, (8, 10))
+
+
+def _archive(path: Path) -> Path:
+    with zipfile.ZipFile(path, "w") as archive:
+        for split, numbers in NUMBERS.items():
+            for number in numbers:
+                archive.writestr(f"{split}/{number:012d}.png", _png(_labels(number)))
+    return path
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """The images and the archive."""
+    for split, numbers in NUMBERS.items():
+        (tmp_path / "coco" / split).mkdir(parents=True)
+        for number in numbers:
+            Image.new("RGB", (10, 8)).save(tmp_path / "coco" / split / f"{number:012d}.jpg")
+    _archive(tmp_path / "maps.zip")
+    return tmp_path
+
+
+def _prepare(root: Path, archive: str = "maps.zip", **kwargs) -> Path:
+    settings = {"num_train": 3, "num_val": 2, "num_workers": 1} | kwargs
+    return prepare_coco_stuff(root / archive, root / "coco", root / "out", **settings)
+
+
+def test_the_numbers_are_mmsegs() -> None:
+    file = Path(mmseg.__file__).parent / ".mim/tools/dataset_converters/coco_stuff164k.py"
+    if not file.is_file():
+        pytest.skip("this mmseg comes without its tools")
+    (table,) = (
+        ast.literal_eval(node.value)
+        for node in ast.parse(file.read_text()).body
+        if isinstance(node, ast.Assign) and node.targets[0].id == "clsID_to_trID"
+    )
+    ours = train_ids()
+    assert {value: int(ours[value]) for value in table} == table
+    assert {value for value in range(256) if ours[value] != 254} == set(table)
+    assert ours[181] == len(COCOStuffDataset.METAINFO["classes"]) - 1 == 170
+
+
+def test_mmseg_reads_what_was_written(root: Path) -> None:
+    folder = _prepare(root)
+    for split, numbers in NUMBERS.items():
+        prefix = {"img_path": f"images/{split}", "seg_map_path": f"annotations/{split}"}
+        dataset = COCOStuffDataset(data_root=str(folder), data_prefix=prefix)
+        assert len(dataset) == len(numbers)
+        for number, info in zip(numbers, map(dataset.get_data_info, range(3)), strict=False):
+            assert Path(info["img_path"]).stem == f"{number:012d}"
+            assert Image.open(info["img_path"]).size == (10, 8)
+            written = np.asarray(Image.open(info["seg_map_path"]))
+            np.testing.assert_array_equal(written, train_ids()[_labels(number)])
+
+
+def test_a_stopped_run_is_taken_up_again(root: Path) -> None:
+    folder = _prepare(root)
+    first, second, *_ = sorted((folder / "annotations" / "train2017").iterdir())
+    first.unlink()
+    time = second.stat().st_mtime_ns
+    _prepare(root, num_workers=2)
+    assert first.is_file() and second.stat().st_mtime_ns == time
+
+
+def test_other_archives_are_refused(root: Path) -> None:
+    with zipfile.ZipFile(root / "stuff.zip", "w") as archive:
+        archive.writestr("annotations/stuff_train2017.json", "{}")
+    with pytest.raises(
+        InputError, match=r"not stuffthingmaps.*: it holds 1 files in annotations\."
+    ):
+        _prepare(root, "stuff.zip")
+    with pytest.raises(
+        InputError, match="3 label maps of train2017 and 2 .*, expected 118,287 lab"
+    ):
+        _prepare(root, num_train=118287, num_val=5000)
+    assert not (root / "out").exists()
+
+
+def test_missing_images_are_named(root: Path) -> None:
+    (root / "coco" / "val2017" / "000000000285.jpg").unlink()
+    with pytest.raises(InputError, match=r"val2017: 1 of 2 files are missing, such as 0+285.jpg"):
+        _prepare(root)
+    (root / "coco" / "train2017").rename(root / "coco" / "train2014")
+    with pytest.raises(InputError, match="train2017 does not exist; expected COCO's train2017 ima"):
+        _prepare(root)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (_png(np.full((8, 10), 11, np.uint8)), r"values that are no label .*: 11 \(80 pixels\)"),
+        (_png(np.full((8, 10), 254, np.uint8)), r"values that are no label .*: 254 \(80 pixels\)"),
+        (_png(np.zeros((8, 10, 3), np.uint8)), "is no 8-bit map of label values"),
+        (b"no picture", r"train2017/0+9.png in .*maps.zip cannot be read"),
+    ],
+)
+def test_label_maps_that_cannot_be_used(root: Path, content: bytes, message: str) -> None:
+    with zipfile.ZipFile(root / "maps.zip") as archive:
+        contents = {name: archive.read(name) for name in archive.namelist()}
+    contents["train2017/000000000009.png"] = content
+    with zipfile.ZipFile(root / "maps.zip", "w") as archive:
+        for name, data in contents.items():
+            archive.writestr(name, data)
+    with pytest.raises(InputError, match=message):
+        _prepare(root)
+    assert not list(root.rglob("000000000009_labelTrainIds.png"))
+
+
+def test_a_foreign_image_folder_is_left_alone(root: Path) -> None:
+    (root / "out" / "images" / "train2017").mkdir(parents=True)
+    with pytest.raises(InputError, match="train2017 exists and is not a link to"):
+        _prepare(root)

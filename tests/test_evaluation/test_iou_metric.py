@@ -1,0 +1,193 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from mmengine.evaluator import Evaluator
+from mmengine.registry import init_default_scope
+from mmengine.structures import PixelData
+from mmseg.evaluation import IoUMetric as MMSegIoUMetric
+from mmseg.structures import SegDataSample
+from PIL import Image
+from torch import Tensor
+
+from mmbeit3.evaluation import IoUMetric
+from mmbeit3.registry import DATASETS, METRICS
+from mmbeit3.utils import InputError
+
+CLASSES = ("sky", "road", "car", "tree")
+
+
+def _sample(prediction: Tensor, label: Tensor, path: str | None = "a.jpg") -> SegDataSample:
+    """A sample of class numbers (H, W)."""
+    sample = SegDataSample(metainfo={"img_path": path} if path else {})
+    sample.pred_sem_seg = PixelData(data=prediction[None])
+    sample.gt_sem_seg = PixelData(data=label[None])
+    return sample
+
+
+def _random_samples(seed: int = 0) -> list[SegDataSample]:
+    """Five images of three of the four classes, a fifth of their pixels ignored."""
+    generator = torch.Generator().manual_seed(seed)
+    samples = []
+    for index in range(5):
+        labels = torch.randint(0, 3, (40, 60), generator=generator)
+        keep = torch.rand(40, 60, generator=generator) < 0.7
+        other = torch.randint(0, 3, (40, 60), generator=generator)
+        predictions = torch.where(keep, labels, other)
+        labels[torch.rand(40, 60, generator=generator) < 0.2] = 255
+        samples.append(_sample(predictions, labels, f"{index}.jpg"))
+    return samples
+
+
+def _evaluate(metric: MMSegIoUMetric, samples: list[SegDataSample], size: int | None = None):
+    evaluator = Evaluator(metric)
+    evaluator.dataset_meta = {"classes": CLASSES}
+    evaluator.process(data_samples=samples)
+    return evaluator.evaluate(size or len(samples))
+
+
+@pytest.fixture(scope="module")
+def reference_samples(data_root: Path) -> list[SegDataSample]:
+    """A PSPNet's predictions for ten images of ADE20K with the labels, as our data set loads it."""
+    init_default_scope("mmseg")
+    root = data_root / "ade20k_sample"
+    dataset = DATASETS.build(
+        {
+            "type": "mmbeit3.ADE20KDataset",
+            "data_root": str(root),
+            "data_prefix": {
+                "img_path": "images/validation",
+                "seg_map_path": "annotations/validation",
+            },
+            "indices": 10,
+            "test_mode": True,
+            "pipeline": [
+                {"type": "LoadImageFromFile"},
+                {"type": "Resize", "scale": (256, 64), "keep_ratio": True},
+                {"type": "LoadAnnotations"},
+                {"type": "PackSegInputs"},
+            ],
+        }
+    )
+    samples = []
+    for data in dataset:
+        sample = data["data_samples"]
+        name = f"{Path(sample.img_path).stem}.png"
+        prediction = np.asarray(Image.open(root / "reference_predictions" / name)).astype(np.int64)
+        sample.pred_sem_seg = PixelData(data=torch.from_numpy(prediction - 1)[None])
+        samples.append(sample)
+    return samples
+
+
+def _evaluate_reference(metric: MMSegIoUMetric, samples: list[SegDataSample]) -> dict[str, float]:
+    from mmseg.datasets import ADE20KDataset
+
+    evaluator = Evaluator(metric)
+    evaluator.dataset_meta = {"classes": ADE20KDataset.METAINFO["classes"]}
+    evaluator.process(data_samples=samples)
+    return evaluator.evaluate(len(samples))
+
+
+def test_the_numbers_of_the_authors_of_ade20k(
+    reference_samples: list[SegDataSample], tmp_path: Path
+) -> None:
+    file = tmp_path / "out" / "iou.json"
+    metric = METRICS.build({"type": "mmbeit3.IoUMetric", "out_file": str(file)})
+    metrics = _evaluate_reference(metric, reference_samples)
+    # reference_predictions_scores.txt, by the evaluation code of CSAILVision/sceneparsing
+    assert f"{metrics['aAcc'] / 100:.4f}" == "0.8079"
+    assert f"{metrics['mIoU'] / 100:.4f}" == "0.2187"
+    absent_as_missed = _evaluate_reference(IoUMetric(nan_to_num=0), reference_samples)
+    assert f"{absent_as_missed['mIoU'] / 100:.4f}" == "0.0671"
+    content = json.loads(file.read_text())
+    assert content["images"] == 10 and content["metrics"] == metrics
+    with_union = [row for row in content["classes"].values() if row["IoU"] is not None]
+    assert len(with_union) == 46
+    assert np.mean([row["IoU"] for row in with_union]) == pytest.approx(metrics["mIoU"])
+    assert sum(row["labelled_pixels"] for row in content["classes"].values()) == 2289286
+    assert f"{content['classes']['sky']['IoU']:.2f}" == "98.41"
+
+
+def test_mmseg_rounds_the_same_numbers(reference_samples: list[SegDataSample]) -> None:
+    theirs = _evaluate_reference(MMSegIoUMetric(), reference_samples)
+    ours = _evaluate_reference(IoUMetric(), reference_samples)
+    assert {name: round(value, 2) for name, value in ours.items()} == pytest.approx(theirs)
+    assert set(ours) == {"aAcc", "mIoU", "mAcc"}
+    assert ours["mIoU"] != round(ours["mIoU"], 2)
+
+
+def test_all_metrics_agree_with_mmseg_but_for_rounding() -> None:
+    names = ["mIoU", "mDice", "mFscore"]
+    ours = _evaluate(IoUMetric(iou_metrics=names, beta=2), _random_samples())
+    theirs = _evaluate(MMSegIoUMetric(iou_metrics=names, beta=2), _random_samples())
+    assert set(ours) == set(theirs) and len(ours) == 7
+    for name, value in theirs.items():
+        assert ours[name] == pytest.approx(value, abs=0.005), name
+
+
+def test_counts_stay_exact_beyond_float32() -> None:
+    metric = IoUMetric()
+    metric.dataset_meta = {"classes": CLASSES[:2]}
+    large = torch.tensor([2**24, 0])
+    small = torch.tensor([1, 0])
+    one_wrong = torch.tensor([0, 0]), torch.tensor([1, 1]), torch.tensor([0, 1]), small
+    results = [("large", large, large, large, large), ("wrong", *one_wrong)]
+    metrics = metric.compute_metrics(results)
+    assert metrics["aAcc"] == 100 * 2**24 / (2**24 + 1) < 100
+
+
+def test_an_image_that_was_run_twice_counts_once() -> None:
+    samples = _random_samples()
+    once = _evaluate(IoUMetric(), samples)
+    assert _evaluate(IoUMetric(), [*samples, samples[0]]) == once
+    nameless = [_sample(s.pred_sem_seg.data[0], s.gt_sem_seg.data[0], None) for s in samples]
+    assert _evaluate(IoUMetric(), nameless) == once
+
+
+@pytest.mark.parametrize("pixels", [0, 2])
+def test_a_class_that_is_nowhere_is_left_out(pixels: int) -> None:
+    label = torch.zeros(4, 4, dtype=torch.long)
+    prediction = label.clone()
+    prediction[0, :pixels] = 1  # predicted, but not labelled: it has a union
+    metrics = _evaluate(IoUMetric(), [_sample(prediction, label)])
+    assert metrics["mIoU"] == (100.0 if pixels == 0 else 100 * (14 / 16 + 0) / 2)
+    assert metrics["mAcc"] == 100 * (16 - pixels) / 16
+
+
+@pytest.mark.parametrize(
+    ("prediction", "label", "message"),
+    [
+        (0, 7, "a.jpg: the label map has 1 pixels of no class, such as 7; expected 0..3"),
+        (4, 0, "a.jpg: the model has 1 pixels of no class, such as 4; expected 0..3"),
+        (-1, 0, "the model has 1 pixels of no class, such as -1"),
+    ],
+)
+def test_classes_beyond_the_data_set_are_errors(prediction: int, label: int, message: str) -> None:
+    maps = torch.zeros(2, 4, 4, dtype=torch.long)
+    maps[0, 1, 1], maps[1, 1, 1] = prediction, label
+    with pytest.raises(InputError, match=message):
+        _evaluate(IoUMetric(), [_sample(*maps)])
+
+
+def test_a_resized_label_map_is_an_error() -> None:
+    label, prediction = torch.zeros(4, 4, dtype=torch.long), torch.zeros(8, 8, dtype=torch.long)
+    with pytest.raises(InputError, match=r"shape \(4, 4\), the prediction \(8, 8\). LoadAnnotatio"):
+        _evaluate(IoUMetric(), [_sample(prediction, label)])
+
+
+def test_arguments_that_cannot_be_used() -> None:
+    with pytest.raises(InputError, match=r"iou_metrics is \['mAP'\], expected some of"):
+        IoUMetric(iou_metrics=["mAP"])
+    with pytest.raises(InputError, match="no image was evaluated"):
+        IoUMetric().compute_metrics([])
+
+
+def test_predictions_alone_are_written(tmp_path: Path) -> None:
+    label = torch.full((4, 4), 9)  # not looked at
+    metric = IoUMetric(format_only=True, output_dir=str(tmp_path / "out"))
+    assert _evaluate(metric, [_sample(torch.full((4, 4), 2), label)]) == {}
+    assert np.unique(Image.open(tmp_path / "out" / "a.png")).tolist() == [2]
