@@ -6,6 +6,7 @@ import inspect
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from mmengine.config import Config
@@ -14,6 +15,7 @@ from mmengine.registry import DATASETS
 from mmbeit3.apis.chips import Colour
 from mmbeit3.apis.config import DATALOADERS, resolve_classes
 from mmbeit3.apis.overlay import class_palette
+from mmbeit3.datasets.class_list import read_class_list
 from mmbeit3.utils import InputError
 
 MAX_CLASSES = 256  # class maps are 8-bit files
@@ -106,14 +108,16 @@ def _inner(dataset: Mapping[str, Any]) -> Mapping[str, Any] | None:
 
 
 def _dataset_meta(dataset: Mapping[str, Any]) -> dict[str, Any]:
-    """Put together what mmseg would note of a data set, without its files."""
+    """Put together what mmseg would note of a data set, without its images."""
     kind = dataset["type"]
     if isinstance(kind, str):
         with DATASETS.switch_scope_and_registry(None) as registry:
             kind = registry.get(kind)
     base = getattr(kind, "METAINFO", {})
     meta = base | dict(dataset.get("metainfo") or {})
-    colours = dict(zip(base.get("classes", ()), base.get("palette", ()), strict=False))
+    colours = _colours_in_file(dataset) or dict(
+        zip(base.get("classes", ()), base.get("palette", ()), strict=False)
+    )
     if "palette" not in (dataset.get("metainfo") or {}):
         known = all(name in colours for name in meta.get("classes", ()))
         meta["palette"] = [colours[name] for name in meta.get("classes", ())] if known else None
@@ -122,3 +126,11 @@ def _dataset_meta(dataset: Mapping[str, Any]) -> dict[str, Any]:
     default = inspect.signature(kind).parameters.get("reduce_zero_label") if kind else None
     meta["reduce_zero_label"] = dataset.get("reduce_zero_label", default and default.default)
     return meta
+
+
+def _colours_in_file(dataset: Mapping[str, Any]) -> dict[str, Sequence[int]]:
+    """Colours (red, green, blue) by name in the ``classes_file`` of a data set; {} without one."""
+    if not dataset.get("classes_file"):
+        return {}
+    file = Path(dataset.get("data_root") or "", dataset["classes_file"])
+    return dict(zip(*read_class_list(file), strict=True)) if file.is_file() else {}

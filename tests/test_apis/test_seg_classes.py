@@ -69,6 +69,26 @@ def test_metainfo_of_the_config():
     assert find_seg_classes(config(dataset), {}).palette == class_palette(2)
 
 
+def test_classes_file_of_the_config(tmp_path):
+    (tmp_path / "classes.txt").write_text("road\nsky #0102ff\n")
+    dataset = dict(
+        type="mmbeit3.SegFolderDataset", data_root=str(tmp_path), classes_file="classes.txt"
+    )
+    cfg = config(dataset | dict(reduce_zero_label=True))
+    cfg.model.decode_head = dict(num_classes=150)
+    classes = find_seg_classes(cfg, {})
+    assert classes.names == ("road", "sky")
+    assert classes.palette[1] == (255, 2, 1)
+    assert classes.offset == 1
+    assert cfg.model.decode_head.num_classes == 2
+
+
+def test_checkpoint_does_without_the_classes_file():
+    dataset = dict(type="mmbeit3.SegFolderDataset", data_root="absent", classes_file="classes.txt")
+    classes = find_seg_classes(config(dataset), {"dataset_meta": META})
+    assert classes.names == ("a", "b")
+
+
 @pytest.mark.parametrize("dataset", [None, dict(type="BaseSegDataset")])
 def test_classes_must_be_named(dataset):
     with pytest.raises(InputError, match="names the classes"):
