@@ -14,7 +14,9 @@ _base_ = [
 
 model = dict(
     data_preprocessor=dict(size=(640, 640)),
-    test_cfg=dict(mode="slide", crop_size=(640, 640), stride=(426, 426)),  # BEiT's
+    test_cfg=dict(
+        mode="slide", crop_size=(640, 640), stride=(426, 426)
+    ),  # BEiT's, mmseg configs/beit
 )
 # BEiT base with UPerNet: 3e-5, layer decay 0.9, drop path 0.1.
 optim_wrapper = dict(optimizer=dict(lr=3e-5), paramwise_cfg=dict(layer_decay_rate=0.9))

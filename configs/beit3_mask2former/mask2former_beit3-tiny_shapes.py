@@ -23,7 +23,7 @@ num_classes = 6
 attention = dict(embed_dims=channels, num_heads=4)
 ffn = dict(embed_dims=channels, feedforward_channels=4 * channels)
 model = dict(
-    data_preprocessor=dict(size=(128, 128)),
+    data_preprocessor=dict(size=(96, 96)),
     backbone=dict(arch="tiny", img_size=128, patch_size=8, drop_path_rate=0.0, init_cfg=None),
     neck=dict(in_channels=192, out_channels=channels, scale_factors=[2, 1, 0.5]),
     decode_head=dict(

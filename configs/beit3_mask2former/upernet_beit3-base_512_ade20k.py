@@ -13,5 +13,9 @@ _base_ = [
     "../_base_/default_runtime_seg.py",
 ]
 
-model = dict(data_preprocessor=dict(size=(512, 512)))
+model = dict(
+    data_preprocessor=dict(size=(512, 512)),
+    # Windows move by two thirds of their size, as BEiT's (mmseg configs/beit: 426 of 640).
+    test_cfg=dict(mode="slide", crop_size=(512, 512), stride=(341, 341)),
+)
 optim_wrapper = dict(optimizer=dict(lr=3e-5), paramwise_cfg=dict(layer_decay_rate=0.9))

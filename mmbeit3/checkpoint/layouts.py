@@ -32,8 +32,8 @@ OFFICIAL_LAYER = {
     "ffn.fc2": ["ffn.A.fc2"],
 }
 OFFICIAL_OUTER = {"patch_embed.proj": ["vision_embed.proj"], "norm": ["encoder.layer_norm.A"]}
-# Not in every file: ImageNet and VQA files and timm's have no final LN, timm's no mask token.
 TOKENS = ("cls_token", "mask_token", "pos_embed", "pos_embed_unused")
+# Not in every file: ImageNet and VQA files and timm's have no final LN, timm's no mask token.
 OPTIONAL = ("norm.weight", "norm.bias", "mask_token", "pos_embed_unused")
 FINGERPRINTS = {
     "official": re.compile(r"^(beit3\.)?encoder\.layers\.\d+\.self_attn\.\w+\.A\."),

@@ -24,7 +24,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from mmbeit3.checkpoint.fetching import fetch
-from mmbeit3.utils import InputError
+from mmbeit3.utils import InputError, listed
 
 WEIGHT_KEYS = ("state_dict", "model", "module")
 META_KEY = "mmbeit3_meta"  # where a safetensors file of this project keeps its meta, as JSON
@@ -96,8 +96,8 @@ def state_dict_of(checkpoint: Mapping[str, Any]) -> dict[str, Tensor]:
     weights = {name: value for name, value in state.items() if isinstance(value, Tensor)}
     if not weights:
         raise InputError(
-            f"the checkpoint holds no weights: its keys are {_some(checkpoint)}; expected one of "
-            f"{', '.join(WEIGHT_KEYS)}, or tensors"
+            f"the checkpoint holds no weights: its keys are {listed(checkpoint, limit=8)}; "
+            f"expected one of {', '.join(WEIGHT_KEYS)}, or tensors"
         )
     if all(name.startswith("module.") for name in weights):
         weights = {name.removeprefix("module."): value for name, value in weights.items()}
@@ -111,11 +111,6 @@ def similar_files(path: Path) -> str:
     names = sorted(entry.name for entry in path.parent.iterdir())
     similar = difflib.get_close_matches(path.name, names, n=3, cutoff=0.5)
     return f"; similar files there: {', '.join(similar)}" if similar else ""
-
-
-def _some(names: Mapping[str, Any], limit: int = 8) -> str:
-    listed = [str(name) for name in names]
-    return ", ".join(listed[:limit]) + (", ..." if len(listed) > limit else "")
 
 
 def _check(path: Path, name: str) -> None:
@@ -187,7 +182,7 @@ def _check_zip(path: Path, name: str) -> None:
     if "data.pkl" not in files:
         raise InputError(
             f"{name} is a zip archive but not one of torch.save; it holds "
-            f"{_some(dict.fromkeys(entries))}. Unpack it if the checkpoint is inside"
+            f"{listed(entries, limit=8)}. Unpack it if the checkpoint is inside"
         )
 
 
@@ -212,7 +207,11 @@ def _read_safetensors(path: Path) -> dict[str, Any]:
     with safe_open(path, framework="pt", device="cpu") as file:
         weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         meta = file.metadata() or {}
-        return {"meta": json.loads(meta.get(META_KEY, "{}")) or meta, "state_dict": weights}
+    try:
+        meta = json.loads(meta.get(META_KEY, "{}")) or meta
+    except json.JSONDecodeError as error:
+        raise InputError(f"{path} is damaged: its {META_KEY} is no JSON ({error})") from error
+    return {"meta": meta, "state_dict": weights}
 
 
 def _read_torch(path: Path, trust: bool) -> Any:

@@ -23,7 +23,7 @@ from mmbeit3.datasets.coco_checks import (
     read_json,
 )
 from mmbeit3.registry import DATASETS
-from mmbeit3.utils import InputError
+from mmbeit3.utils import InputError, listed
 
 
 def read_classes(ann_file: str | Path, backend_args: dict | None = None) -> tuple[str, ...]:
@@ -66,8 +66,8 @@ def find_category_ids(classes: Sequence[str], categories: list[dict], source: st
     if missing:
         raise InputError(
             f"{source} has no category named {', '.join(_suggest(name, ids) for name in missing)}. "
-            f"It has: {_shorten(sorted(ids, key=ids.__getitem__))}. Correct metainfo.classes, or "
-            "leave it out: the classes are then read from the file"
+            f"It has: {listed(sorted(ids, key=ids.__getitem__), limit=20)}. Correct "
+            "metainfo.classes, or leave it out: the classes are then read from the file"
         )
     return [ids[name] for name in classes]
 
@@ -149,7 +149,7 @@ class CocoDataset(MMDetCocoDataset):
             if not self.cat_img_map[number]
         ]
         if empty and annotations:
-            text = f"{self.ann_file} has no annotation of: {_shorten(empty)}"
+            text = f"{self.ann_file} has no annotation of: {listed(empty, limit=20)}"
             print_log(text, "current", logging.WARNING)
         return [
             self.parse_data_info(
@@ -173,7 +173,7 @@ class CocoDataset(MMDetCocoDataset):
             raise InputError(
                 f"no image of {self.ann_file} is left to train on: of {len(self.data_list)}, "
                 f"{num_annotated} have a usable box of the classes "
-                f"{_shorten(self._metainfo['classes'])}; filter_cfg is {self.filter_cfg}"
+                f"{listed(self._metainfo['classes'], limit=20)}; filter_cfg is {self.filter_cfg}"
             )
         if _is_local(self.data_prefix["img"], self.backend_args):
             _check_images_exist([info["img_path"] for info in kept], self.ann_file)
@@ -202,11 +202,6 @@ def _suggest(name: str, known: Iterable[str]) -> str:
     lower = {candidate.lower(): candidate for candidate in known}
     close = difflib.get_close_matches(name.lower(), lower, n=1)
     return f"{name!r} (did you mean {lower[close[0]]!r}?)" if close else repr(name)
-
-
-def _shorten(names: Sequence[str], limit: int = 20) -> str:
-    rest = f", ... ({len(names)} in all)" if len(names) > limit else ""
-    return ", ".join(names[:limit]) + rest
 
 
 def _is_local(path: str, backend_args: dict | None) -> bool:

@@ -15,6 +15,7 @@ from mmengine.logging import HistoryBuffer
 from safetensors.torch import save_file
 
 from mmbeit3.checkpoint import read_checkpoint, state_dict_of
+from mmbeit3.checkpoint.reading import META_KEY
 from mmbeit3.utils import InputError
 
 WEIGHTS = {"layer.weight": torch.arange(6.0).reshape(2, 3), "layer.bias": torch.zeros(2)}
@@ -195,3 +196,10 @@ def test_a_submodule_called_module_keeps_its_name() -> None:
 def test_a_checkpoint_without_weights_is_an_error() -> None:
     with pytest.raises(InputError, match="holds no weights: its keys are epoch, optimizer"):
         state_dict_of({"epoch": 3, "optimizer": {}})
+
+
+def test_a_damaged_meta_of_a_safetensors_file_is_named(tmp_path: Path) -> None:
+    file = tmp_path / "weights.safetensors"
+    save_file({"layer.weight": torch.ones(2)}, file, {META_KEY: '{"iter": 7'})
+    with pytest.raises(InputError, match=f"{file} is damaged: its {META_KEY} is no JSON"):
+        read_checkpoint(file)

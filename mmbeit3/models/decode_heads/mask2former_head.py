@@ -18,6 +18,8 @@ from mmbeit3.registry import MODELS
 class Mask2FormerHead(MMSegMask2FormerHead):
     """mmseg's ``Mask2FormerHead`` (arXiv 2112.01527), with three repairs; arguments as there.
 
+    Of the ``strides`` of the feature maps, 4, 8, 16 and 32 unless given, the first is used.
+
     - Masks are enlarged by exactly the stride of the first feature map and cut to the image. mmseg
       stretches them to the size that it finds in the image's meta, which is wrong for windows of a
       sliding-window test over padded images (open-mmlab/mmsegmentation#3666) and shifts masks where
@@ -33,7 +35,7 @@ class Mask2FormerHead(MMSegMask2FormerHead):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.mask_stride = kwargs["strides"][0]
+        self.mask_stride = kwargs.get("strides", (4, 8, 16, 32))[0]
 
     def loss_by_feat(
         self,
