@@ -12,7 +12,7 @@ def parse_args() -> argparse.Namespace:
     """Read the command line; imports that take seconds come after it."""
     parser = argparse.ArgumentParser(
         description="Evaluate a checkpoint on the config's test set; the metrics are printed and "
-        "written to metrics.json in the work dir."
+        "written to metrics.json in the work dir, a segmentor's also for each class."
     )
     parser.add_argument("config", help="config file")
     parser.add_argument("checkpoint", help="checkpoint file")
@@ -21,11 +21,21 @@ def parse_args() -> argparse.Namespace:
     )
     parser.add_argument(
         "--out",
-        metavar="FILE",
-        help="keep the predictions: NAME.pkl, or NAME.json for NAME.bbox.json and NAME.segm.json",
+        metavar="PATH",
+        help="keep the predictions; a detector's as NAME.pkl, or NAME.json for NAME.bbox.json and "
+        "NAME.segm.json; a segmentor's in this folder, a PNG for each image with the values that "
+        "its label map has (with reduce_zero_label the class number + 1)",
     )
     parser.add_argument(
         "--show-dir", metavar="DIR", help="draw every image: ground truth left, prediction right"
+    )
+    parser.add_argument(
+        "--tta",
+        nargs="?",
+        const="multi-scale",
+        choices=("multi-scale", "flip"),
+        help="average several views of each image, those of the config's tta_pipeline "
+        "(multi-scale, also when no value is given) or tta_pipeline_flip (flip); for segmentors",
     )
     parser.add_argument(
         "--cfg-options",
@@ -50,7 +60,7 @@ def main() -> None:
 
     cfg = load_config(args.config, parse_options(args.cfg_options), args.work_dir)
     cfg.launcher = args.launcher
-    test(cfg, args.checkpoint, out=args.out, show_dir=args.show_dir)
+    test(cfg, args.checkpoint, out=args.out, show_dir=args.show_dir, tta=args.tta)
 
 
 if __name__ == "__main__":

@@ -8,3 +8,4 @@ default_hooks = dict(
     checkpoint=dict(save_best="mIoU"), visualization=dict(type="SegVisualizationHook")
 )
 visualizer = dict(type="SegLocalVisualizer")
+tta_model = dict(type="mmbeit3.SegTTAModel")  # tools/test.py --tta

@@ -24,6 +24,9 @@ COCO_TYPE = "mmbeit3.CocoDataset"
 SEG_FOLDER_TYPE = "mmbeit3.SegFolderDataset"
 # Parts of a model whose ``num_classes`` is that of the data; the RPN's (always 1) is in none.
 CLASS_HEADS = ("roi_head", "bbox_head", "mask_head", "decode_head", "auxiliary_head")
+# Views of test-time augmentation and the key of their pipeline. The runner reads neither, and
+# among its keys train_pipeline would be taken for a misspelling of them.
+TTA_PIPELINES = {"multi-scale": "tta_pipeline", "flip": "tta_pipeline_flip"}
 AMP_DEVICES = ("cuda", "npu", "mlu", "musa")  # what mmengine's AmpOptimWrapper accepts
 AMP_OPTIONS = ("loss_scale", "dtype", "use_fsdp")
 # High enough that no helper variable of the configs of mmdet and mmseg is taken for a misspelling.
@@ -135,6 +138,17 @@ def resolve_classes(
     return classes
 
 
+def is_segmentation(cfg: Config) -> bool:
+    """Tell whether a config is one of semantic segmentation: its model is mmseg's.
+
+    The scope of ``model.type`` decides, else ``default_scope``; without any it is a detector's.
+    """
+    kind = cfg.model.get("type", "")
+    name = kind if isinstance(kind, str) else f"{kind.__module__}."
+    scope = name.partition(".")[0] if "." in name else ""
+    return (scope if scope in ("mmdet", "mmseg") else cfg.get("default_scope")) == "mmseg"
+
+
 def use_amp(cfg: Config) -> None:
     """Switch training to mixed precision, in place: bfloat16 unless the config names a dtype.
 
@@ -237,7 +251,7 @@ def _check_options(cfg: Config, options: Mapping[str, Any]) -> None:
 
 
 def _remark_on_variable(cfg: Config, option: str, name: str) -> None:
-    if name in cfg and name not in _runner_keys():
+    if name in cfg and name not in _runner_keys() and name not in TTA_PIPELINES.values():
         print_log(
             f"--cfg-options {option}: {name} is a variable of the config file, which has used it "
             "already; to have an effect, set the keys that it filled",

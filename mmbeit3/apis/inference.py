@@ -20,6 +20,7 @@ from mmengine.config import Config
 from rich.console import Console
 from rich.table import Table
 
+from mmbeit3.apis.config import is_segmentation
 from mmbeit3.apis.detection_results import DetectionResults
 from mmbeit3.apis.detector import Detector
 from mmbeit3.apis.predictor import Failed, Loaded, Predicted, Predictor
@@ -112,17 +113,6 @@ def infer_folder(
     if report.error:
         raise report.error
     return summary
-
-
-def is_segmentation(cfg: Config) -> bool:
-    """Tell whether a config is one of semantic segmentation: its model is mmseg's.
-
-    The scope of ``model.type`` decides, else ``default_scope``; without any it is a detector's.
-    """
-    kind = cfg.model.get("type", "")
-    name = kind if isinstance(kind, str) else f"{kind.__module__}."
-    scope = name.partition(".")[0] if "." in name else ""
-    return (scope if scope in ("mmdet", "mmseg") else cfg.get("default_scope")) == "mmseg"
 
 
 def _detection(

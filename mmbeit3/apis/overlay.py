@@ -99,7 +99,8 @@ def draw_class_map(
 
     Args:
         image (np.ndarray): (H, W, 3), BGR, uint8; left unchanged.
-        labels (np.ndarray): (H, W), uint8, indices of classes.
+        labels (np.ndarray): (H, W), uint8, indices of classes. Where there is none, as with the 255
+            of pixels that do not count, the image stays as it is.
         classes (Sequence[str]): Names of the classes.
         palette (Sequence[tuple]): BGR colour of each class.
 
@@ -112,12 +113,13 @@ def draw_class_map(
     table = np.zeros((256, 1, 3), np.uint8)
     table[: len(palette), 0] = palette
     layer = cv2.LUT(cv2.merge([labels] * 3), table)
+    np.copyto(layer, picture, where=(labels >= len(palette))[..., None])
     cv2.addWeighted(picture, 1 - REGION_OPACITY, layer, REGION_OPACITY, 0, dst=picture)
     around = np.ones((3, 3), np.uint8)
     edges = cv2.dilate(labels, around) != cv2.erode(labels, around)
     picture[edges] = layer[edges]
     chips = Chips(picture)
-    for region in _regions(labels):
+    for region in _regions(labels, len(palette)):
         chips.put(classes[region.label], palette[region.label], region.places)
     return picture
 
@@ -137,12 +139,13 @@ class _Region:
         return [(self.x - width // 2, self.y - height // 2)] if roomy else []
 
 
-def _regions(labels: np.ndarray) -> list[_Region]:
+def _regions(labels: np.ndarray, num_classes: int) -> list[_Region]:
     """Find the largest region of each class in (H, W) labels, larger ones first."""
     step = max(1, max(labels.shape) // 512)  # every pixel would find the same places, slowly
     coarse = np.pad(labels[::step, ::step].astype(np.int16), 1, constant_values=-1)
     regions = []
-    for label in np.unique(coarse[1:-1, 1:-1]).tolist():
+    found = np.unique(coarse[1:-1, 1:-1])
+    for label in found[found < num_classes].tolist():
         mask = (coarse == label).view(np.uint8)
         _, parts, stats, _ = cv2.connectedComponentsWithStats(mask, connectivity=4)
         largest = 1 + int(stats[1:, cv2.CC_STAT_AREA].argmax())

@@ -3,20 +3,27 @@
 from __future__ import annotations
 
 import json
+from os import path as osp
 from pathlib import Path
 from typing import Any
 
 from mmengine.config import Config, ConfigDict
 from mmengine.dist import is_main_process
+from mmengine.hooks import Hook
 from mmengine.logging import print_log
+from mmengine.runner import Runner
 
-from mmbeit3.apis.config import check_launcher, resolve_classes
+from mmbeit3.apis.config import check_launcher, is_segmentation, resolve_classes
+from mmbeit3.apis.sources import make_folder
+from mmbeit3.apis.tta import innermost_datasets, use_tta
 from mmbeit3.checkpoint import read_checkpoint
 from mmbeit3.engine.runner import build_runner
 from mmbeit3.utils import InputError
 
 METRICS_FILE = "metrics.json"
 PICKLE_SUFFIXES = (".pkl", ".pickle")
+IOU_METRIC = "mmbeit3.IoUMetric"
+ClassTable = dict[str, dict[str, float | None]]
 
 
 def test(
@@ -24,17 +31,23 @@ def test(
     checkpoint: str | Path,
     out: str | Path | None = None,
     show_dir: str | Path | None = None,
+    tta: str | None = None,
 ) -> dict[str, float]:
     """Evaluate; the metrics are also written to ``metrics.json`` in ``cfg.work_dir``.
+
+    For a segmentor that file holds the metrics of each class, too, under ``classes``.
 
     Args:
         cfg: The config, as :func:`mmbeit3.apis.config.load_config` returns it. It is changed.
         checkpoint: The weights; their every name and shape must be the model's.
-        out: Where to keep the predictions: a ``.pkl`` file of all of mmdet's fields, or
-            ``NAME.json`` for ``NAME.bbox.json`` and ``NAME.segm.json`` as COCO servers take them.
-            Defaults to None, not kept.
+        out: Where to keep the predictions. Of a detector: a ``.pkl`` file of all of mmdet's
+            fields, or ``NAME.json`` for ``NAME.bbox.json`` and ``NAME.segm.json`` as COCO servers
+            take them. Of a segmentor: a folder for a PNG of each image, with the values that its
+            label map has. Defaults to None, not kept.
         show_dir: Folder for pictures, one for each image: ground truth left (where the test
             pipeline loads it), prediction right. Defaults to None, no pictures.
+        tta: Test-time augmentation, 'multi-scale' or 'flip'; see
+            :func:`mmbeit3.apis.tta.use_tta`. Defaults to None, without.
 
     Returns:
         Metric names to values, as the config's evaluators report them.
@@ -46,15 +59,19 @@ def test(
         raise InputError("the config cannot be tested: it has no test_dataloader or test_evaluator")
     check_launcher(cfg)
     meta = read_checkpoint(checkpoint).get("meta")
-    resolve_classes(cfg, meta if isinstance(meta, dict) else None)
+    meta = meta if isinstance(meta, dict) else {}
+    resolve_classes(cfg, meta)
     cfg.load_from, cfg.resume = str(checkpoint), False
-    if out is not None:
-        _keep_predictions(cfg, Path(out))
-    if show_dir is not None:
-        _draw(cfg, Path(show_dir))
-    metrics = build_runner(cfg).test()
+    segments = is_segmentation(cfg)
+    if tta is not None:
+        use_tta(cfg, tta)
+    hook = (_prepare_maps if segments else _prepare_detections)(cfg, meta, out, show_dir)
+    runner = build_runner(cfg)
+    if hook is not None:
+        runner.register_hook(hook)
+    metrics = runner.test()
     if is_main_process():
-        _write_metrics(cfg, checkpoint, metrics)
+        _write_metrics(cfg, checkpoint, metrics, tta, _by_class(runner))
     if out is not None:
         print_log(f"predictions are in {_written(Path(out))}", "current")
     if show_dir is not None:
@@ -62,9 +79,63 @@ def test(
     return metrics
 
 
+def _prepare_detections(
+    cfg: Config, meta: dict[str, Any], out: str | Path | None, show_dir: str | Path | None
+) -> None:
+    """Have a detector's predictions and pictures written by what the config names."""
+    if out is not None:
+        _keep_predictions(cfg, Path(out))
+    if show_dir is not None:
+        _draw(cfg, Path(show_dir))
+
+
+def _prepare_maps(
+    cfg: Config, meta: dict[str, Any], out: str | Path | None, show_dir: str | Path | None
+) -> Hook | None:
+    """Have a segmentor's predictions written; its pictures are drawn by the hook returned."""
+    if out is not None:
+        _keep_class_maps(cfg, Path(out))
+    return None if show_dir is None else _seg_drawing(cfg, meta, Path(show_dir))
+
+
+def _keep_class_maps(cfg: Config, out: Path) -> None:
+    if out.suffix in (*PICKLE_SUFFIXES, ".json") or out.is_file():
+        raise InputError(
+            f"--out {out} names a file; a segmentor's predictions are a PNG for each image: give "
+            "a folder"
+        )
+    writers = [entry for entry in _evaluators(cfg) if entry.get("type") == IOU_METRIC]
+    if not writers:
+        types = ", ".join(str(entry.get("type")) for entry in _evaluators(cfg))
+        raise InputError(
+            f"--out {out}: the predictions are written by {IOU_METRIC}, and test_evaluator has the "
+            f"type {types}; set test_evaluator=dict(type={IOU_METRIC!r}, iou_metrics=['mIoU'])"
+        )
+    make_folder(out)
+    for writer in writers:
+        writer.update(output_dir=str(out), image_root=_image_root(cfg))
+
+
+def _seg_drawing(cfg: Config, meta: dict[str, Any], show_dir: Path) -> Hook:
+    from mmbeit3.apis.seg_classes import find_seg_classes
+    from mmbeit3.apis.seg_drawing import SegDrawingHook  # detectors run without mmseg
+
+    classes = find_seg_classes(cfg, meta)
+    make_folder(show_dir)
+    return SegDrawingHook(show_dir, classes, _image_root(cfg))
+
+
+def _image_root(cfg: Config) -> str:
+    """The folder that holds the images of all test sets."""
+    datasets = innermost_datasets(cfg.test_dataloader.dataset)
+    parts = [
+        (d.get("data_root") or "", (d.get("data_prefix") or {}).get("img_path")) for d in datasets
+    ]
+    return osp.commonpath([osp.abspath(osp.join(root, prefix or "")) for root, prefix in parts])
+
+
 def _keep_predictions(cfg: Config, out: Path) -> None:
-    evaluators = cfg.test_evaluator
-    evaluators = list(evaluators) if isinstance(evaluators, (list, tuple)) else [evaluators]
+    evaluators = _evaluators(cfg)
     if out.suffix in PICKLE_SUFFIXES:
         evaluators.append(ConfigDict(type="mmdet.DumpDetResults", out_file_path=str(out)))
     elif out.suffix == ".json":
@@ -79,6 +150,11 @@ def _keep_predictions(cfg: Config, out: Path) -> None:
     cfg.test_evaluator = evaluators
 
 
+def _evaluators(cfg: Config) -> list[ConfigDict]:
+    evaluators = cfg.test_evaluator
+    return list(evaluators) if isinstance(evaluators, (list, tuple)) else [evaluators]
+
+
 def _written(out: Path) -> str:
     return f"{out.with_suffix('')}.*.json" if out.suffix == ".json" else str(out)
 
@@ -91,12 +167,23 @@ def _draw(cfg: Config, show_dir: Path) -> None:
     hooks["visualization"] = hook
 
 
-def _write_metrics(cfg: Config, checkpoint: str | Path, metrics: dict[str, Any]) -> None:
-    content = {
-        "config": str(cfg.filename or ""),
-        "checkpoint": str(checkpoint),
-        "metrics": {name: float(value) for name, value in metrics.items()},
-    }
+def _by_class(runner: Runner) -> ClassTable:
+    """The metrics of each class, {} where the evaluators count none."""
+    tables = (getattr(metric, "by_class", None) for metric in runner.test_evaluator.metrics)
+    return next(filter(None, tables), {})
+
+
+def _write_metrics(
+    cfg: Config,
+    checkpoint: str | Path,
+    metrics: dict[str, Any],
+    tta: str | None,
+    by_class: ClassTable,
+) -> None:
+    content = {"config": str(cfg.filename or ""), "checkpoint": str(checkpoint)}
+    content |= {"tta": tta} if tta else {}
+    content |= {"metrics": {name: float(value) for name, value in metrics.items()}}
+    content |= {"classes": by_class} if by_class else {}
     file = Path(cfg.work_dir) / METRICS_FILE
     file.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
     print_log(f"metrics are in {file}", "current")

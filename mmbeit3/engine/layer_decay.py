@@ -33,9 +33,11 @@ class LayerDecayConstructor:
     Args:
         optim_wrapper_cfg (dict): Optimiser wrapper with its ``optimizer``, as in mmengine; the
             optimiser must state ``lr`` and ``weight_decay``.
-        paramwise_cfg (dict): ``layer_decay_rate`` (float) in (0, 1], and ``custom_keys``
-            (dict[str, dict], optional): ``lr_mult`` and ``decay_mult`` for the parameters whose
-            name contains the key; the longest key that fits wins, as in mmengine.
+        paramwise_cfg (dict): ``layer_decay_rate`` (float) in (0, 1]; ``flat_decay_mult`` (float),
+            the factor on the weight decay of parameters with one dimension, biases and norms among
+            them, defaults to 1; and ``custom_keys`` (dict[str, dict], optional): ``lr_mult`` and
+            ``decay_mult`` for the parameters whose name contains the key, the longest key that fits
+            wins. Names and meaning are mmengine's.
 
     Raises:
         InputError: if an option is missing, unknown or impossible, or a parameter of the backbone
@@ -45,6 +47,7 @@ class LayerDecayConstructor:
     def __init__(self, optim_wrapper_cfg: dict, paramwise_cfg: dict | None = None) -> None:
         paramwise_cfg = dict(paramwise_cfg or {})
         self.decay_rate = paramwise_cfg.pop("layer_decay_rate", None)
+        self.flat_decay_mult = paramwise_cfg.pop("flat_decay_mult", 1.0)
         self.custom_keys = paramwise_cfg.pop("custom_keys", {})
         if self.decay_rate is None or not 0 < self.decay_rate <= 1:
             raise InputError(
@@ -54,7 +57,7 @@ class LayerDecayConstructor:
         if paramwise_cfg:
             raise InputError(
                 f"paramwise_cfg has {sorted(paramwise_cfg)}; LayerDecayConstructor knows "
-                "layer_decay_rate and custom_keys."
+                "layer_decay_rate, flat_decay_mult and custom_keys."
             )
         self.wrapper_cfg = dict(optim_wrapper_cfg)
         self.optimizer_cfg = self.wrapper_cfg.pop("optimizer")
@@ -65,9 +68,8 @@ class LayerDecayConstructor:
         groups: dict[_Group, list[nn.Parameter]] = {}
         for name, param in model.named_parameters():
             if param.requires_grad:
-                groups.setdefault(self._group_of(name, len(model.backbone.layers)), []).append(
-                    param
-                )
+                group = self._group_of(name, param.ndim, len(model.backbone.layers))
+                groups.setdefault(group, []).append(param)
         groups = dict(sorted(groups.items()))
         _log_table(groups)
         params = [
@@ -78,15 +80,16 @@ class LayerDecayConstructor:
         cfg = dict(type="OptimWrapper") | self.wrapper_cfg
         return OPTIM_WRAPPERS.build(cfg, default_args=dict(optimizer=optimizer))
 
-    def _group_of(self, name: str, num_layers: int) -> _Group:
+    def _group_of(self, name: str, ndim: int, num_layers: int) -> _Group:
         layer = layer_id(name, num_layers)
         keys = sorted((key for key in self.custom_keys if key in name), key=len)
         custom = self.custom_keys[keys[-1]] if keys else {}
         scale = self.decay_rate ** (num_layers + 1 - layer)
+        flat = self.flat_decay_mult if ndim == 1 else 1.0
         return _Group(
             layer,
             self.optimizer_cfg["lr"] * scale * custom.get("lr_mult", 1.0),
-            self.optimizer_cfg["weight_decay"] * custom.get("decay_mult", 1.0),
+            self.optimizer_cfg["weight_decay"] * custom.get("decay_mult", flat),
         )
 
 

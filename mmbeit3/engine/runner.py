@@ -10,10 +10,11 @@ from collections.abc import Callable
 from typing import Any
 
 from mmengine.config import Config
-from mmengine.model import is_model_wrapper
+from mmengine.model import BaseTTAModel, is_model_wrapper
 from mmengine.registry import RUNNERS
 from mmengine.runner import BaseLoop
 from mmengine.runner import Runner as MMEngineRunner
+from torch import nn
 
 from mmbeit3.checkpoint import load_weights, read_checkpoint, state_dict_of
 from mmbeit3.utils import InputError
@@ -56,7 +57,7 @@ class Runner(MMEngineRunner):
             _check_resumable(checkpoint, filename)
         checkpoint["state_dict"] = state_dict_of(checkpoint)
         self.call_hook("after_load_checkpoint", checkpoint=checkpoint)
-        model = self.model.module if is_model_wrapper(self.model) else self.model
+        model = _without_wrappers(self.model)
         fine_tuning = isinstance(self._train_loop, BaseLoop) and not self._resume
         load_weights(model, checkpoint, strict or not fine_tuning, self.logger, str(filename))
         self._has_loaded = True
@@ -73,6 +74,13 @@ def build_runner(cfg: Config) -> MMEngineRunner:
     if "runner_type" in cfg:
         return RUNNERS.build(cfg)
     return Runner.from_cfg(cfg)
+
+
+def _without_wrappers(model: nn.Module) -> nn.Module:
+    """Take off what distributed running and test-time augmentation put around a model."""
+    while is_model_wrapper(model) or isinstance(model, BaseTTAModel):
+        model = model.module
+    return model
 
 
 def _check_resumable(checkpoint: dict[str, Any], filename: str) -> None:

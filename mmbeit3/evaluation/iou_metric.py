@@ -11,13 +11,16 @@ import numpy as np
 import torch
 from mmengine.logging import print_log
 from mmseg.evaluation import IoUMetric as MMSegIoUMetric
+from PIL import Image
 from terminaltables import AsciiTable
 from torch import Tensor
 
+from mmbeit3.evaluation.output_places import output_file
 from mmbeit3.registry import METRICS
 from mmbeit3.utils import InputError
 
 Areas = tuple[Tensor, Tensor, Tensor, Tensor]
+MAX_PNG_VALUE = 255
 
 
 @METRICS.register_module()
@@ -28,7 +31,11 @@ class IoUMetric(MMSegIoUMetric):
     neither the labels nor the predictions hold is left out of the means. Differs from mmseg:
     pixels are counted in integers (mmseg sums them up in float32, which is exact below 16.8 million
     pixels of a class), nothing is rounded to two decimals, an image that was run twice counts once,
-    and a label or prediction outside the classes is an error.
+    a label or prediction outside the classes is an error, and so are two images of the same name
+    whose predictions would overwrite each other in ``output_dir``.
+
+    After an evaluation ``by_class`` holds the table that is logged: ``{name: {"IoU": ..., "Acc":
+    ...}}`` in percent, None for what a class that is nowhere does not have.
 
     Args:
         iou_metrics (Sequence[str]): Of 'mIoU', 'mDice' and 'mFscore'. Defaults to ('mIoU',).
@@ -36,6 +43,8 @@ class IoUMetric(MMSegIoUMetric):
             evaluation code elsewhere has it: 0 counts them as missed. Defaults to None.
         out_file (str, optional): JSON file for the metrics, those of each class, and its pixels.
             Defaults to None, not kept.
+        image_root (str, optional): Folder of the images. Below ``output_dir`` a prediction has the
+            path that its image has below this one. Defaults to None: the image's name alone.
         **kwargs: ``ignore_index``, ``beta``, ``output_dir``, ``format_only``, ``collect_device``
             and ``prefix``, as in mmseg.
 
@@ -48,6 +57,7 @@ class IoUMetric(MMSegIoUMetric):
         iou_metrics: Sequence[str] = ("mIoU",),
         nan_to_num: float | None = None,
         out_file: str | None = None,
+        image_root: str | None = None,
         **kwargs: Any,
     ) -> None:
         names = [iou_metrics] if isinstance(iou_metrics, str) else list(iou_metrics)
@@ -56,21 +66,48 @@ class IoUMetric(MMSegIoUMetric):
             raise InputError(f"iou_metrics is {iou_metrics!r}, expected some of {known}")
         super().__init__(iou_metrics=names, nan_to_num=nan_to_num, **kwargs)
         self.out_file = out_file
+        self.image_root = image_root
+        self.by_class: dict[str, dict[str, float | None]] = {}
+        self._written: dict[Path, str] = {}
 
     def process(self, data_batch: dict, data_samples: Sequence[dict]) -> None:
-        """Count the pixels of one batch.
+        """Count the pixels of one batch, and keep the predictions if they are wanted.
 
         Args:
             data_batch: Not used.
             data_samples: The samples, with ``pred_sem_seg`` and ``gt_sem_seg`` (1, H, W).
         """
         for sample in data_samples:
+            prediction = sample["pred_sem_seg"]["data"].squeeze()
             if not self.format_only:
                 self._check(sample)
-            before = len(self.results)
-            super().process(data_batch, [sample])
-            # Once for each image: the path tells repeated ones apart when all ranks are joined.
-            self.results[before:] = [(sample.get("img_path"), *r) for r in self.results[before:]]
+                label = sample["gt_sem_seg"]["data"].squeeze().to(prediction)
+                areas = self.intersect_and_union(
+                    prediction, label, len(self.dataset_meta["classes"]), self.ignore_index
+                )
+                # The path tells repeated images apart when all ranks are joined.
+                self.results.append((sample.get("img_path"), *areas))
+            if self.output_dir is not None:
+                self._keep(sample, prediction)
+
+    def _keep(self, sample: dict, prediction: Tensor) -> None:
+        """Write a prediction (H, W) with the values that the label maps have, as mmseg does."""
+        image = sample["img_path"]
+        file = output_file(sample, self.output_dir, ".png", self.image_root)
+        other = self._written.setdefault(file, image)
+        if other != image:
+            raise InputError(
+                f"the predictions for {other} and {image} would both be {file}; set image_root "
+                "of the metric to a folder that holds both images"
+            )
+        values = prediction.long() + bool(sample.get("reduce_zero_label"))
+        if int(values.max()) > MAX_PNG_VALUE:
+            raise InputError(
+                f"{image}: the prediction has the value {int(values.max())}, and {file} is an "
+                f"8-bit PNG, which holds 0..{MAX_PNG_VALUE}; leave output_dir out"
+            )
+        file.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(values.to(torch.uint8).cpu().numpy()).save(file)
 
     def _check(self, sample: dict) -> None:
         num_classes = len(self.dataset_meta["classes"])
@@ -139,9 +176,13 @@ class IoUMetric(MMSegIoUMetric):
         by_class = {name: 100 * value for name, value in values.items() if name != "aAcc"}
         metrics = {"aAcc": 100 * float(values["aAcc"])}
         metrics |= {f"m{name}": float(np.nanmean(value)) for name, value in by_class.items()}
+        self.by_class = {
+            name: {key: None if np.isnan(v[i]) else float(v[i]) for key, v in by_class.items()}
+            for i, name in enumerate(self.dataset_meta["classes"])
+        }
         print_log("by class, in percent\n" + self._table(by_class), "current")
         if self.out_file is not None:
-            self._write(metrics, by_class, areas, len(images))
+            self._write(metrics, areas, len(images))
         return metrics
 
     def _table(self, by_class: dict[str, np.ndarray]) -> str:
@@ -149,19 +190,12 @@ class IoUMetric(MMSegIoUMetric):
         rows = zip(self.dataset_meta["classes"], *columns, strict=True)
         return AsciiTable([["class", *by_class], *rows]).table
 
-    def _write(
-        self,
-        metrics: dict[str, float],
-        by_class: dict[str, np.ndarray],
-        areas: list[Tensor],
-        num_images: int,
-    ) -> None:
+    def _write(self, metrics: dict[str, float], areas: list[Tensor], num_images: int) -> None:
         names = ("intersection", "union", "predicted", "labelled")
         pixels = {name: area.long().tolist() for name, area in zip(names, areas, strict=True)}
         classes = {
-            name: {key: None if np.isnan(v[i]) else float(v[i]) for key, v in by_class.items()}
-            | {f"{key}_pixels": counts[i] for key, counts in pixels.items()}
-            for i, name in enumerate(self.dataset_meta["classes"])
+            name: row | {f"{key}_pixels": counts[i] for key, counts in pixels.items()}
+            for i, (name, row) in enumerate(self.by_class.items())
         }
         content = {"unit": "percent", "images": num_images, "metrics": metrics, "classes": classes}
         file = Path(self.out_file)

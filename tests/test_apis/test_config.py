@@ -5,10 +5,12 @@ from pathlib import Path
 
 import pytest
 from mmengine.config import Config
+from mmseg.structures import SegDataSample
 
 from mmbeit3.apis import config as config_module
 from mmbeit3.apis.config import (
     check_launcher,
+    is_segmentation,
     load_config,
     parse_options,
     resolve_classes,
@@ -327,3 +329,26 @@ def test_a_launcher_without_gpu_is_refused(monkeypatch: pytest.MonkeyPatch) -> N
     check_launcher(Config({"launcher": "none"}))
     with pytest.raises(InputError, match="--launcher slurm needs a GPU"):
         check_launcher(Config({"launcher": "slurm"}))
+
+
+@pytest.mark.parametrize(
+    ("kind", "scope", "expected"),
+    [
+        ("EncoderDecoder", "mmseg", True),
+        ("mmbeit3.EncoderDecoder", "mmseg", True),
+        ("mmseg.EncoderDecoder", None, True),
+        ("mmdet.MaskRCNN", "mmseg", False),
+        ("MaskRCNN", "mmdet", False),
+        ("MaskRCNN", None, False),
+        (SegDataSample, None, True),  # a class in place of its name
+    ],
+)
+def test_the_config_says_what_it_is(kind: object, scope: str | None, expected: bool) -> None:
+    scope = {} if scope is None else {"default_scope": scope}
+    assert is_segmentation(Config({"model": {"type": kind}, **scope})) is expected
+
+
+def test_pipelines_of_augmented_tests_are_keys_of_their_own(toy: Path, logged: list[str]) -> None:
+    toy.write_text(TOY + "tta_pipeline = [dict(type='A')]\ntta_pipeline_flip = [dict(type='B')]\n")
+    cfg = load_config(toy, {"tta_pipeline_flip.0.type": "C"})
+    assert cfg.tta_pipeline_flip[0].type == "C" and not logged

@@ -13,13 +13,12 @@ import cv2
 import numpy as np
 import pytest
 from mmengine.config import Config
-from mmseg.structures import SegDataSample
 from PIL import Image
 from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 
 from mmbeit3.apis.console import run
-from mmbeit3.apis.inference import infer_folder, is_segmentation, print_summary
+from mmbeit3.apis.inference import infer_folder, print_summary
 from mmbeit3.apis.sources import list_sources
 from mmbeit3.utils import InputError
 
@@ -345,23 +344,6 @@ class TestSegmentation:
         )
         assert "failed: empty.png: the file is empty (0 bytes)" in printed
         assert "results are in the folder: labels, summary.json, overlays" in printed
-
-
-@pytest.mark.parametrize(
-    ("kind", "scope", "expected"),
-    [
-        ("EncoderDecoder", "mmseg", True),
-        ("mmbeit3.EncoderDecoder", "mmseg", True),
-        ("mmseg.EncoderDecoder", None, True),
-        ("mmdet.MaskRCNN", "mmseg", False),
-        ("MaskRCNN", "mmdet", False),
-        ("MaskRCNN", None, False),
-        (SegDataSample, None, True),  # a class in place of its name
-    ],
-)
-def test_the_config_says_what_it_is(kind, scope, expected):
-    scope = {} if scope is None else dict(default_scope=scope)
-    assert is_segmentation(Config(dict(model=dict(type=kind), **scope))) is expected
 
 
 class TestCommand:

@@ -235,3 +235,14 @@ def test_256_classes():
     labels = np.full((480, 480), 255, np.uint8)
     picture = draw_class_map(grey(480, 480), labels, list(map(str, range(256))), palette)
     np.testing.assert_allclose(picture[5, 5], (128 + np.array(palette[255])) / 2, atol=1)
+
+
+def test_pixels_of_no_class_stay_as_they_are():
+    labels = halves()
+    labels[:, :300] = 255
+    image = np.random.default_rng(0).integers(0, 256, (500, 600, 3), dtype=np.uint8)
+    picture = draw_class_map(image, labels, NAMES, COLOURS)
+    assert (picture[:, :300] == image[:, :300]).all()
+    np.testing.assert_allclose(picture[5, 590], (image[5, 590] + np.array(COLOURS[1])) / 2, atol=1)
+    nothing = draw_class_map(image, np.full_like(labels, 255), NAMES, COLOURS)
+    assert (nothing == image).all()

@@ -10,11 +10,18 @@ import torch
 import yaml
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
+from mmseg.datasets import COCOStuffDataset
 
 from mmbeit3.registry import MODELS
 
 FOLDER = Path(__file__).resolve().parents[2] / "configs" / "beit3_mask2former"
 CONFIGS = sorted(FOLDER.glob("*.py"))
+STARTING_FROM_NOTHING = (
+    "mask2former_beit3-tiny_shapes",
+    "mask2former_beit3-tiny-adapter_shapes",
+    "mask2former_beit3-giant-adapter_896_ade20k",
+    "mask2former_beit3-giant-adapter_896_coco-stuff164k",
+)
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
@@ -26,10 +33,76 @@ def test_builds_from_another_folder(
     cfg = Config.fromfile(path)
     with torch.device("meta"):
         model = MODELS.build(cfg.model)
-    assert model.backbone.embed_dims == cfg.model.neck.in_channels
-    assert model.backbone.global_attn_indexes == set(range(model.backbone.num_layers))
-    named = str(cfg.model.backbone.get("init_cfg"))
-    assert cfg.model.backbone.arch in named or (cfg.model.backbone.arch, named) == ("tiny", "None")
+    backbone, head = model.backbone, cfg.model.decode_head
+    widths = head.in_channels if cfg.model.get("neck") is None else [cfg.model.neck.in_channels]
+    assert set(widths) == {backbone.embed_dims}
+    assert backbone.global_attn_indexes == set(range(backbone.num_layers))
+    weights = str(cfg.model.backbone.get("init_cfg"))
+    assert cfg.model.backbone.arch in weights or weights == "None"
+    assert (weights == "None") == (path.stem in STARTING_FROM_NOTHING or cfg.load_from is not None)
+
+
+def parameters(name: str) -> int:
+    init_default_scope("mmseg")
+    with torch.device("meta"):
+        model = MODELS.build(Config.fromfile(FOLDER / f"{name}.py").model)
+    return sum(param.numel() for param in model.parameters())
+
+
+def test_the_large_adapter_has_the_published_size() -> None:
+    """571M are in ViT-Adapter's segmentation/README.md for BEiT-2 large with Mask2Former at 896."""
+    layers, width, hidden, heads, grid = 24, 1024, 4096, 16, 896 // 16
+    beit3_alone = layers * (2 * width + 2 * hidden)  # two more LNs in a layer
+    beit3_alone += layers * width  # the bias of k
+    beit3_alone += (1 + 14 * 14) * width  # positions
+    beit_alone = layers * heads * ((2 * grid - 1) ** 2 + 3)  # relative positions
+    beit_alone += layers * 2 * width  # layer scale
+    total = parameters("mask2former_beit3-large-adapter_896_ade20k") - beit3_alone + beit_alone
+    assert round(total / 1e6) == 571
+
+
+def test_table_15_values() -> None:
+    cfg = Config.fromfile(FOLDER / "mask2former_beit3-giant-adapter_896_ade20k.py")
+    optimizer = cfg.optim_wrapper.optimizer
+    assert (optimizer.lr, optimizer.eps, optimizer.betas) == (1e-5, 1e-8, (0.9, 0.999))
+    assert optimizer.weight_decay == 0.05
+    assert cfg.optim_wrapper.paramwise_cfg.layer_decay_rate == 0.95
+    assert cfg.model.backbone.drop_path_rate == 0.5
+    assert (cfg.param_scheduler[0].end, cfg.train_cfg.max_iters) == (1500, 80000)
+    assert cfg.model.data_preprocessor.size == (896, 896)
+    assert cfg.auto_scale_lr.base_batch_size == 16 == 8 * cfg.train_dataloader.batch_size
+
+
+@pytest.mark.parametrize("size", ["base", "large", "giant"])
+def test_ade20k_goes_on_where_coco_stuff_ends(size: str) -> None:
+    name = f"mask2former_beit3-{size}-adapter_896_"
+    first, second, alone = (
+        Config.fromfile(FOLDER / f"{name}{data}.py")
+        for data in ("coco-stuff164k", "coco-stuff_ade20k", "ade20k")
+    )
+    # where tools/train.py leaves it
+    assert (
+        second.load_from == f"work_dirs/{name}coco-stuff164k/iter_{first.train_cfg.max_iters}.pth"
+    )
+    assert first.model.decode_head.num_classes == len(COCOStuffDataset.METAINFO["classes"])
+    assert first.optim_wrapper == second.optim_wrapper == alone.optim_wrapper
+    alone.model.backbone.init_cfg = None
+    assert second.model == alone.model
+
+
+@pytest.mark.parametrize("path", [path for path in CONFIGS if "tiny" not in path.stem])
+def test_augmented_tests_prepare_images_as_the_plain_test_does(path: Path) -> None:
+    cfg = Config.fromfile(path)
+    (plain,) = (step for step in cfg.test_pipeline if step.type == "Resize")
+    assert cfg.tta_model.type == "mmbeit3.SegTTAModel"
+    for name in ("tta_pipeline", "tta_pipeline_flip"):
+        if name == "tta_pipeline" and name not in cfg:
+            assert path.stem.endswith("_custom")
+            continue
+        scales, flips, *rest = cfg[name][-1].transforms
+        assert plain in scales
+        assert [flip.prob for flip in flips] == [0.0, 1.0]
+        assert [step[0].type for step in rest] == ["LoadAnnotations", "PackSegInputs"]
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)

@@ -80,6 +80,17 @@ def test_custom_keys_the_longest_wins() -> None:
     assert found["backbone.layers.0.norm2.weight"] == (0.1, 0.5)
 
 
+def test_parameters_of_one_dimension_may_be_left_undecayed() -> None:
+    found = settings(
+        layer_decay_rate=1.0, flat_decay_mult=0.0, custom_keys={"norm1": dict(decay_mult=0.2)}
+    )
+    dimensions = {name: param.ndim for name, param in Detector().named_parameters()}
+    for name, (_, decay) in found.items():
+        wanted = 0.1 if "norm1" in name else 0.0 if dimensions[name] == 1 else 0.5
+        assert decay == pytest.approx(wanted), name
+    assert found["backbone.pos_embed"][1] == 0.5
+
+
 def test_frozen_parameters_are_left_out() -> None:
     model = Detector()
     model.backbone.patch_embed.requires_grad_(False)

@@ -104,6 +104,7 @@ def test_the_numbers_of_the_authors_of_ade20k(
     absent_as_missed = _evaluate_reference(IoUMetric(nan_to_num=0), reference_samples)
     assert f"{absent_as_missed['mIoU'] / 100:.4f}" == "0.0671"
     content = json.loads(file.read_text())
+    assert metric.by_class["sky"].items() <= content["classes"]["sky"].items()
     assert content["images"] == 10 and content["metrics"] == metrics
     with_union = [row for row in content["classes"].values() if row["IoU"] is not None]
     assert len(with_union) == 46
@@ -191,3 +192,29 @@ def test_predictions_alone_are_written(tmp_path: Path) -> None:
     metric = IoUMetric(format_only=True, output_dir=str(tmp_path / "out"))
     assert _evaluate(metric, [_sample(torch.full((4, 4), 2), label)]) == {}
     assert np.unique(Image.open(tmp_path / "out" / "a.png")).tolist() == [2]
+
+
+def test_predictions_have_the_values_of_the_label_maps(tmp_path: Path) -> None:
+    prediction = torch.arange(4).reshape(2, 2)
+    sample = _sample(prediction, prediction, "images/b/a.x.jpg")
+    sample.set_metainfo({"reduce_zero_label": True})
+    metric = IoUMetric(output_dir=str(tmp_path), image_root="images")
+    assert _evaluate(metric, [sample])["mIoU"] == 100
+    assert np.array_equal(np.array(Image.open(tmp_path / "b" / "a.x.png")), prediction + 1)
+
+
+def test_images_of_the_same_name_do_not_overwrite_each_other(tmp_path: Path) -> None:
+    maps = torch.zeros(2, 4, 4, dtype=torch.long)
+    samples = [_sample(*maps, path) for path in ("x/a.jpg", "y/a.jpg")]
+    metric = IoUMetric(output_dir=str(tmp_path / "flat"))
+    _evaluate(metric, [samples[0], samples[0]], 1)
+    with pytest.raises(InputError, match=r"x/a.jpg and y/a.jpg would both be .*a.png; set image_r"):
+        _evaluate(metric, samples)
+    _evaluate(IoUMetric(output_dir=str(tmp_path / "deep"), image_root="."), samples)
+    assert (tmp_path / "deep/x/a.png").is_file() and (tmp_path / "deep/y/a.png").is_file()
+
+
+def test_values_that_no_png_holds_are_errors(tmp_path: Path) -> None:
+    metric = IoUMetric(output_dir=str(tmp_path), format_only=True)
+    with pytest.raises(InputError, match=r"a.jpg: the prediction has the value 256, and .*0..255"):
+        _evaluate(metric, [_sample(torch.full((4, 4), 256), torch.zeros(4, 4))])

@@ -29,6 +29,32 @@ test_pipeline = [
     dict(type="PackSegInputs"),
 ]
 
+# tools/test.py --tta multi-scale and --tta flip
+tta_ratios = [0.5, 0.75, 1.0, 1.25, 1.5, 1.75]  # mmseg's ADE20K configs
+flips = [dict(type="RandomFlip", prob=0.0), dict(type="RandomFlip", prob=1.0)]
+tta_pipeline, tta_pipeline_flip = (
+    [
+        dict(type="LoadImageFromFile"),
+        dict(
+            type="TestTimeAug",
+            transforms=[
+                [
+                    dict(
+                        type="Resize",
+                        scale=(int(4 * crop_size[0] * ratio), int(crop_size[0] * ratio)),
+                        keep_ratio=True,
+                    )
+                    for ratio in ratios
+                ],
+                flips,
+                [dict(type="LoadAnnotations")],
+                [dict(type="PackSegInputs")],
+            ],
+        ),
+    ]
+    for ratios in (tta_ratios, [1.0])
+)
+
 # 8 GPUs x 2 images = the batch of 16 that every recipe here is written for.
 train_dataloader = dict(
     batch_size=2,

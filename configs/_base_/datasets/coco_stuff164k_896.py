@@ -23,6 +23,32 @@ test_pipeline = [
     dict(type="PackSegInputs"),
 ]
 
+# tools/test.py --tta multi-scale and --tta flip
+tta_ratios = [0.9, 0.95, 1.0, 1.05, 1.1]  # DINOv3 at this size (arXiv 2508.10104)
+flips = [dict(type="RandomFlip", prob=0.0), dict(type="RandomFlip", prob=1.0)]
+tta_pipeline, tta_pipeline_flip = (
+    [
+        dict(type="LoadImageFromFile"),
+        dict(
+            type="TestTimeAug",
+            transforms=[
+                [
+                    dict(
+                        type="Resize",
+                        scale=(int(4 * crop_size[0] * ratio), int(crop_size[0] * ratio)),
+                        keep_ratio=True,
+                    )
+                    for ratio in ratios
+                ],
+                flips,
+                [dict(type="LoadAnnotations")],
+                [dict(type="PackSegInputs")],
+            ],
+        ),
+    ]
+    for ratios in (tta_ratios, [1.0])
+)
+
 train_dataloader = dict(
     batch_size=2,
     num_workers=4,

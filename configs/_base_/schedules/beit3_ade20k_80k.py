@@ -16,7 +16,8 @@ optim_wrapper = dict(
     optimizer=dict(type="AdamW", lr=1e-5, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.05),
     clip_grad=None,  # silent; ViT-Adapter: none
     constructor="mmbeit3.LayerDecayConstructor",
-    paramwise_cfg=dict(layer_decay_rate=0.95),
+    # Silent on weight-decay exceptions; ViT-Adapter and BEiT: biases, norms and other vectors.
+    paramwise_cfg=dict(layer_decay_rate=0.95, flat_decay_mult=0.0),
 )
 
 param_scheduler = [

@@ -1,0 +1,64 @@
+"""Pictures of a segmentor's test: ground truth left, prediction right."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from mmengine.hooks import Hook
+from mmengine.runner import Runner
+from mmengine.structures import PixelData
+from mmseg.structures import SegDataSample
+
+from mmbeit3.apis.images import read_image
+from mmbeit3.apis.overlay import draw_class_map
+from mmbeit3.apis.results import write_picture
+from mmbeit3.apis.seg_classes import SegClasses
+from mmbeit3.evaluation.output_places import output_file
+
+
+class SegDrawingHook(Hook):
+    """Draw every tested image; each process draws its own.
+
+    Pixels that do not count (label 255) stay as they are in the photo.
+
+    Args:
+        show_dir: Folder for the pictures, ``<path of the image below image_root>.jpg``.
+        classes: Names and colours.
+        image_root: Folder of the images. Defaults to None: the images' names alone are kept.
+    """
+
+    def __init__(
+        self, show_dir: str | Path, classes: SegClasses, image_root: str | None = None
+    ) -> None:
+        self._show_dir = show_dir
+        self._classes = classes
+        self._image_root = image_root
+
+    def after_test_iter(
+        self,
+        runner: Runner,
+        batch_idx: int,
+        data_batch: dict | None = None,
+        outputs: Sequence[SegDataSample] | None = None,
+    ) -> None:
+        """Draw the images of a batch."""
+        for sample in outputs or ():
+            file = output_file(sample, self._show_dir, ".jpg", self._image_root)
+            write_picture(file, self._draw(sample))
+
+    def _draw(self, sample: SegDataSample) -> np.ndarray:
+        image = read_image(Path(sample.img_path))
+        maps = [sample.get("gt_sem_seg"), sample.pred_sem_seg]
+        classes = self._classes.names, self._classes.palette
+        return cv2.hconcat(
+            [draw_class_map(image, _labels(found), *classes) for found in maps if found is not None]
+        )
+
+
+def _labels(found: PixelData) -> np.ndarray:
+    """Class numbers (H, W), uint8, on the CPU."""
+    return found.data.squeeze(0).to(torch.uint8).cpu().numpy()

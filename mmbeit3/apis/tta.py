@@ -1,0 +1,65 @@
+"""Test-time augmentation: a config's test set seen in several views, its model around them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from mmengine.config import Config, ConfigDict
+
+from mmbeit3.apis.config import TTA_PIPELINES, is_segmentation
+from mmbeit3.utils import InputError
+
+SEG_TTA_MODEL = "mmbeit3.SegTTAModel"
+
+
+def use_tta(cfg: Config, views: str) -> None:
+    """Test with several views of each image, in place; the class numbers must be final.
+
+    Args:
+        cfg: The config. ``tta_pipeline`` (or ``tta_pipeline_flip``) becomes the pipeline of the
+            test set, and ``tta_model`` the model, which holds the former one. Without
+            ``tta_model`` a segmentor gets ``mmbeit3.SegTTAModel``.
+        views: 'multi-scale' or 'flip'.
+
+    Raises:
+        InputError: The config does not say what the views are, or how to merge them.
+    """
+    key = TTA_PIPELINES[views]
+    wrapper = cfg.get("tta_model")
+    if not wrapper and is_segmentation(cfg):
+        wrapper = ConfigDict(type=SEG_TTA_MODEL)
+    missing = [name for name, value in ((key, cfg.get(key)), ("tta_model", wrapper)) if not value]
+    if missing:
+        raise InputError(_what_is_missing(cfg, views, missing))
+    for dataset in innermost_datasets(cfg.test_dataloader.dataset):
+        dataset["pipeline"] = cfg[key]
+    cfg.model = ConfigDict(wrapper, module=cfg.model)
+
+
+def innermost_datasets(dataset: Any) -> Iterator[ConfigDict]:
+    """The data sets inside wrappers and concatenations, which read the images."""
+    inner = [*(dataset.get("datasets") or ()), *filter(None, [dataset.get("dataset")])]
+    for entry in inner:
+        yield from innermost_datasets(entry)
+    if not inner:
+        yield dataset
+
+
+def _what_is_missing(cfg: Config, views: str, missing: list[str]) -> str:
+    found = [key for key in ("tta_model", *TTA_PIPELINES.values()) if cfg.get(key)]
+    message = (
+        f"--tta {views}: the config has no {' and no '.join(missing)}; of the keys for test-time "
+        f"augmentation it has {', '.join(found) or 'none'}. "
+    )
+    if "tta_model" in missing:  # mmdet's DetTTAModel merges boxes but not masks
+        return message + (
+            "Expected a tta_model that merges the views of a detector; this project has none, so "
+            "leave --tta out"
+        )
+    others = [name for name, key in TTA_PIPELINES.items() if cfg.get(key)]
+    return message + (
+        f"Expected {missing[0]}, a test pipeline that ends with TestTimeAug; add it, as the ADE20K "
+        f"configs have it in configs/_base_/datasets{', or use --tta ' if others else ''}"
+        f"{' or '.join(others)}"
+    )

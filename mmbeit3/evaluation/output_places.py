@@ -1,0 +1,41 @@
+"""Where what is written of an image goes: one file for each image, and never one of the inputs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from os import path as osp
+from pathlib import Path
+from typing import Any
+
+from mmbeit3.utils import InputError
+
+
+def output_file(
+    sample: Mapping[str, Any], folder: str | Path, suffix: str, image_root: str | None = None
+) -> Path:
+    """Name the file for an image: the image's path below ``image_root``, with another suffix.
+
+    Args:
+        sample: Holds ``img_path``, and ``seg_map_path`` where there is a label map.
+        folder: Where the file goes.
+        suffix: How its name ends, such as '.png'.
+        image_root: Folder of the images. Defaults to None: the image's name alone is kept, as it
+            is for an image elsewhere.
+
+    Returns:
+        The path; its folder may not exist yet.
+
+    Raises:
+        InputError: The file is the image itself or its label map.
+    """
+    image = Path(osp.abspath(sample.get("img_path")))
+    root = image.parent if image_root is None else Path(osp.abspath(image_root))
+    relative = image.relative_to(root) if image.is_relative_to(root) else Path(image.name)
+    file = Path(folder, relative.with_name(relative.stem + suffix))
+    for path in (sample.get("img_path"), sample.get("seg_map_path")):
+        if path and file.resolve() == Path(path).resolve():
+            raise InputError(
+                f"{path} is part of the data, and results in {folder} would overwrite it; choose "
+                "another folder"
+            )
+    return file
