@@ -11,6 +11,10 @@ from pathlib import Path
 
 from mmbeit3.utils import InputError, listed
 
+# What zipfile raises on a damaged file: flipped bits also look like a foreign compression,
+# encryption (both RuntimeError) or a name in no encoding (ValueError).
+DAMAGED = (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, ValueError)
+
 
 def open_archive(path: str | Path) -> zipfile.ZipFile:
     """Open a zip file and read its list of contents.
@@ -24,7 +28,7 @@ def open_archive(path: str | Path) -> zipfile.ZipFile:
         raise InputError(f"{path} {state}")
     try:
         return zipfile.ZipFile(path)
-    except (zipfile.BadZipFile, EOFError) as error:
+    except DAMAGED as error:
         raise InputError(
             f"{path} ({path.stat().st_size:,} bytes) is no complete zip file: {error}. Was the "
             "download cut short? Download it again"
@@ -62,6 +66,18 @@ def check_room(folder: Path, num_bytes: int) -> None:
         )
 
 
+def make_folder(path: Path) -> None:
+    """Make a folder and those above it.
+
+    Raises:
+        InputError: It cannot be made.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"the folder {path} cannot be made: {error.strerror}") from error
+
+
 def write_whole(path: Path, chunks: Iterable[bytes]) -> None:
     """Write a file under another name and rename it at the end: it is whole or not there."""
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
@@ -82,11 +98,11 @@ def extract(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, path: Path) -> Non
     """
     if path.is_file() and path.stat().st_size == entry.file_size:
         return
+    make_folder(path.parent)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
         with archive.open(entry) as source:
             write_whole(path, iter(lambda: source.read(1 << 20), b""))
-    except (zipfile.BadZipFile, zlib.error, EOFError) as error:
+    except DAMAGED as error:
         raise InputError(
             f"{archive.filename} is damaged at {entry.filename}: {error}. Download it again"
         ) from error

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 from typing import NamedTuple
 
 from mmbeit3.datasets.coco import make_palette
-from mmbeit3.datasets.coco_checks import read_json
 from mmbeit3.utils import InputError
 
 MAX_CLASSES = 255  # label maps have 8 bits, and 255 is the value of pixels to ignore
@@ -39,7 +39,7 @@ def read_class_list(path: str | Path) -> ClassList:
             "classes into it, one a line, that of label value 0 first"
         )
     is_json = path.suffix.lower() == ".json"
-    entries = _json_entries(path) if is_json else _lines(path)
+    entries = _json_entries(path) if is_json else _text(path).rstrip().splitlines()
     if not entries:
         raise InputError(f"{path} names no class; expected one class a line")
     if len(entries) > MAX_CLASSES:
@@ -61,20 +61,25 @@ def read_class_list(path: str | Path) -> ClassList:
 
 
 def _json_entries(path: Path) -> list[str]:
-    entries = read_json(path)
+    try:
+        entries = json.loads(_text(path))
+    except json.JSONDecodeError as error:
+        raise InputError(
+            f"{path} is not valid JSON: line {error.lineno}, column {error.colno}: {error.msg}; "
+            'expected ["road", "sky", ...]'
+        ) from error
     if not isinstance(entries, list) or not all(isinstance(entry, str) for entry in entries):
         raise InputError(f'{path} is not a JSON list of class names; expected ["road", "sky", ...]')
     return entries
 
 
-def _lines(path: Path) -> list[str]:
+def _text(path: Path) -> str:
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        return path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
         raise InputError(f"{path} is not a text file in UTF-8: {error.reason}") from error
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror}") from error
-    return text.rstrip().splitlines()
 
 
 def _parse(entry: str, where: str) -> tuple[str, tuple[int, int, int] | None]:

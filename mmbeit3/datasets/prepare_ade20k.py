@@ -42,6 +42,11 @@ def prepare_ade20k(
         InputError: The archive is another one, incomplete or damaged, or the disk is full.
     """
     target = Path(out_dir).expanduser() / NAME
+    if target.is_symlink() and not target.exists():
+        raise InputError(
+            f"{target} is a link to {target.readlink()}, which does not exist: mount the disk or "
+            "remove the link"
+        )
     with open_archive(archive) as opened:
         entries = _entries(opened, num_train, num_val)
         if target.exists():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import re
+import signal
 import zipfile
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
@@ -16,6 +17,7 @@ from rich.progress import track
 from mmbeit3.datasets.archives import (
     check_room,
     describe,
+    make_folder,
     missing_text,
     open_archive,
     write_whole,
@@ -56,7 +58,8 @@ def prepare_coco_stuff(
 ) -> Path:
     """Number the label maps as ``mmseg.COCOStuffDataset`` expects, and link the images.
 
-    A run that was stopped is taken up again: label maps that are there are not written twice.
+    A run that was stopped is taken up again: label maps that are there are not written twice, and
+    their folders get their names when all are there.
 
     Args:
         archive: ``stuffthingmaps_trainval2017.zip``.
@@ -74,18 +77,19 @@ def prepare_coco_stuff(
 
     Raises:
         InputError: The archive is another one, incomplete or damaged, images are missing, a label
-            value is none of COCO-Stuff's, or the disk is full.
+            value is none of COCO-Stuff's, the disk is full, or ``num_workers`` is not positive.
     """
+    if num_workers is not None and num_workers < 1:
+        raise InputError(f"the number of processes is {num_workers}, expected 1 or more")
     out_dir = Path(out_dir).expanduser()
     counts = {"train2017": num_train, "val2017": num_val}
     with open_archive(archive) as opened:
         members = _members(opened, counts)
     _check_images(Path(coco_dir).expanduser(), members)
     _link_images(Path(coco_dir).expanduser(), out_dir / "images", counts)
-    for split in counts:
-        (out_dir / "annotations" / split).mkdir(parents=True, exist_ok=True)
+    folders = {split: _folder(out_dir / "annotations" / split) for split in counts}
     jobs = [
-        (name, out_dir / "annotations" / split / f"{stem}_labelTrainIds.png")
+        (name, folders[split] / f"{stem}_labelTrainIds.png")
         for (split, stem), name in members.items()
     ]
     todo = [job for job in jobs if not job[1].is_file()]
@@ -101,7 +105,18 @@ def prepare_coco_stuff(
         except BaseException:
             pool.shutdown(cancel_futures=True)
             raise
+    for split, folder in folders.items():
+        folder.rename(out_dir / "annotations" / split)
     return out_dir
+
+
+def _folder(final: Path) -> Path:
+    """Where label maps go until all are there; a finished folder is mended in place."""
+    if final.is_dir():
+        return final
+    partial = final.with_name(f".{final.name}.partial")
+    make_folder(partial)
+    return partial
 
 
 def _members(archive: zipfile.ZipFile, counts: dict[str, int]) -> dict[tuple[str, str], str]:
@@ -142,7 +157,7 @@ def _check_images(coco_dir: Path, members: dict[tuple[str, str], str]) -> None:
 
 
 def _link_images(coco_dir: Path, images: Path, splits: dict[str, int]) -> None:
-    images.mkdir(parents=True, exist_ok=True)
+    make_folder(images)
     for split in splits:
         link, source = images / split, (coco_dir / split).resolve()
         if link.resolve() == source:
@@ -160,6 +175,8 @@ def _link_images(coco_dir: Path, images: Path, splits: dict[str, int]) -> None:
 
 def _open(archive: Path) -> None:
     """Give each process its own reader."""
+    # Ctrl-C reaches all processes; the first one ends the others, without their tracebacks.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     global _archive, _table
     _archive, _table = zipfile.ZipFile(archive), train_ids()
 

@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+import mmcv
 import numpy as np
 from filelock import FileLock
 from mmengine.logging import print_log
@@ -78,13 +79,13 @@ def count_labels(pairs: Sequence[Pair], source: str) -> LabelCounts:
     try:
         file = _cache_file(pairs)
         with FileLock(f"{file}.lock"):
-            if file.is_file():
-                return _load(file)
-            counts = _count(pairs, source)
-            _save(counts, file)
+            counts = _load(file)
+            if counts is None:
+                counts = _count(pairs, source)
+                _save(counts, file, source)
             return counts
-    except OSError as error:
-        print_log(f"the check of {source} is not kept: {error}", "current", logging.WARNING)
+    except (OSError, RuntimeError) as error:  # RuntimeError: there is no home directory
+        _say_not_kept(source, error)
         return _count(pairs, source)
 
 
@@ -101,11 +102,13 @@ def check_labels(
     ``reduce_zero_label`` is set; 255 is ignored in both. The setting is wrong
 
     - where it is off and the value N occurs: the maps count from 1, or 0 is a class without a name;
-    - where it is on, the value N never occurs and 0..N-1 all do: the maps count from 0. On data to
-      test with, which may lack a class, this is a warning only.
+    - where it is on, the value N never occurs and either 0..N-1 all do or both 0 and 255: the maps
+      count from 0. On data to test with, which may lack a class, this is a warning only.
 
-    Remarked on, as they may be meant: more than half of the pixels ignored as unlabelled, and
-    classes of which the training data have no pixel.
+    Nothing can be learnt where all pixels are ignored, or all but those of one class, as with
+    pictures in black and white, whose 255 is not meant as ignored. Remarked on, as they may be
+    meant: more than half of the pixels ignored as unlabelled, and classes of which the training
+    data have no pixel.
 
     Args:
         counts: What the maps hold.
@@ -125,10 +128,13 @@ def check_labels(
         hint = ""
         if outside == [num_classes]:  # hence reduce_zero_label is off
             hint = _counted_from_one(counts, num_classes)
-        raise InputError(_outside(counts, outside, f"{first}..{last}", num_classes, source) + hint)
+        ignored = "0 or 255" if reduce_zero_label else "255"
+        expected = f"{first}..{last}, or {ignored} to be ignored"
+        raise InputError(_outside(counts, outside, expected, num_classes, source) + hint)
     if reduce_zero_label:
         _check_reduction(counts, classes, source, training)
     absent = [name for index, name in enumerate(classes, first) if not counts.has(index)]
+    _check_something_to_learn(counts, classes, absent, source, training)
     if training and absent:
         text = f"{source} has no pixel of {len(absent)} of the {num_classes} classes: "
         print_log(text + listed(absent), "current", logging.WARNING)
@@ -159,12 +165,15 @@ def check_ade20k_labels(
             f"0 is 'other' and the classes are 1..{num_classes}. Every class would be learnt under "
             "its neighbour's name: leave reduce_zero_label out, or set it to True"
         )
-    if reduce_zero_label and counts.has(IGNORED):
-        raise InputError(
-            _outside(counts, [IGNORED], f"0..{num_classes}", num_classes, source)
-            + "\nIf the maps were renumbered to 0..149 with 255 for 'other', set "
-            "reduce_zero_label=False; else unpack the official archive anew"
-        )
+    outside = [value for value in range(num_classes + 1, 256) if counts.has(value)]
+    if reduce_zero_label and outside:
+        hint = ""
+        if outside == [IGNORED]:
+            hint = (
+                f"\nIf the maps were renumbered to 0..{num_classes - 1} with 255 for 'other', set "
+                "reduce_zero_label=False; else unpack the official archive anew"
+            )
+        raise InputError(_outside(counts, outside, f"0..{num_classes}", num_classes, source) + hint)
     # The official sets have every class; a part of them need not, and that is no mistake.
     check_labels(counts, classes, reduce_zero_label, source, training=False)
 
@@ -173,9 +182,14 @@ def _check_reduction(
     counts: LabelCounts, classes: Sequence[str], source: str, training: bool
 ) -> None:
     num_classes = len(classes)
-    if not counts.has(num_classes) and all(map(counts.has, range(num_classes))):
+    signs = ""
+    if all(map(counts.has, range(num_classes))):
+        signs = f"the values 0..{num_classes - 1} all occur"
+    elif counts.has(0) and counts.has(IGNORED):
+        signs = "both 0 and 255 occur"
+    if signs and not counts.has(num_classes):
         text = (
-            f"reduce_zero_label is True, but in {source} the values 0..{num_classes - 1} all occur "
+            f"reduce_zero_label is True, but in {source} {signs} "
             f"and {num_classes} never does: the {num_classes} classes seem to be numbered from 0, "
             f"and 0 ({counts.share(0):.0%} of the pixels) would be ignored. Set "
             "reduce_zero_label=False; or, if 0 does mean unlabelled and there is just no "
@@ -191,6 +205,27 @@ def _check_reduction(
             "name that class first"
         )
         print_log(text, "current", logging.WARNING)
+
+
+def _check_something_to_learn(
+    counts: LabelCounts, classes: Sequence[str], absent: Sequence[str], source: str, training: bool
+) -> None:
+    hint = "0 is ignored with reduce_zero_label=True"
+    if counts.has(IGNORED):
+        hint = (
+            "If the label maps are pictures in black and white, replace 255 by the number of its "
+            "class"
+        )
+    if len(absent) == len(classes):
+        raise InputError(
+            f"every pixel of {source} is ignored, none is of the {len(classes)} classes. {hint}"
+        )
+    if training and counts.has(IGNORED) and 1 < len(classes) == len(absent) + 1:
+        present = next(name for name in classes if name not in absent)
+        raise InputError(
+            f"all pixels of {source} are of the class {present!r} or ignored (255, "
+            f"{counts.share(IGNORED):.0%} of them): there is nothing to tell apart. {hint}"
+        )
 
 
 def _counted_from_one(counts: LabelCounts, num_classes: int) -> str:
@@ -214,8 +249,7 @@ def _outside(
         )
     if len(values) > MAX_EXAMPLES:
         lines.append(f"... and {len(values) - MAX_EXAMPLES} more values")
-    ignored = "" if values == [IGNORED] else ", or 255 to be ignored"
-    return "\n  ".join(lines) + f"\nExpected {expected}{ignored}."
+    return "\n  ".join(lines) + f"\nExpected {expected}."
 
 
 def _count(pairs: Sequence[Pair], source: str) -> LabelCounts:
@@ -265,7 +299,7 @@ def _inspect(pair: Pair) -> np.ndarray | str:
     if found != size:
         text = f"{label_map} is {found[0]} x {found[1]}, but {image} is {size[0]} x {size[1]}"
         if turned and found == size[::-1]:
-            text += ", being turned by its EXIF orientation: turn the label map too"
+            text += " when its EXIF orientation is followed: turn the label map too"
         return text
     return np.bincount(labels.reshape(-1), minlength=256)
 
@@ -284,10 +318,13 @@ def _format_problem(file: Image.Image) -> str | None:
 
 
 def _image_size(path: str) -> tuple[tuple[int, int], bool]:
-    """Width and height as loaded, and whether the EXIF orientation has swapped them."""
+    """Width and height as loaded, and whether an EXIF orientation asks for swapping them."""
     with Image.open(path) as file:
-        turned = file.getexif().get(ORIENTATION) in QUARTER_TURNS
-        return (file.size[::-1] if turned else file.size), turned
+        if file.getexif().get(ORIENTATION) not in QUARTER_TURNS:
+            return file.size, False
+    # In which formats it is followed depends on the versions of OpenCV and Pillow.
+    height, width = mmcv.imread(path).shape[:2]
+    return (width, height), True
 
 
 def _cache_file(pairs: Sequence[Pair]) -> Path:
@@ -301,7 +338,11 @@ def _cache_file(pairs: Sequence[Pair]) -> Path:
     return folder / f"labels-{digest.hexdigest()[:16]}.json"
 
 
-def _save(counts: LabelCounts, file: Path) -> None:
+def _say_not_kept(source: str, error: Exception) -> None:
+    print_log(f"the check of {source} is not kept: {error}", "current", logging.WARNING)
+
+
+def _save(counts: LabelCounts, file: Path, source: str) -> None:
     content = {
         "num_maps": counts.num_maps,
         "pixels": counts.pixels.tolist(),
@@ -309,12 +350,19 @@ def _save(counts: LabelCounts, file: Path) -> None:
         "examples": counts.examples,
     }
     partial = file.with_suffix(".partial")
-    partial.write_text(json.dumps(content), encoding="utf-8")
-    partial.replace(file)
+    try:
+        partial.write_text(json.dumps(content), encoding="utf-8")
+        partial.replace(file)
+    except OSError as error:  # here, as what took minutes must not be done twice
+        _say_not_kept(source, error)
 
 
-def _load(file: Path) -> LabelCounts:
-    content = json.loads(file.read_text(encoding="utf-8"))
+def _load(file: Path) -> LabelCounts | None:
+    """The counts that were kept; None if there are none, or a full disk has cut them."""
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except (FileNotFoundError, json.JSONDecodeError):
+        return None
     return LabelCounts(
         content["num_maps"],
         np.array(content["pixels"]),

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Sequence
 from os import path as osp
 from pathlib import Path
 from typing import Any
 
+from mmcv.transforms import Compose
 from mmseg.datasets import BaseSegDataset
 
-from mmbeit3.datasets.class_list import ClassList, read_class_list
+from mmbeit3.datasets.class_list import MAX_CLASSES, ClassList, read_class_list
 from mmbeit3.datasets.coco import make_palette
 from mmbeit3.datasets.seg_checks import check_labels, count_labels
 from mmbeit3.registry import DATASETS
@@ -65,13 +67,6 @@ class SegFolderDataset(BaseSegDataset):
         metainfo: dict | None = None,
         **kwargs: Any,
     ) -> None:
-        data_prefix = dict(data_prefix or {})
-        unknown = set(data_prefix) - {"img_path", "seg_map_path"}
-        if unknown or "img_path" not in data_prefix:
-            raise InputError(
-                f"data_prefix has the keys {sorted(data_prefix)}, expected 'img_path' and "
-                "'seg_map_path'"
-            )
         if not seg_map_suffix.lower().endswith(".png"):
             raise InputError(f"seg_map_suffix is {seg_map_suffix!r}; label maps are .png files")
         if classes_file is not None:
@@ -79,11 +74,11 @@ class SegFolderDataset(BaseSegDataset):
         self.check_labels = check_labels
         super().__init__(
             data_root=data_root,
-            data_prefix=data_prefix,
+            data_prefix=dict(data_prefix or {}),
             ann_file=ann_file,
             seg_map_suffix=seg_map_suffix,
             reduce_zero_label=reduce_zero_label,
-            metainfo=_with_classes(dict(metainfo or {}), classes_file),
+            metainfo=_with_classes(dict(metainfo or {}), classes_file, reduce_zero_label),
             **kwargs,
         )
 
@@ -93,10 +88,9 @@ class SegFolderDataset(BaseSegDataset):
         Returns:
             One dict for each image, as mmseg's transforms expect them, by path.
         """
+        check_settings(self)
         image_dir = self.data_prefix["img_path"]
         map_dir = self.data_prefix.get("seg_map_path")
-        if map_dir is None and not self.test_mode:
-            raise InputError("data_prefix has no 'seg_map_path': training needs label maps")
         images = self._images(image_dir, map_dir)
         if self.ann_file:
             images = _chosen(images, self.ann_file, image_dir)
@@ -110,8 +104,8 @@ class SegFolderDataset(BaseSegDataset):
             for image in images.values()
         ]
         if map_dir is not None:
-            maps = self._maps(map_dir)
-            _check_pairs(images, maps, image_dir, map_dir, self.seg_map_suffix, not self.ann_file)
+            maps = find_maps(map_dir, self.seg_map_suffix)
+            check_pairs(images, maps, image_dir, map_dir, self.seg_map_suffix, not self.ann_file)
             for stem, info in zip(images, infos, strict=True):
                 info["seg_map_path"] = osp.join(map_dir, maps[stem])
             self._check(infos, map_dir)
@@ -119,9 +113,10 @@ class SegFolderDataset(BaseSegDataset):
 
     def _images(self, image_dir: str, map_dir: str | None) -> dict[str, str]:
         """Path below the folder by the same path without suffix, in order."""
-        files = _files(image_dir, "img_path")
+        files = list_files(image_dir, "img_path")
         if map_dir is not None and osp.realpath(map_dir) == osp.realpath(image_dir):
-            files = [file for file in files if not file.endswith(self.seg_map_suffix)]
+            suffix = self.seg_map_suffix.lower()
+            files = [file for file in files if not file.lower().endswith(suffix)]
         images: dict[str, str] = {}
         for file in files:
             stem, suffix = osp.splitext(file)
@@ -139,11 +134,6 @@ class SegFolderDataset(BaseSegDataset):
             )
         return images
 
-    def _maps(self, map_dir: str) -> dict[str, str]:
-        suffix = self.seg_map_suffix
-        files = _files(map_dir, "seg_map_path")
-        return {file[: -len(suffix)]: file for file in files if file.endswith(suffix)}
-
     def _check(self, infos: list[dict], map_dir: str) -> None:
         if not self.check_labels:
             return
@@ -153,7 +143,35 @@ class SegFolderDataset(BaseSegDataset):
         )
 
 
-def _with_classes(metainfo: dict, classes_file: str | None) -> dict:
+def check_settings(dataset: BaseSegDataset) -> None:
+    """Check what mmseg would find out during the first batch, or never.
+
+    Raises:
+        InputError: ``data_prefix`` lacks a folder or has another key, or a transform contradicts
+            ``reduce_zero_label`` of the data set.
+    """
+    keys = set(dataset.data_prefix)
+    if keys - {"img_path", "seg_map_path"} or "img_path" not in keys:
+        raise InputError(
+            f"data_prefix has the keys {sorted(keys)}, expected 'img_path' and 'seg_map_path'"
+        )
+    if "seg_map_path" not in keys and not dataset.test_mode:
+        raise InputError("data_prefix has no 'seg_map_path': training needs label maps")
+    _check_pipeline(dataset.pipeline, dataset.reduce_zero_label)
+
+
+def _check_pipeline(pipeline: Compose, reduce_zero_label: bool) -> None:
+    for transform in pipeline.transforms:
+        setting = getattr(transform, "reduce_zero_label", None)
+        if setting not in (None, reduce_zero_label):
+            raise InputError(
+                f"{type(transform).__name__} in the pipeline has reduce_zero_label={setting}, but "
+                f"the data set has {reduce_zero_label}: remove it from the pipeline, which follows "
+                "the data set"
+            )
+
+
+def _with_classes(metainfo: dict, classes_file: str | None, reduce_zero_label: bool) -> dict:
     named = metainfo.get("classes")
     if isinstance(named, str):
         raise InputError(
@@ -172,6 +190,7 @@ def _with_classes(metainfo: dict, classes_file: str | None) -> dict:
             _check_same(tuple(named), classes.names, classes_file)
     else:
         classes = ClassList(tuple(named), make_palette(len(named)))
+    _check_names(classes.names, reduce_zero_label)
     palette = metainfo.get("palette") or classes.palette
     if len(palette) != len(classes.names):
         raise InputError(
@@ -179,6 +198,19 @@ def _with_classes(metainfo: dict, classes_file: str | None) -> dict:
             f"{len(classes.names)} classes ({listed(classes.names)})"
         )
     return metainfo | {"classes": classes.names, "palette": palette}
+
+
+def _check_names(names: Sequence[str], reduce_zero_label: bool) -> None:
+    twice = [name for name, count in Counter(names).items() if count > 1]
+    if twice:
+        raise InputError(f"metainfo.classes names more than once: {listed(twice)}")
+    most = MAX_CLASSES - reduce_zero_label
+    if len(names) > most:
+        besides = "0 and 255 stand" if reduce_zero_label else "255 stands"
+        raise InputError(
+            f"there are {len(names)} classes; 8-bit label maps can tell {most} apart "
+            f"({besides} for pixels to ignore)"
+        )
 
 
 def _check_same(named: Sequence[str], in_file: Sequence[str], file: str) -> None:
@@ -195,17 +227,55 @@ def _check_same(named: Sequence[str], in_file: Sequence[str], file: str) -> None
     )
 
 
-def _files(folder: str, key: str) -> list[str]:
-    """Paths of all files below a folder, sorted, with / between their parts; no hidden ones."""
+def list_files(folder: str, key: str, hint: str = "") -> list[str]:
+    """Paths of all files below a folder, sorted, with / between their parts; no hidden ones.
+
+    Args:
+        folder: The folder.
+        key: Which of ``data_prefix`` it is, for the message.
+        hint: What else to do if there is no such folder. Defaults to ''.
+
+    Raises:
+        InputError: There is no such folder.
+    """
     if not osp.isdir(folder):
         state = "is not a folder" if osp.exists(folder) else "does not exist"
-        raise InputError(f"{folder} {state}; check data_root and data_prefix.{key}")
+        raise InputError(f"{folder} {state}; check data_root and data_prefix.{key}{hint}")
     files = []
     for parent, folders, names in os.walk(folder, followlinks=True):
         folders[:] = [name for name in folders if not name.startswith(".")]
         inner = Path(parent).relative_to(folder)
         files += [(inner / name).as_posix() for name in names if not name.startswith(".")]
     return sorted(files)
+
+
+def find_maps(map_dir: str, suffix: str, hint: str = "") -> dict[str, str]:
+    """Paths of label maps below their folder, by the same without suffix, of which case is free.
+
+    Args:
+        map_dir: The folder.
+        suffix: How their names end after that of the image.
+        hint: What else to do if there is no such folder. Defaults to ''.
+
+    Raises:
+        InputError: There is no such folder or no label map in it, or two would be of one image.
+    """
+    files = list_files(map_dir, "seg_map_path", hint)
+    maps: dict[str, str] = {}
+    for file in files:
+        if not file.lower().endswith(suffix.lower()):
+            continue
+        stem = file[: -len(suffix)]
+        if stem in maps:
+            raise InputError(f"{map_dir} has {maps[stem]} and {file} for one image: remove one")
+        maps[stem] = file
+    if not maps:
+        raise InputError(
+            f"{map_dir} has no label map NAME{suffix}; its files: "
+            f"{listed(files, limit=3) or 'none'}. Label maps are PNG files (JPEG changes values), "
+            "and seg_map_suffix says how their names end"
+        )
+    return maps
 
 
 def _chosen(images: dict[str, str], ann_file: str, image_dir: str) -> dict[str, str]:
@@ -223,7 +293,7 @@ def _chosen(images: dict[str, str], ann_file: str, image_dir: str) -> dict[str, 
     return {stem: images[stem] for stem in stems}
 
 
-def _check_pairs(
+def check_pairs(
     images: dict[str, str],
     maps: dict[str, str],
     image_dir: str,
@@ -231,6 +301,19 @@ def _check_pairs(
     suffix: str,
     all_maps: bool,
 ) -> None:
+    """Check that each image has a label map, and the other way round.
+
+    Args:
+        images: Paths below their folder, by the same without suffix.
+        maps: The same of the label maps.
+        image_dir: Folder of the images.
+        map_dir: Folder of the label maps.
+        suffix: How the names of label maps end.
+        all_maps: Whether a label map without an image is a mistake.
+
+    Raises:
+        InputError: A pair is not complete.
+    """
     without_map = [image for stem, image in images.items() if stem not in maps]
     without_image = [path for stem, path in maps.items() if stem not in images] if all_maps else []
     lines = []

@@ -4,8 +4,10 @@ import inspect
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 from mmseg.datasets import ADE20KDataset as MMSegADE20KDataset
+from PIL import Image
 
 from mmbeit3.datasets import ADE20KDataset
 from mmbeit3.registry import DATASETS
@@ -46,14 +48,63 @@ def test_the_setting_is_wrong_for_the_official_maps(data_root: Path) -> None:
 
 
 def test_a_choice_of_classes_leaves_the_check_as_it_is(copy: Path) -> None:
-    assert len(_build(copy, metainfo={"classes": ("sky", "wall")})) == 2
+    dataset = _build(copy, metainfo={"classes": ("sky", "wall")})
+    assert len(dataset) == 2 and len(dataset.metainfo["palette"]) == 2
+    colours = [(1, 2, 3), (4, 5, 6)]
+    named = _build(copy, metainfo={"classes": ("sky", "wall"), "palette": colours})
+    assert named.metainfo["palette"] == colours
 
 
 def test_a_missing_map_is_named(copy: Path) -> None:
     (copy / PREFIX["seg_map_path"] / "ADE_val_00000002.png").unlink()
-    with pytest.raises(InputError, match=r"1 of the 2 images .*; missing: .*ADE_val_00000002.png"):
+    with pytest.raises(InputError, match=r"1 of 2 images .* no label map NAME.*: ADE_val_0+2.jpg"):
+        _build(copy, check_labels=False)
+
+
+def test_a_missing_image_is_named(copy: Path) -> None:
+    image = copy / PREFIX["img_path"] / "ADE_val_00000002.jpg"
+    image.rename(image.with_suffix(".JPG"))  # which mmseg would leave out without a word
+    with pytest.raises(InputError, match=r"1 of 2 label maps .* have no image .*: ADE_val_0+2.png"):
         _build(copy)
-    assert len(_build(copy, check_labels=False)) == 2
+    (copy / "list.txt").write_text("ADE_val_00000001\nADE_val_00000001\n")
+    assert len(_build(copy, ann_file="list.txt")) == 2
+
+
+def test_a_value_outside_is_named_with_file_and_count(copy: Path) -> None:
+    path = copy / PREFIX["seg_map_path"] / "ADE_val_00000002.png"
+    labels = np.asarray(Image.open(path)).copy()
+    labels[0, :7] = 151
+    Image.fromarray(labels).save(path)
+    with pytest.raises(
+        InputError, match=r"value 151: 7 pixels .*ADE_val_0+2.png\nExpected 0\.\.150\.$"
+    ):
+        _build(copy)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"metainfo": {"palette": [(0, 0, 0)]}}, "has 1 colours, expected one for each of the 150"),
+        (
+            {"metainfo": {"classes": ("sky",), "palette": [(0, 0, 0)] * 2}},
+            "has 2 colours, .* 1 class",
+        ),
+        ({"metainfo": {"classes": ("sky", "moon")}}, "is sky, moon; expected a tuple of different"),
+        ({"metainfo": {"classes": ("sky", "sky")}}, "is sky, sky; expected a tuple of different"),
+        ({"metainfo": {"classes": "sky"}}, "is sky; expected a tuple of different"),
+        ({"ann_file": "absent.txt"}, "ann_file .*absent.txt does not exist"),
+        ({"data_prefix": {"img_path": PREFIX["img_path"]}}, "training needs label maps"),
+        ({"data_prefix": {"img": "images"}}, r"has the keys \['img'\], expected 'img_path'"),
+        (
+            {"pipeline": [dict(type="mmseg.LoadAnnotations", reduce_zero_label=False)]},
+            "LoadAnnotations in the pipeline has reduce_zero_label=False, but the data set has Tr",
+        ),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:`reduce_zero_label` will be deprecated")
+def test_settings_that_cannot_be_used(copy: Path, settings: dict, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        _build(copy, **settings)
 
 
 def test_an_absent_or_empty_folder(copy: Path) -> None:

@@ -32,6 +32,8 @@ def test_a_json_list_and_a_byte_order_mark(tmp_path: Path) -> None:
     assert read_class_list(path)[0] == ("sky", "wall")
     assert read_class_list(path).palette[0] == (1, 2, 3)
     assert read_class_list(_file(tmp_path, "\ufeffsky\n")).names == ("sky",)
+    marked = _file(tmp_path, '\ufeff["sky"]', "marked.json")
+    assert read_class_list(marked).names == ("sky",)
 
 
 @pytest.mark.parametrize(
@@ -57,6 +59,10 @@ def test_files_that_cannot_be_used(tmp_path: Path) -> None:
         read_class_list(_file(tmp_path, '{"sky": 0}', "a.json"))
     with pytest.raises(InputError, match=r"b.json, entry 2 is empty"):
         read_class_list(_file(tmp_path, '["sky", ""]', "b.json"))
+    with pytest.raises(
+        InputError, match=r"c.json is not valid JSON: line 1, column 8: .*; expected"
+    ):
+        read_class_list(_file(tmp_path, '["sky",]', "c.json"))
     (tmp_path / "latin.txt").write_bytes(b"stra\xdfe\n")
     with pytest.raises(InputError, match="not a text file in UTF-8"):
         read_class_list(tmp_path / "latin.txt")

@@ -125,6 +125,38 @@ def test_damaged_archives_are_refused(tmp_path: Path) -> None:
         _prepare(tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("offset", "byte"),
+    [(6, 1), (8, 77)],  # flags: encrypted; compression: unknown
+)
+def test_flipped_bits_are_damage(tmp_path: Path, offset: int, byte: int) -> None:
+    content = bytearray(_archive(tmp_path / "a.zip").read_bytes())
+    local = content.rindex(b"PK\3\4")
+    listed = content.rindex(b"PK\1\2")
+    content[local + offset] = content[listed + offset + 2] = byte
+    (tmp_path / "bad.zip").write_bytes(content)
+    with pytest.raises(InputError, match=r"is damaged at .*objectInfo150.txt: .*Download it again"):
+        _prepare(tmp_path / "bad.zip")
+    content[listed + 6] = 200  # the version needed to read it
+    (tmp_path / "bad.zip").write_bytes(content)
+    with pytest.raises(InputError, match="is no complete zip file: zip file version 20.0"):
+        _prepare(tmp_path / "bad.zip")
+
+
+def test_places_that_cannot_be_used(tmp_path: Path) -> None:
+    archive = _archive(tmp_path / "a.zip")
+    (tmp_path / "file").touch()
+    with pytest.raises(InputError, match=r"the folder .*file/.* cannot be made: Not a directory"):
+        _prepare(archive, out_dir=tmp_path / "file")
+    (tmp_path / "ade").mkdir()
+    (tmp_path / "ade" / NAME).symlink_to(tmp_path / "disk")
+    with pytest.raises(InputError, match="is a link to .*disk, which does not exist: mount"):
+        _prepare(archive)
+    (tmp_path / "disk").mkdir()
+    with pytest.raises(InputError, match="exists, but 11 of 11 files are missing"):
+        _prepare(archive)
+
+
 def test_a_full_disk_is_noticed_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     archive = _archive(tmp_path / "a.zip")
     usage = archives.shutil.disk_usage(tmp_path)._replace(free=10)

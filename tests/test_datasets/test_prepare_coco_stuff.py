@@ -2,7 +2,9 @@ from __future__ import annotations
 
 import ast
 import io
+import signal
 import zipfile
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import mmseg
@@ -36,6 +38,14 @@ def _archive(path: Path) -> Path:
             for number in numbers:
                 archive.writestr(f"{split}/{number:012d}.png", _png(_labels(number)))
     return path
+
+
+def _replace(path: Path, name: str, content: bytes) -> None:
+    with zipfile.ZipFile(path) as archive:
+        contents = {name: archive.read(name) for name in archive.namelist()}
+    with zipfile.ZipFile(path, "w") as archive:
+        for entry, data in (contents | {name: content}).items():
+            archive.writestr(entry, data)
 
 
 @pytest.fixture
@@ -83,12 +93,42 @@ def test_mmseg_reads_what_was_written(root: Path) -> None:
 
 
 def test_a_stopped_run_is_taken_up_again(root: Path) -> None:
+    maps = {number: _png(_labels(number)) for number in NUMBERS["val2017"]}
+    _replace(root / "maps.zip", "val2017/000000000139.png", b"damaged")
+    with pytest.raises(InputError, match="cannot be read"):
+        _prepare(root)
+    annotations = root / "out" / "annotations"
+    # Nothing that training would take for the whole.
+    assert not [path for path in annotations.iterdir() if path.name[0] != "."]
+    (written,) = annotations.glob(".train2017.partial/000000000009_*")
+    time = written.stat().st_mtime_ns
+    _replace(root / "maps.zip", "val2017/000000000139.png", maps[139])
+    _prepare(root, num_workers=2)
+    assert sorted(path.name for path in annotations.iterdir()) == ["train2017", "val2017"]
+    assert len(list(annotations.glob("train2017/*"))) == 3
+    assert (annotations / "train2017" / written.name).stat().st_mtime_ns == time
+
+
+def test_ctrl_c_is_left_to_the_first_process(root: Path) -> None:
+    with ProcessPoolExecutor(1, initializer=module._open, initargs=(root / "maps.zip",)) as pool:
+        assert pool.submit(signal.getsignal, signal.SIGINT).result() is signal.SIG_IGN
+
+
+def test_a_finished_folder_is_mended(root: Path) -> None:
     folder = _prepare(root)
     first, second, *_ = sorted((folder / "annotations" / "train2017").iterdir())
     first.unlink()
     time = second.stat().st_mtime_ns
-    _prepare(root, num_workers=2)
+    _prepare(root)
     assert first.is_file() and second.stat().st_mtime_ns == time
+
+
+def test_arguments_and_places_that_cannot_be_used(root: Path) -> None:
+    with pytest.raises(InputError, match="number of processes is 0, expected 1 or more"):
+        _prepare(root, num_workers=0)
+    (root / "out").touch()
+    with pytest.raises(InputError, match=r"the folder .*out/images cannot be made: Not a direct"):
+        _prepare(root)
 
 
 def test_other_archives_are_refused(root: Path) -> None:
@@ -124,12 +164,7 @@ def test_missing_images_are_named(root: Path) -> None:
     ],
 )
 def test_label_maps_that_cannot_be_used(root: Path, content: bytes, message: str) -> None:
-    with zipfile.ZipFile(root / "maps.zip") as archive:
-        contents = {name: archive.read(name) for name in archive.namelist()}
-    contents["train2017/000000000009.png"] = content
-    with zipfile.ZipFile(root / "maps.zip", "w") as archive:
-        for name, data in contents.items():
-            archive.writestr(name, data)
+    _replace(root / "maps.zip", "train2017/000000000009.png", content)
     with pytest.raises(InputError, match=message):
         _prepare(root)
     assert not list(root.rglob("000000000009_labelTrainIds.png"))

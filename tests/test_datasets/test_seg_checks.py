@@ -3,6 +3,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import mmcv
 import numpy as np
 import pytest
 from PIL import Image
@@ -129,8 +130,19 @@ def test_the_exif_orientation_counts_as_it_does_on_loading(tmp_path: Path) -> No
     Image.new("RGB", (4, 6)).save(image, exif=exif)  # shown, and loaded by cv2, as 6 x 4
     assert count_labels([(image, label_map)], "it").pixels[0] == 24
     Image.new("RGB", (6, 4)).save(image, exif=exif)
-    with pytest.raises(InputError, match="being turned by its EXIF orientation: turn the label m"):
+    with pytest.raises(InputError, match="is 4 x 6 when its EXIF orientation is followed: turn th"):
         count_labels([(image, label_map)], "it")
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".png", ".webp", ".tif", ".bmp"])
+def test_the_size_of_an_image_is_that_of_mmcv(tmp_path: Path, suffix: str) -> None:
+    exif = Image.Exif()
+    exif[seg_checks.ORIENTATION] = 6
+    path = tmp_path / f"image{suffix}"
+    Image.new("RGB", (6, 4)).save(path, exif=exif)
+    labels = np.zeros(mmcv.imread(str(path)).shape[:2], np.uint8)
+    Image.fromarray(labels).save(tmp_path / "map.png")
+    assert count_labels([(str(path), str(tmp_path / "map.png"))], "it").pixels[0] == 24
 
 
 def test_the_counts_of_large_sets_are_kept_until_a_file_changes(
@@ -163,6 +175,46 @@ def test_a_cache_that_cannot_be_written_is_done_without(
     assert "the check of it is not kept" in logged[0]
 
 
+def test_without_a_home_nothing_is_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, logged: list[str]
+) -> None:
+    def no_home() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr(seg_checks, "LARGE", 1)
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setattr(seg_checks.Path, "home", no_home)
+    assert count_labels([_pair(tmp_path, np.zeros((4, 6), np.uint8))], "it").pixels[0] == 24
+    assert "not kept: Could not determine home" in logged[0]
+
+
+def test_a_full_disk_costs_no_second_reading(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, logged: list[str]
+) -> None:
+    monkeypatch.setattr(seg_checks, "LARGE", 1)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    pair = _pair(tmp_path, np.zeros((4, 6), np.uint8))
+    reads, count = [], seg_checks._count
+
+    def counting(*args) -> LabelCounts:
+        reads.append(args)
+        return count(*args)
+
+    def full(*_, **__) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(seg_checks, "_count", counting)
+    with monkeypatch.context() as patch:
+        patch.setattr(seg_checks.Path, "write_text", full)
+        count_labels([pair], "it")
+    assert len(reads) == 1 and "No space left" in logged[0]
+    count_labels([pair], "it")
+    (kept,) = (tmp_path / "cache" / "mmbeit3").glob("*.json")
+    kept.write_text(kept.read_text()[:20])
+    assert count_labels([pair], "it").pixels[0] == 24
+    assert len(reads) == 3
+
+
 def test_values_outside_the_classes_are_named_with_file_and_count() -> None:
     counts = _counts(_0=5, _1=5, _7=3, _9=2, _255=4)
     with pytest.raises(InputError) as caught:
@@ -173,8 +225,34 @@ def test_values_outside_the_classes_are_named_with_file_and_count() -> None:
         "  value 9: 2 pixels in 1 label maps, most of them (2) in a.png",
         "Expected 0..1, or 255 to be ignored.",
     ]
-    with pytest.raises(InputError, match=r"value 7.*\n.*\nExpected 1\.\.2"):
+    with pytest.raises(InputError, match=r"value 7.*\n.*\nExpected 1\.\.2, or 0 or 255 to be i"):
         check_labels(counts, ("a", "b"), True, "masks")
+
+
+def test_maps_that_are_numbered_from_zero_with_255_for_other(logged: list[str]) -> None:
+    counts = _counts(_0=1, _2=1, _255=2)
+    with pytest.raises(InputError, match="both 0 and 255 occur and 4 never does: .*from 0, and 0 "):
+        check_labels(counts, ("a", "b", "c", "d"), True, "masks")
+    check_labels(counts, ("a", "b", "c", "d"), True, "masks", training=False)
+    assert len(logged) == 1 and "both 0 and 255 occur" in logged[0]
+    logged.clear()
+    check_labels(_counts(_0=1, _1=1, _2=2, _255=2), ("a", "b"), True, "masks")
+    assert not logged
+
+
+def test_maps_of_which_nothing_can_be_learnt(logged: list[str]) -> None:
+    with pytest.raises(InputError, match="every pixel of masks is ignored, none .*black and white"):
+        check_labels(_counts(_255=9), ("a", "b"), False, "masks", training=False)
+    with pytest.raises(InputError, match="is ignored, .* 0 is ignored with reduce_zero_label=True"):
+        check_labels(_counts(_0=9), ("a", "b"), True, "masks")
+    with pytest.raises(
+        InputError, match=r"of the class 'a' or ignored \(255, 25% of them\).*replace 255 by the nu"
+    ):
+        check_labels(_counts(_0=3, _255=1), ("a", "b"), False, "masks")
+    logged.clear()
+    check_labels(_counts(_0=3, _255=1), ("a", "b"), False, "masks", training=False)
+    check_labels(_counts(_0=3, _255=1), ("a",), False, "masks")  # one class, the rest unlabelled
+    assert not logged
 
 
 def test_maps_that_count_from_one_without_the_setting() -> None:

@@ -78,6 +78,16 @@ def test_images_and_maps_in_one_folder(root: Path) -> None:
     assert _stems(_build(root, data_prefix=prefix, seg_map_suffix="_mask.png")) == ["a", "b", "c"]
 
 
+def test_the_case_of_a_suffix_is_free(root: Path) -> None:
+    label_map = root / "masks" / "a.png"
+    label_map.rename(label_map.with_suffix(".PNG"))
+    info = _build(root).get_data_info(0)
+    assert Path(info["seg_map_path"]) == label_map.with_suffix(".PNG")
+    shutil.copy(label_map.with_suffix(".PNG"), label_map)
+    with pytest.raises(InputError, match=r"masks has a.PNG and a.png for one image: remove one"):
+        _build(root)
+
+
 def test_a_list_of_images_to_use(root: Path) -> None:
     (root / "train.txt").write_text("deep/c\nb\n")
     (root / "masks" / "a.png").unlink()  # not asked for
@@ -146,9 +156,34 @@ def test_the_classes_of_a_checkpoint_do_without_the_file(root: Path) -> None:
         ({"data_prefix": {"img_path": "no", "seg_map_path": "masks"}}, "no does not exist; check"),
         ({"data_prefix": {"img_path": "images", "seg_map_path": "m"}}, "data_prefix.seg_map_path"),
         ({"seg_map_suffix": ".tif"}, "is '.tif'; label maps are .png files"),
+        (
+            {"seg_map_suffix": "_m.png"},
+            "masks has no label map NAME_m.png; its files: a.png, b.p",
+        ),
+        (
+            {"classes_file": None, "metainfo": {"classes": ("sky", "road", "sky")}},
+            "metainfo.classes names more than once: sky",
+        ),
+        (
+            {"classes_file": None, "metainfo": {"classes": tuple(map(str, range(256)))}},
+            "there are 256 classes; 8-bit label maps can tell 255 apart",
+        ),
+        (
+            {
+                "classes_file": None,
+                "metainfo": {"classes": tuple(map(str, range(255)))},
+                "reduce_zero_label": True,
+            },
+            "there are 255 classes; 8-bit label maps can tell 254 apart",
+        ),
+        (
+            {"pipeline": [dict(type="mmseg.LoadAnnotations", reduce_zero_label=True)]},
+            "LoadAnnotations in the pipeline has reduce_zero_label=True, but the data set has Fals",
+        ),
         ({"ann_file": "absent.txt"}, "ann_file .*absent.txt cannot be read"),
     ],
 )
+@pytest.mark.filterwarnings("ignore:`reduce_zero_label` will be deprecated")
 def test_settings_that_cannot_be_used(root: Path, settings: dict, message: str) -> None:
     with pytest.raises(InputError, match=message):
         _build(root, **settings)
