@@ -7,12 +7,14 @@ import inspect
 import logging
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import zip_longest
 from os import path as osp
 from pathlib import Path
 from typing import Any
 
 from mmengine.config import Config, ConfigDict, DictAction
 from mmengine.device import get_device
+from mmengine.fileio import list_from_file
 from mmengine.logging import print_log
 from mmengine.runner import Runner
 
@@ -22,6 +24,8 @@ from mmbeit3.utils import InputError
 DATALOADERS = ("train_dataloader", "val_dataloader", "test_dataloader")
 COCO_TYPE = "mmbeit3.CocoDataset"
 SEG_FOLDER_TYPE = "mmbeit3.SegFolderDataset"
+# Their classes are in the code, and metainfo.classes may choose some of them.
+FIXED_TYPES = ("mmbeit3.ADE20KDataset", "mmbeit3.COCOStuffDataset")
 # Parts of a model whose ``num_classes`` is that of the data; the RPN's (always 1) is in none.
 CLASS_HEADS = ("roi_head", "bbox_head", "mask_head", "decode_head", "auxiliary_head")
 # Views of test-time augmentation and the key of their pipeline. The runner reads neither, and
@@ -101,13 +105,15 @@ def resolve_classes(
 ) -> tuple[str, ...] | None:
     """Give all data sets the training classes, and the heads their number, in place.
 
-    It concerns data sets of the types ``mmbeit3.CocoDataset`` and ``mmbeit3.SegFolderDataset``.
-    Their classes are, in this order: those that the config's training set names
-    (``metainfo=dict(classes=...)``), those that the checkpoint was trained on, those of the
-    training annotation file or of ``classes_file``. Every such data set that names none gets them,
-    so that one with other categories is found out. ``num_classes`` under ``roi_head``,
-    ``bbox_head``, ``mask_head``, ``decode_head`` and ``auxiliary_head`` follows, and with it the
-    list ``loss_cls.class_weight`` of a head with a weight for "no object" (Mask2Former).
+    It concerns data sets of the types ``mmbeit3.CocoDataset``, ``mmbeit3.SegFolderDataset``,
+    ``mmbeit3.ADE20KDataset`` and ``mmbeit3.COCOStuffDataset``. Their classes are, in this order:
+    those that the config's training set names (``metainfo=dict(classes=...)``), those that the
+    checkpoint was trained on, those of the training annotation file, of ``classes_file``, or of the
+    type (ADE20K's 150, COCO-Stuff's 171). Every such data set that names none gets them, so that
+    one with other categories is found out; one that names others, or the same in another order, is
+    an error. ``num_classes`` under ``roi_head``, ``bbox_head``, ``mask_head``, ``decode_head`` and
+    ``auxiliary_head`` follows, and with it the list ``loss_cls.class_weight`` of a head with a
+    weight for "no object" (Mask2Former).
 
     Args:
         cfg: The config.
@@ -117,23 +123,20 @@ def resolve_classes(
         The classes, or None when the config has no such data set.
 
     Raises:
-        InputError: The file with the classes is absent or malformed, or class weights that differ
-            are for another number of classes.
+        InputError: The file with the classes is absent or malformed, a data set has other classes
+            than the first, or class weights that differ are for another number of classes.
     """
     datasets = [
-        dataset
+        found
         for name in DATALOADERS
-        for dataset in _datasets((cfg.get(name) or {}).get("dataset"))
+        for found in _datasets((cfg.get(name) or {}).get("dataset"), f"{name}.dataset")
     ]
     if not datasets:
         return None
     dataset_meta = (checkpoint_meta or {}).get("dataset_meta") or {}
-    first = datasets[0]
-    named = _named_classes(first) or dataset_meta.get("classes")
-    classes = tuple(named) if named else _classes_in_file(first)
-    for dataset in datasets:
-        if not _named_classes(dataset):
-            dataset["metainfo"] = ConfigDict(dataset.get("metainfo") or {}, classes=classes)
+    source, classes = _training_classes(*datasets[0], dataset_meta.get("classes"))
+    for place, dataset in datasets:
+        _give_classes(place, dataset, source, classes)
     _set_num_classes(cfg.model, len(classes))
     return classes
 
@@ -293,31 +296,80 @@ def _fill(cfg: Config, parts: list[str]) -> ConfigDict:
     return node[parts[-1]]
 
 
-def _datasets(node: Any) -> Iterator[ConfigDict]:
-    """The data sets whose files name the classes, inside wrappers and concatenations too."""
+def _datasets(node: Any, place: str) -> Iterator[tuple[str, ConfigDict]]:
+    """Our data sets and their places, inside wrappers and concatenations too."""
     if isinstance(node, (list, tuple)):
-        for entry in node:
-            yield from _datasets(entry)
+        for index, entry in enumerate(node):
+            yield from _datasets(entry, f"{place}.{index}")
     elif isinstance(node, dict):
-        if node.get("type") in (COCO_TYPE, SEG_FOLDER_TYPE):
-            yield node
-        yield from _datasets(node.get("dataset"))
-        yield from _datasets(node.get("datasets"))
+        if node.get("type") in (COCO_TYPE, SEG_FOLDER_TYPE, *FIXED_TYPES):
+            yield place, node
+        for key in ("dataset", "datasets"):
+            yield from _datasets(node.get(key), f"{place}.{key}")
 
 
-def _named_classes(dataset: Mapping[str, Any]) -> Sequence[str] | None:
-    return (dataset.get("metainfo") or {}).get("classes")
+def _training_classes(
+    place: str, dataset: Mapping[str, Any], of_checkpoint: Sequence[str] | None
+) -> tuple[str, tuple[str, ...]]:
+    """The classes that all data sets must have, and what to call their source in messages."""
+    if named := _named_classes(dataset):
+        return f"{place}.metainfo.classes", named
+    if of_checkpoint:
+        return "the checkpoint", tuple(of_checkpoint)
+    if own := _own_classes(dataset):
+        return f"{place} ({dataset['type']})", own
+    key = "classes_file" if dataset["type"] == SEG_FOLDER_TYPE else "ann_file"
+    return f"{place}.{key}", _classes_in_file(dataset, key)
 
 
-def _classes_in_file(dataset: Mapping[str, Any]) -> tuple[str, ...]:
+def _give_classes(
+    place: str, dataset: dict[str, Any], source: str, classes: tuple[str, ...]
+) -> None:
+    """Name the training classes in a data set that names none, and compare them with others."""
+    own = _own_classes(dataset)
+    if named := _named_classes(dataset):
+        _check_same(f"{place}.metainfo.classes", named, source, classes)
+    elif own and not set(classes) <= set(own):
+        _check_same(f"{place} ({dataset['type']})", own, source, classes)
+    elif classes != own:
+        dataset["metainfo"] = ConfigDict(dataset.get("metainfo") or {}, classes=classes)
+
+
+def _check_same(place: str, found: tuple[str, ...], source: str, expected: tuple[str, ...]) -> None:
+    if found == expected:
+        return
+    pairs = zip_longest(map(repr, found), map(repr, expected), fillvalue="none")
+    number, (here, there) = next(pair for pair in enumerate(pairs) if len(set(pair[1])) > 1)
+    raise InputError(
+        f"{place} has {len(found)} classes, {source} {len(expected)}; the first difference is "
+        f"class {number}, {here} and {there}. Scores are counted by class number, so all must have "
+        "the same classes in the same order: correct metainfo.classes, or leave it out where the "
+        "data set is to follow the training set or the checkpoint"
+    )
+
+
+def _named_classes(dataset: Mapping[str, Any]) -> tuple[str, ...]:
+    named = (dataset.get("metainfo") or {}).get("classes") or ()
+    if isinstance(named, str) and osp.isfile(named):
+        return tuple(list_from_file(named))  # as mmengine does when it builds the data set
+    return (named,) if isinstance(named, str) else tuple(named)
+
+
+def _own_classes(dataset: Mapping[str, Any]) -> tuple[str, ...]:
+    if dataset["type"] not in FIXED_TYPES:
+        return ()
+    from mmbeit3 import datasets
+
+    return tuple(getattr(datasets, dataset["type"].partition(".")[2]).METAINFO["classes"])
+
+
+def _classes_in_file(dataset: Mapping[str, Any], key: str) -> tuple[str, ...]:
     from mmbeit3.datasets import read_class_list, read_classes
 
-    segmentation = dataset["type"] == SEG_FOLDER_TYPE
-    key = "classes_file" if segmentation else "ann_file"
     if not dataset.get(key):
         raise InputError(f"the {dataset['type']} of the config has no {key}, which names classes")
     path = osp.join(dataset.get("data_root") or "", dataset[key])
-    return read_class_list(path).names if segmentation else tuple(read_classes(path))
+    return read_class_list(path).names if key == "classes_file" else tuple(read_classes(path))
 
 
 def _set_num_classes(node: Any, num_classes: int, inside: bool = False) -> None:

@@ -15,9 +15,10 @@ import numpy as np
 from pycocotools import mask as coco_mask
 
 from mmbeit3.apis.detector import Detections
-from mmbeit3.apis.overlay import class_palette, draw_instances
+from mmbeit3.apis.overlay import draw_instances
 from mmbeit3.apis.results import Results, Written, write_picture
 from mmbeit3.apis.stream import JsonList
+from mmbeit3.datasets.palette import make_palette
 
 DEFAULT_SCORE_THR = 0.3
 
@@ -48,7 +49,7 @@ class DetectionResults(Results):
         super().__init__(out_dir)
         self._classes = classes
         self._score_thr = DEFAULT_SCORE_THR if score_thr is None else score_thr
-        self._palette = class_palette(len(classes))
+        self._palette = [(b, g, r) for r, g, b in make_palette(len(classes))]
         self._labels: Counter[int] = Counter()
         self._num_results = 0
         self._list = JsonList(out_dir / "results.json")

@@ -19,22 +19,6 @@ MASK_OPACITY = 0.45
 REGION_OPACITY = 0.5
 
 
-def class_palette(num_classes: int) -> list[Colour]:
-    """Give each class a colour; classes next to each other get hues far apart.
-
-    Args:
-        num_classes (int): How many colours.
-
-    Returns:
-        list[tuple]: (blue, green, red) each, 0 to 255.
-    """
-    golden = 0.618034  # steps of the golden ratio spread hues evenly for any number of classes
-    return [
-        _bgr((0.56 + index * golden) % 1, (0.85, 0.6)[index // 8 % 2], (1.0, 0.8)[index // 16 % 2])
-        for index in range(num_classes)
-    ]
-
-
 def display_scale(height: int, width: int) -> float:
     """Return the factor that makes an image of this size comfortable to look at.
 

@@ -14,8 +14,8 @@ from mmengine.registry import DATASETS
 
 from mmbeit3.apis.chips import Colour
 from mmbeit3.apis.config import DATALOADERS, resolve_classes
-from mmbeit3.apis.overlay import class_palette
 from mmbeit3.datasets.class_list import read_class_list
+from mmbeit3.datasets.palette import make_palette
 from mmbeit3.utils import InputError
 
 MAX_CLASSES = 256  # class maps are 8-bit files
@@ -66,7 +66,7 @@ def find_seg_classes(cfg: Config, meta: Mapping[str, Any]) -> SegClasses:
     names = tuple(str(name).strip() for name in source["classes"])
     _check(names)
     colours = source.get("palette")
-    palette = class_palette(len(names)) if colours is None else _to_bgr(colours, names)
+    palette = _to_bgr(make_palette(len(names)) if colours is None else colours, names)
     offset = None if source.get("label_map") else int(bool(source.get("reduce_zero_label")))
     return SegClasses(names, palette, offset)
 

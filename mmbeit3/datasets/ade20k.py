@@ -2,23 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from os import path as osp
-from pathlib import Path
 from typing import Any
 
 from mmseg.datasets import ADE20KDataset as MMSegADE20KDataset
 
-from mmbeit3.datasets.seg_checks import check_ade20k_labels, count_labels
-from mmbeit3.datasets.seg_folder import check_pairs, check_settings, find_maps, list_files
+from mmbeit3.datasets.checked_seg import CheckedSegDataset
+from mmbeit3.datasets.seg_checks import LabelCounts, check_ade20k_labels
 from mmbeit3.registry import DATASETS
-from mmbeit3.utils import InputError, listed
-
-HINT = ", or prepare the data with tools/dataset_converters/ade20k.py"
 
 
 @DATASETS.register_module()
-class ADE20KDataset(MMSegADE20KDataset):
+class ADE20KDataset(CheckedSegDataset, MMSegADE20KDataset):
     """As ``mmseg.ADE20KDataset``, with its files and label values checked when it is loaded.
 
     Args:
@@ -30,73 +24,17 @@ class ADE20KDataset(MMSegADE20KDataset):
         **kwargs: As in mmseg.
 
     Raises:
-        InputError: A folder is not there or empty, a pair is not complete, a label map is
-            malformed or has values outside 0..150, ``reduce_zero_label`` is wrong for the maps, or
-            ``metainfo`` has other classes or a palette that does not fit them.
+        InputError: As :class:`CheckedSegDataset`, or ``reduce_zero_label`` is wrong for the maps.
     """
+
+    title = "ADE20K"
+    converter = "tools/dataset_converters/ade20k.py"
 
     def __init__(
         self, check_labels: bool = True, reduce_zero_label: bool = True, **kwargs: Any
     ) -> None:
-        self.check_labels = check_labels
-        super().__init__(reduce_zero_label=reduce_zero_label, **kwargs)
+        super().__init__(check_labels, reduce_zero_label=reduce_zero_label, **kwargs)
 
-    @classmethod
-    def get_label_map(cls, new_classes: Sequence[str] | None = None) -> dict[int, int] | None:
-        """Map the official class numbers to those of a choice of classes, as mmseg does.
-
-        Args:
-            new_classes: The choice. Defaults to None, all classes.
-        """
-        known = cls.METAINFO["classes"]
-        chosen = known if new_classes is None else new_classes
-        unknown = [name for name in chosen if name not in known]
-        if isinstance(chosen, str) or unknown or len(set(chosen)) < len(chosen):
-            raise InputError(
-                f"metainfo.classes is {listed([chosen] if isinstance(chosen, str) else chosen)}; "
-                f"expected a tuple of different names out of ADE20K's {len(known)}: "
-                f"{listed(known)}. Classes of your own: mmbeit3.SegFolderDataset"
-            )
-        return super().get_label_map(new_classes)
-
-    def _update_palette(self) -> list:
-        found, chosen = (len(self._metainfo[key]) for key in ("palette", "classes"))
-        # mmseg picks the colours of a choice of classes out of the whole palette.
-        if found not in (chosen, len(self.METAINFO["palette"])):
-            raise InputError(
-                f"metainfo.palette has {found} colours, expected one for each of the {chosen} "
-                "classes"
-            )
-        return super()._update_palette()
-
-    def load_data_list(self) -> list[dict]:
-        """Find the images and check their label maps.
-
-        Returns:
-            One dict for each image, as mmseg makes them.
-        """
-        check_settings(self)
-        if self.ann_file and not osp.exists(self.ann_file):
-            raise InputError(f"ann_file {self.ann_file} does not exist; check data_root")
-        image_dir, map_dir = (self.data_prefix.get(key) for key in ("img_path", "seg_map_path"))
-        list_files(image_dir, "img_path", HINT)
-        infos = super().load_data_list()
-        if not infos:
-            raise InputError(f"{image_dir} has no file ending in {self.img_suffix}")
-        if map_dir:
-            self._check_pairs(infos, image_dir, map_dir)
-            if self.check_labels:
-                pairs = [(info["img_path"], info["seg_map_path"]) for info in infos]
-                classes = self.METAINFO["classes"]
-                counts = count_labels(pairs, map_dir)
-                check_ade20k_labels(counts, classes, self.reduce_zero_label, map_dir)
-        return infos
-
-    def _check_pairs(self, infos: list[dict], image_dir: str, map_dir: str) -> None:
-        files = [Path(info["img_path"]).relative_to(image_dir).as_posix() for info in infos]
-        stems = [file.removesuffix(self.img_suffix) for file in files]
-        images = dict(zip(stems, files, strict=True))
-        maps = find_maps(map_dir, self.seg_map_suffix, HINT)
-        check_pairs(images, maps, image_dir, map_dir, self.seg_map_suffix, not self.ann_file)
-        for stem, info in zip(stems, infos, strict=True):
-            info["seg_map_path"] = osp.join(map_dir, maps[stem])
+    def check_values(self, counts: LabelCounts, map_dir: str) -> None:
+        """Raise an InputError if values are outside 0..150, or for other maps than the setting."""
+        check_ade20k_labels(counts, self.METAINFO["classes"], self.reduce_zero_label, map_dir)

@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 from typing import NamedTuple
 
-from mmbeit3.datasets.coco import make_palette
+from mmbeit3.datasets.palette import make_palette
 from mmbeit3.utils import InputError
 
 MAX_CLASSES = 255  # label maps have 8 bits, and 255 is the value of pixels to ignore

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import colorsys
 import difflib
 import logging
 import os
@@ -22,6 +21,7 @@ from mmbeit3.datasets.coco_checks import (
     raise_on_errors,
     read_json,
 )
+from mmbeit3.datasets.palette import make_palette
 from mmbeit3.registry import DATASETS
 from mmbeit3.utils import InputError, listed
 
@@ -70,15 +70,6 @@ def find_category_ids(classes: Sequence[str], categories: list[dict], source: st
             "metainfo.classes, or leave it out: the classes are then read from the file"
         )
     return [ids[name] for name in classes]
-
-
-def make_palette(num_classes: int) -> list[tuple[int, int, int]]:
-    """Distinct RGB colours: hues a golden ratio apart, in two brightnesses."""
-    colours = []
-    for index in range(num_classes):
-        rgb = colorsys.hsv_to_rgb(index * 0.618034 % 1, 0.75, 1.0 if index % 2 else 0.8)
-        colours.append(tuple(round(255 * channel) for channel in rgb))
-    return colours
 
 
 @DATASETS.register_module()

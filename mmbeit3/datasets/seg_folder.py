@@ -9,11 +9,11 @@ from os import path as osp
 from pathlib import Path
 from typing import Any
 
-from mmcv.transforms import Compose
+from mmcv.transforms import Compose, LoadAnnotations
 from mmseg.datasets import BaseSegDataset
 
 from mmbeit3.datasets.class_list import MAX_CLASSES, ClassList, read_class_list
-from mmbeit3.datasets.coco import make_palette
+from mmbeit3.datasets.palette import make_palette
 from mmbeit3.datasets.seg_checks import check_labels, count_labels
 from mmbeit3.registry import DATASETS
 from mmbeit3.utils import InputError, listed
@@ -147,8 +147,8 @@ def check_settings(dataset: BaseSegDataset) -> None:
     """Check what mmseg would find out during the first batch, or never.
 
     Raises:
-        InputError: ``data_prefix`` lacks a folder or has another key, or a transform contradicts
-            ``reduce_zero_label`` of the data set.
+        InputError: ``data_prefix`` lacks a folder or has another key, or a transform loads label
+            maps that are not there or contradicts ``reduce_zero_label`` of the data set.
     """
     keys = set(dataset.data_prefix)
     if keys - {"img_path", "seg_map_path"} or "img_path" not in keys:
@@ -157,6 +157,12 @@ def check_settings(dataset: BaseSegDataset) -> None:
         )
     if "seg_map_path" not in keys and not dataset.test_mode:
         raise InputError("data_prefix has no 'seg_map_path': training needs label maps")
+    loads_maps = any(isinstance(step, LoadAnnotations) for step in dataset.pipeline.transforms)
+    if "seg_map_path" not in keys and loads_maps:
+        raise InputError(
+            "data_prefix has no 'seg_map_path', but the pipeline has LoadAnnotations: name the "
+            "folder of the label maps, or remove LoadAnnotations where there are none"
+        )
     _check_pipeline(dataset.pipeline, dataset.reduce_zero_label)
 
 
@@ -255,7 +261,7 @@ def find_maps(map_dir: str, suffix: str, hint: str = "") -> dict[str, str]:
     Args:
         map_dir: The folder.
         suffix: How their names end after that of the image.
-        hint: What else to do if there is no such folder. Defaults to ''.
+        hint: What else to do if there is no such folder or label map. Defaults to ''.
 
     Raises:
         InputError: There is no such folder or no label map in it, or two would be of one image.
@@ -272,8 +278,8 @@ def find_maps(map_dir: str, suffix: str, hint: str = "") -> dict[str, str]:
     if not maps:
         raise InputError(
             f"{map_dir} has no label map NAME{suffix}; its files: "
-            f"{listed(files, limit=3) or 'none'}. Label maps are PNG files (JPEG changes values), "
-            "and seg_map_suffix says how their names end"
+            f"{listed(files, limit=3) or 'none'}. Label maps are PNG files (JPEG changes values); "
+            f"set seg_map_suffix to how their names end{hint}"
         )
     return maps
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -41,22 +40,20 @@ class IoUMetric(MMSegIoUMetric):
         iou_metrics (Sequence[str]): Of 'mIoU', 'mDice' and 'mFscore'. Defaults to ('mIoU',).
         nan_to_num (float, optional): The value, in 0..1, of classes that would be left out, as
             evaluation code elsewhere has it: 0 counts them as missed. Defaults to None.
-        out_file (str, optional): JSON file for the metrics, those of each class, and its pixels.
-            Defaults to None, not kept.
         image_root (str, optional): Folder of the images. Below ``output_dir`` a prediction has the
             path that its image has below this one. Defaults to None: the image's name alone.
         **kwargs: ``ignore_index``, ``beta``, ``output_dir``, ``format_only``, ``collect_device``
             and ``prefix``, as in mmseg.
 
     Raises:
-        InputError: An argument is unknown, or a label or prediction does not fit.
+        InputError: An argument cannot be used, there are no labels, or a label or prediction does
+            not fit.
     """
 
     def __init__(
         self,
         iou_metrics: Sequence[str] = ("mIoU",),
         nan_to_num: float | None = None,
-        out_file: str | None = None,
         image_root: str | None = None,
         **kwargs: Any,
     ) -> None:
@@ -64,8 +61,12 @@ class IoUMetric(MMSegIoUMetric):
         known = ("mIoU", "mDice", "mFscore")
         if not names or set(names) - set(known):
             raise InputError(f"iou_metrics is {iou_metrics!r}, expected some of {known}")
+        if nan_to_num is not None and not 0 <= nan_to_num <= 1:
+            raise InputError(
+                f"nan_to_num is {nan_to_num}, expected 0..1: 0 counts an absent class as missed, "
+                "None leaves it out"
+            )
         super().__init__(iou_metrics=names, nan_to_num=nan_to_num, **kwargs)
-        self.out_file = out_file
         self.image_root = image_root
         self.by_class: dict[str, dict[str, float | None]] = {}
         self._written: dict[Path, str] = {}
@@ -110,10 +111,17 @@ class IoUMetric(MMSegIoUMetric):
         Image.fromarray(values.to(torch.uint8).cpu().numpy()).save(file)
 
     def _check(self, sample: dict) -> None:
+        name = sample.get("seg_map_path") or sample.get("img_path")
+        if "gt_sem_seg" not in sample:
+            raise InputError(
+                f"{name} comes without its label map, so nothing can be scored. Set "
+                "data_prefix.seg_map_path of the test data set and put LoadAnnotations into its "
+                "pipeline; or, where there are no label maps, write predictions only, with "
+                "format_only=True and output_dir of the metric"
+            )
         num_classes = len(self.dataset_meta["classes"])
         prediction = sample["pred_sem_seg"]["data"].squeeze()
         label = sample["gt_sem_seg"]["data"].squeeze()
-        name = sample.get("seg_map_path") or sample.get("img_path")
         if prediction.shape != label.shape:
             raise InputError(
                 f"{name}: the label map has the shape {tuple(label.shape)}, the prediction "
@@ -172,6 +180,11 @@ class IoUMetric(MMSegIoUMetric):
         if not images:
             raise InputError("no image was evaluated: the data set of the evaluation is empty")
         areas = [sum(column).double() for column in zip(*images.values(), strict=True)]
+        if not areas[-1].any():
+            raise InputError(
+                f"every pixel of the {len(images)} label maps is ignored ({self.ignore_index}), so "
+                "nothing can be scored: check reduce_zero_label and seg_map_path of the data set"
+            )
         values = self.total_area_to_metrics(*areas, self.metrics, self.nan_to_num, self.beta)
         by_class = {name: 100 * value for name, value in values.items() if name != "aAcc"}
         metrics = {"aAcc": 100 * float(values["aAcc"])}
@@ -181,24 +194,9 @@ class IoUMetric(MMSegIoUMetric):
             for i, name in enumerate(self.dataset_meta["classes"])
         }
         print_log("by class, in percent\n" + self._table(by_class), "current")
-        if self.out_file is not None:
-            self._write(metrics, areas, len(images))
         return metrics
 
     def _table(self, by_class: dict[str, np.ndarray]) -> str:
         columns = [["-" if np.isnan(v) else f"{v:.2f}" for v in c] for c in by_class.values()]
         rows = zip(self.dataset_meta["classes"], *columns, strict=True)
         return AsciiTable([["class", *by_class], *rows]).table
-
-    def _write(self, metrics: dict[str, float], areas: list[Tensor], num_images: int) -> None:
-        names = ("intersection", "union", "predicted", "labelled")
-        pixels = {name: area.long().tolist() for name, area in zip(names, areas, strict=True)}
-        classes = {
-            name: row | {f"{key}_pixels": counts[i] for key, counts in pixels.items()}
-            for i, (name, row) in enumerate(self.by_class.items())
-        }
-        content = {"unit": "percent", "images": num_images, "metrics": metrics, "classes": classes}
-        file = Path(self.out_file)
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-        print_log(f"the metrics of each class are in {file}", "current")

@@ -209,6 +209,40 @@ def test_classes_that_the_config_names_are_kept(tmp_path: Path) -> None:
     assert cfg.test_dataloader.dataset.metainfo.classes == ("dog", "cat")
 
 
+@pytest.mark.parametrize(
+    ("classes", "message"),
+    [
+        (("dog", "cat"), "has 2 classes, {} 2; the first difference is class 0, 'dog' and 'cat'"),
+        (("cat", "dog", "owl"), "has 3 classes, {} 2; the first .* is class 2, 'owl' and none"),
+        (("cat",), "has 1 classes, {} 2; the first .* is class 1, none and 'dog'. Scores .*order"),
+    ],
+)
+def test_other_classes_than_those_of_training_are_errors(
+    tmp_path: Path, classes: tuple[str, ...], message: str
+) -> None:
+    coco_file(tmp_path / "annotations/train.json", "cat", "dog")
+    place = "val_dataloader.dataset.datasets.0.metainfo.classes "
+    train = "train_dataloader.dataset.dataset"
+    meta = {"dataset_meta": {"classes": ["cat", "dog"]}}
+    for metainfo, found, source in (
+        ({"classes": ("cat", "dog")}, None, f"{train}.metainfo.classes"),
+        ({}, None, f"{train}.ann_file"),
+        ({}, meta, "the checkpoint"),
+    ):
+        cfg = detector(tmp_path, **metainfo)
+        cfg.val_dataloader.dataset.datasets[0].metainfo = {"classes": classes}
+        with pytest.raises(InputError, match=place + message.format(source)):
+            resolve_classes(cfg, found)
+
+
+def test_classes_may_be_named_by_a_file(tmp_path: Path) -> None:
+    (tmp_path / "names.txt").write_text("cat\ndog\n")
+    cfg = detector(tmp_path, classes=str(tmp_path / "names.txt"))
+    cfg.test_dataloader.dataset.metainfo = {"classes": ["cat", "dog"]}
+    assert resolve_classes(cfg) == ("cat", "dog")
+    assert class_numbers(cfg) == [1, 2, 2, 2]
+
+
 def test_classes_of_the_checkpoint_stand_in_for_absent_annotations(tmp_path: Path) -> None:
     cfg = detector(tmp_path)
     assert resolve_classes(cfg, {"dataset_meta": {"classes": ["cat"]}}) == ("cat",)
@@ -271,11 +305,46 @@ def test_class_weights_that_were_chosen_are_not_overwritten(tmp_path: Path) -> N
         resolve_classes(segmentor(tmp_path, **other))
 
 
-def test_ade20k_keeps_its_own_classes() -> None:
-    cfg = Config.fromfile(CONFIGS / "_base_" / "datasets" / "ade20k_512.py")
+@pytest.mark.parametrize(
+    "name",
+    ["mask2former_beit3-base_512_ade20k", "mask2former_beit3-base-adapter_896_coco-stuff164k"],
+)
+def test_data_sets_with_fixed_classes_leave_their_configs_as_they_are(name: str) -> None:
+    cfg = Config.fromfile(CONFIGS / "beit3_mask2former" / f"{name}.py")
     before = cfg.to_dict()
-    assert resolve_classes(cfg) is None
+    assert len(resolve_classes(cfg)) == cfg.model.decode_head.num_classes
     assert cfg.to_dict() == before
+
+
+def fixed(root: Path, train: str, val: str, **metainfo: object) -> Config:
+    cfg = segmentor(root)
+    for name, kind in (("train", train), ("val", val)):
+        cfg[f"{name}_dataloader"]["dataset"] = {"type": f"mmbeit3.{kind}"}
+    if metainfo:
+        cfg.train_dataloader.dataset.metainfo = metainfo
+    return cfg
+
+
+def test_heads_follow_data_sets_with_fixed_classes(tmp_path: Path) -> None:
+    cfg = fixed(tmp_path, "COCOStuffDataset", "COCOStuffDataset")
+    assert resolve_classes(cfg)[170] == "wood"
+    assert cfg.model.decode_head.num_classes == cfg.model.auxiliary_head[0].num_classes == 171
+    assert cfg.model.decode_head.loss_cls.class_weight == [1.0] * 171 + [0.1]
+    cfg = fixed(tmp_path, "ADE20KDataset", "ADE20KDataset", classes=["sky", "wall"])
+    assert resolve_classes(cfg) == ("sky", "wall")
+    assert cfg.model.decode_head.num_classes == 2
+    assert cfg.val_dataloader.dataset.metainfo.classes == ("sky", "wall")
+    cfg = fixed(tmp_path, "ADE20KDataset", "ADE20KDataset")
+    assert resolve_classes(cfg, {"dataset_meta": {"classes": ["wall"]}}) == ("wall",)
+
+
+def test_fixed_classes_that_are_not_those_of_training(tmp_path: Path) -> None:
+    with pytest.raises(
+        InputError,
+        match=r"val_dataloader.dataset \(mmbeit3.COCOStuffDataset\) has 171 classes, train_datalo"
+        r"ader.dataset \(mmbeit3.ADE20KDataset\) 150; the first .* class 0, 'person' and 'wall'",
+    ):
+        resolve_classes(fixed(tmp_path, "ADE20KDataset", "COCOStuffDataset"))
 
 
 def test_data_sets_of_other_types_are_left_alone(toy: Path) -> None:

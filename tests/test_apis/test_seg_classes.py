@@ -7,8 +7,8 @@ from mmengine.config import Config
 from mmengine.registry import init_default_scope
 from mmseg.datasets import ADE20KDataset
 
-from mmbeit3.apis.overlay import class_palette
 from mmbeit3.apis.seg_classes import find_seg_classes
+from mmbeit3.datasets.palette import make_palette
 from mmbeit3.utils import InputError
 
 ADE = dict(type="ADE20KDataset", data_root="absent")
@@ -66,7 +66,8 @@ def test_metainfo_of_the_config():
     classes = find_seg_classes(config(dataset), {})
     assert (classes.names, classes.palette) == (("x", "y"), [(3, 2, 1), (6, 5, 4)])
     del metainfo["palette"]
-    assert find_seg_classes(config(dataset), {}).palette == class_palette(2)
+    made = [colour[::-1] for colour in make_palette(2)]
+    assert find_seg_classes(config(dataset), {}).palette == made
 
 
 def test_classes_file_of_the_config(tmp_path):

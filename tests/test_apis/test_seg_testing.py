@@ -49,22 +49,6 @@ def tiny(shapes: Path, **options: object) -> Config:
     return load_config(TINY, options, shapes.parent / "work")
 
 
-def with_views(cfg: Config) -> Config:
-    """A config with pipelines for test-time augmentation: one scale, or two, and flips."""
-    for key, scales in (("tta_pipeline", (96, 128)), ("tta_pipeline_flip", (128,))):
-        transforms = [
-            [dict(type="Resize", scale=(scale, scale), keep_ratio=True) for scale in scales],
-            [dict(type="RandomFlip", prob=prob) for prob in (0.0, 1.0)],
-            [dict(type="LoadAnnotations")],
-            [dict(type="PackSegInputs")],
-        ]
-        cfg[key] = [
-            dict(type="LoadImageFromFile"),
-            dict(type="TestTimeAug", transforms=transforms),
-        ]
-    return cfg
-
-
 def random_model(cfg: Config) -> tuple[nn.Module, Path]:
     """The config's model, whose random weights predict several classes, and its checkpoint."""
     init_default_scope("mmseg")
@@ -128,7 +112,7 @@ def test_metrics_predictions_and_pictures_are_those_computed_by_hand(shapes: Pat
 
 
 def test_flipped_views_are_averaged(shapes: Path) -> None:
-    cfg = with_views(tiny(shapes))
+    cfg = tiny(shapes)
     model, checkpoint = random_model(cfg)
     out, show_dir = shapes.parent / "predictions", shapes.parent / "pictures"
     testing.test(cfg, checkpoint, out=out, show_dir=show_dir, tta="flip")
@@ -144,7 +128,7 @@ def test_flipped_views_are_averaged(shapes: Path) -> None:
 
 
 def test_views_of_several_scales_run_inside_a_concatenation(shapes: Path) -> None:
-    cfg = with_views(tiny(shapes))
+    cfg = tiny(shapes)
     _, checkpoint = random_model(cfg)
     inner = cfg.test_dataloader.dataset
     cfg.test_dataloader.dataset = dict(type="ConcatDataset", datasets=[inner, inner])
@@ -156,8 +140,8 @@ def test_views_of_several_scales_run_inside_a_concatenation(shapes: Path) -> Non
 def test_zero_as_no_label_is_counted_back_and_left_unpainted(shapes: Path) -> None:
     metainfo = dict(classes=CLASSES[1:], palette=[(250, 50 * i, 0) for i in range(5)])
     cfg = tiny(shapes, **{"test_dataloader.dataset.reduce_zero_label": True})
-    for dataset in (cfg.train_dataloader.dataset, cfg.test_dataloader.dataset):
-        dataset.metainfo = metainfo
+    for name in ("train", "val", "test"):
+        cfg[f"{name}_dataloader"].dataset.metainfo = metainfo
     model, checkpoint = random_model(cfg)
     out, show_dir = shapes.parent / "predictions", shapes.parent / "pictures"
     testing.test(cfg, checkpoint, out=out, show_dir=show_dir)
@@ -221,7 +205,7 @@ def test_the_data_is_never_overwritten(shapes: Path, argument: str) -> None:
 def test_what_cannot_be_done_is_said(
     shapes: Path, changes: dict, arguments: dict, message: str
 ) -> None:
-    cfg = with_views(tiny(shapes))
+    cfg = tiny(shapes)
     _, checkpoint = random_model(cfg)
     cfg.merge_from_dict(changes)
     for key in {"out", "show_dir"} & arguments.keys():

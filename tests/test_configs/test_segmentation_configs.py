@@ -10,8 +10,8 @@ import torch
 import yaml
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
-from mmseg.datasets import COCOStuffDataset
 
+from mmbeit3.datasets import COCOStuffDataset
 from mmbeit3.registry import MODELS
 
 FOLDER = Path(__file__).resolve().parents[2] / "configs" / "beit3_mask2former"
@@ -90,7 +90,7 @@ def test_ade20k_goes_on_where_coco_stuff_ends(size: str) -> None:
     assert second.model == alone.model
 
 
-@pytest.mark.parametrize("path", [path for path in CONFIGS if "tiny" not in path.stem])
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
 def test_augmented_tests_prepare_images_as_the_plain_test_does(path: Path) -> None:
     cfg = Config.fromfile(path)
     (plain,) = (step for step in cfg.test_pipeline if step.type == "Resize")

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from mmengine.config import Config
 from mmengine.dataset import BaseDataset
 from mmengine.registry import init_default_scope
+from PIL import Image
 
 from mmbeit3.datasets import make_shapes, seg_checks
 from mmbeit3.registry import DATASETS, METRICS
+from mmbeit3.utils import InputError
 
 FOLDER = Path(__file__).resolve().parents[2] / "configs" / "_base_" / "datasets"
 
@@ -62,6 +65,25 @@ def test_the_generated_shapes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     val = _build(cfg, "val_dataloader", root)
     assert [tuple(sample["inputs"].shape) for sample in val] == [(3, 128, 128)] * 2
     assert max(int(sample["data_samples"].gt_sem_seg.data.max()) for sample in val) == 5
+
+
+def test_coco_stuff_as_it_is_prepared(tmp_path: Path) -> None:
+    cfg = Config.fromfile(FOLDER / "coco_stuff164k_896.py")
+    with pytest.raises(InputError, match=r"check data_root .*dataset_converters/coco_stuff164k.py"):
+        _build(cfg, "train_dataloader", tmp_path)
+    for split in ("train2017", "val2017"):
+        for folder in ("images", "annotations"):
+            (tmp_path / folder / split).mkdir(parents=True)
+        labels = np.full((500, 640), 170, np.uint8)
+        labels[:100] = 255
+        Image.new("RGB", (640, 500)).save(tmp_path / "images" / split / "7.jpg")
+        Image.fromarray(labels).save(
+            tmp_path / "annotations" / split / "7_labelTrainIds.png",
+        )
+    (sample,) = _build(cfg, "val_dataloader", tmp_path)
+    assert tuple(sample["inputs"].shape[1:]) == (896, 1147)
+    labels = sample["data_samples"].gt_sem_seg.data
+    assert labels.shape == (1, 500, 640) and labels.unique().tolist() == [170, 255]
 
 
 @pytest.mark.parametrize("path", sorted(FOLDER.glob("*_[5689]??.py")), ids=lambda path: path.stem)

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from mmbeit3.datasets import read_class_list
-from mmbeit3.datasets.coco import make_palette
+from mmbeit3.datasets.palette import make_palette
 from mmbeit3.utils import InputError
 
 

@@ -130,6 +130,9 @@ def test_data_to_test_with_need_no_label_maps(root: Path) -> None:
     assert "seg_map_path" not in dataset.get_data_info(0)
     with pytest.raises(InputError, match="no 'seg_map_path': training needs label maps"):
         _build(root, data_prefix=prefix)
+    loading = {"test_mode": True, "pipeline": [dict(type="mmseg.LoadAnnotations")]}
+    with pytest.raises(InputError, match="no 'seg_map_path', but the pipeline has LoadAnnotations"):
+        _build(root, data_prefix=prefix, **loading)
 
 
 def test_the_classes_of_a_checkpoint_do_without_the_file(root: Path) -> None:

@@ -1,7 +1,7 @@
 """COCO-Stuff 164k (171 classes), crops of 896 x 896: ViT-Adapter's intermediate training.
 
-`python tools/dataset_converters/coco_stuff164k.py --help` prepares it, and checks every label
-value as it goes, so that no check is left for the start of training.
+`python tools/dataset_converters/coco_stuff164k.py --help` prepares it. Every label map is checked
+before the first training, which takes a minute or more, once.
 """
 
 data_root = "data/coco_stuff164k"
@@ -55,7 +55,7 @@ train_dataloader = dict(
     persistent_workers=True,
     sampler=dict(type="InfiniteSampler", shuffle=True),
     dataset=dict(
-        type="COCOStuffDataset",
+        type="mmbeit3.COCOStuffDataset",
         data_root=data_root,
         data_prefix=dict(img_path="images/train2017", seg_map_path="annotations/train2017"),
         pipeline=train_pipeline,
@@ -68,7 +68,7 @@ val_dataloader = dict(
     drop_last=False,
     sampler=dict(type="DefaultSampler", shuffle=False),
     dataset=dict(
-        type="COCOStuffDataset",
+        type="mmbeit3.COCOStuffDataset",
         data_root=data_root,
         data_prefix=dict(img_path="images/val2017", seg_map_path="annotations/val2017"),
         test_mode=True,

@@ -28,6 +28,32 @@ test_pipeline = [
     dict(type="PackSegInputs"),
 ]
 
+# tools/test.py --tta multi-scale and --tta flip
+tta_ratios = [0.75, 1.0, 1.25]
+flips = [dict(type="RandomFlip", prob=0.0), dict(type="RandomFlip", prob=1.0)]
+tta_pipeline, tta_pipeline_flip = (
+    [
+        dict(type="LoadImageFromFile"),
+        dict(
+            type="TestTimeAug",
+            transforms=[
+                [
+                    dict(
+                        type="Resize",
+                        scale=(int(128 * ratio), int(128 * ratio)),
+                        keep_ratio=True,
+                    )
+                    for ratio in ratios
+                ],
+                flips,
+                [dict(type="LoadAnnotations")],
+                [dict(type="PackSegInputs")],
+            ],
+        ),
+    ]
+    for ratios in (tta_ratios, [1.0])
+)
+
 train_dataloader = dict(
     batch_size=4,
     num_workers=0,
