@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from mmengine.model import BaseModule
 from mmengine.model.weight_init import trunc_normal_
+from timm.layers import build_sincos2d_pos_embed
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
@@ -202,6 +203,17 @@ class BEiT3(BaseModule):
             self._positions[key] = spread(table, (height, width))
         return self._positions[key]
 
+    def _sine_positions(self) -> Tensor:
+        """Positions (height * width, C) to start from where there are none to load.
+
+        BEiT draws them (std 0.02); those are faint beside the patches, and attention is slow to
+        find its way on the few images that a tower is trained on from nothing. The temperature is
+        that of a grid, not of a text: at 10000 most waves are longer than any grid.
+        """
+        dims = _round_up(self.embed_dims, 4)
+        table = build_sincos2d_pos_embed(list(self.grid_size), dims, temperature=100.0)
+        return 0.5 * table[:, : self.embed_dims]
+
     def train(self, mode: bool = True) -> BEiT3:
         """Set the mode; the kept positions go, since ``.data`` updates (EMA) leave no version."""
         self._positions.clear()
@@ -212,7 +224,7 @@ class BEiT3(BaseModule):
 
         Linear maps are drawn from a truncated normal (std 0.02) as in the released code, and the
         last map of each branch of layer l is divided by ``sqrt(2 l)``: the initialisation of BEiT
-        (arXiv 2106.08254), which the paper takes over.
+        (arXiv 2106.08254), which the paper takes over. Positions start as sinusoids.
         """
         for module in self.layers.modules():
             if isinstance(module, nn.Linear):
@@ -225,6 +237,7 @@ class BEiT3(BaseModule):
         # the branches add, as with torch's default for convolutions.
         nn.init.orthogonal_(self.patch_embed.proj.weight.data.flatten(1), gain=2.0)
         trunc_normal_(self.pos_embed, std=0.02)
+        self.pos_embed.data[:, self.cls_token is not None :] = self._sine_positions()
         if self.cls_token is not None:
             trunc_normal_(self.cls_token, std=0.02)
         # mmengine would load whatever fits of any file and go on; this one must be of this model.

@@ -5,6 +5,7 @@ Its arithmetic is compared with the published one in tests/test_checkpoint/test_
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import pytest
@@ -39,6 +40,17 @@ def test_parameter_counts_are_the_published(arch: str, count: int) -> None:
     # The published towers hold a mask token (C) and two unused rows of positions (2 C) besides.
     unused = 3 * model.embed_dims
     assert sum(param.numel() for param in model.parameters()) + unused == count
+
+
+@pytest.mark.parametrize("with_cls_token", [False, True])
+def test_positions_start_as_sinusoids(with_cls_token: bool) -> None:
+    options = dict(img_size=(64, 32), window_size=0, with_cls_token=with_cls_token)
+    table = small(**options).pos_embed[0, with_cls_token:].unflatten(0, (8, 4))
+    for row, column, wave in ((0, 0, 0), (7, 2, 0), (3, 1, 5), (6, 3, 11)):
+        frequency = 100 ** (-wave / 12)
+        angles = (row * frequency, column * frequency)
+        want = [0.5 * f(angle) for f in (math.sin, math.cos) for angle in angles]
+        assert table[row, column, wave::12].tolist() == pytest.approx(want, abs=1e-6)
 
 
 @pytest.mark.parametrize("size", [(64, 64), (72, 40), (61, 35), (8, 8), (3, 200)])
