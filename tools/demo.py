@@ -1,6 +1,7 @@
 """The whole path in minutes: data, training, evaluation, inference. ``make demo`` runs it.
 
-Every step is a command of its own, printed before it runs, so that each can be repeated by hand.
+A detector first, then a segmentor. Every step is a command of its own, printed before it runs, so
+that each can be repeated by hand.
 """
 
 from __future__ import annotations
@@ -15,26 +16,30 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-CONFIG = "configs/beit3_vitdet/cascade-mask-rcnn_beit3-tiny_shapes.py"
+CONFIGS = {
+    "detection": "configs/beit3_vitdet/cascade-mask-rcnn_beit3-tiny_shapes.py",
+    "segmentation": "configs/beit3_mask2former/mask2former_beit3-tiny_shapes.py",
+}
 DATA = "data/shapes"
 WORK_DIR = Path("work_dirs/demo")  # emptied first: it must never be a folder of the user's choice
-PACKAGES = ("torch", "torchvision", "timm", "onedl-mmengine", "onedl-mmcv", "onedl-mmdetection")
+CHECKPOINT = "last.pth"
+PACKAGES = (
+    "torch",
+    "torchvision",
+    "timm",
+    "onedl-mmengine",
+    "onedl-mmcv",
+    "onedl-mmdetection",
+    "onedl-mmsegmentation",
+)
 
 
 def main() -> int:
     """Run the steps one after the other; stop at the first that fails."""
-    work_dir = WORK_DIR
-    shutil.rmtree(ROOT / work_dir, ignore_errors=True)
-    checkpoint = work_dir / "last.pth"
-    steps = {
-        "data": ["tools/misc/make_shapes.py", "--out", DATA],
-        "train": ["tools/train.py", CONFIG, "--work-dir", str(work_dir)],
-        "evaluate": ["tools/test.py", CONFIG, str(checkpoint), "--work-dir", str(work_dir)],
-        "infer": [
-            "tools/infer.py", CONFIG, str(checkpoint), f"{DATA}/val",
-            "--out-dir", str(work_dir / "inference"), "--score-thr", "0.5",
-        ],
-    }  # fmt: skip
+    shutil.rmtree(ROOT / WORK_DIR, ignore_errors=True)
+    steps = {"data": ["tools/misc/make_shapes.py", "--out", DATA]}
+    for task in CONFIGS:
+        steps |= task_steps(task)
     seconds = {}
     for number, (name, command) in enumerate(steps.items(), 1):
         print(f"\n[{number}/{len(steps)}] {name}: python {shlex.join(command)}", flush=True)
@@ -44,22 +49,41 @@ def main() -> int:
         if status:
             print(f"\nthe step '{name}' failed with status {status}", file=sys.stderr)
             return status
-        if name == "train":
-            last = Path((ROOT / work_dir / "last_checkpoint").read_text().strip())
-            (ROOT / checkpoint).symlink_to(last.name)
-    summary = summarise(ROOT / work_dir, seconds)
-    report(summary, work_dir)
+        if name.endswith("train"):
+            link_last_checkpoint(ROOT / WORK_DIR / name.split()[0])
+    report(summarise(ROOT / WORK_DIR, seconds))
     return 0
+
+
+def task_steps(task: str) -> dict[str, list[str]]:
+    """Names and commands of the steps of one task."""
+    config, work_dir = CONFIGS[task], WORK_DIR / task
+    checkpoint, out_dir = str(work_dir / CHECKPOINT), str(work_dir / "inference")
+    infer = ["tools/infer.py", config, checkpoint, f"{DATA}/val", "--out-dir", out_dir]
+    return {
+        f"{task} train": ["tools/train.py", config, "--work-dir", str(work_dir)],
+        f"{task} evaluate": ["tools/test.py", config, checkpoint, "--work-dir", str(work_dir)],
+        f"{task} infer": infer + (["--score-thr", "0.5"] if task == "detection" else []),
+    }
+
+
+def link_last_checkpoint(work_dir: Path) -> None:
+    """Give the last checkpoint of a training a name that does not depend on its length."""
+    last = Path((work_dir / "last_checkpoint").read_text().strip())
+    (work_dir / CHECKPOINT).symlink_to(last.name)
 
 
 def summarise(work_dir: Path, seconds: dict[str, float]) -> dict:
     """Gather the numbers of the steps and write ``summary.json``."""
-    metrics = json.loads((work_dir / "metrics.json").read_text())["metrics"]
+    found, mean = (
+        json.loads((work_dir / task / "metrics.json").read_text())["metrics"] for task in CONFIGS
+    )
     names = {"AP": "mAP", "AP50": "mAP_50", "AP75": "mAP_75"}
     summary = {
-        kind: {name: metrics[f"coco/{kind}_{key}"] for name, key in names.items()}
+        kind: {name: found[f"coco/{kind}_{key}"] for name, key in names.items()}
         for kind in ("bbox", "segm")
     }
+    summary["semantic"] = {name: mean[name] for name in ("mIoU", "aAcc")}
     summary["seconds"] = seconds | {"total": round(sum(seconds.values()), 1)}
     summary["versions"] = {"python": sys.version.split()[0]} | {
         package: installed_version(package) for package in PACKAGES
@@ -76,16 +100,23 @@ def installed_version(package: str) -> str:
         return "not installed"
 
 
-def report(summary: dict, work_dir: Path) -> None:
-    """Print the AP table and where to look."""
+def report(summary: dict) -> None:
+    """Print the tables and where to look."""
     print("\nheld-out split    AP     AP50   AP75")
     for kind, title in (("bbox", "boxes"), ("segm", "masks")):
         values = "  ".join(f"{summary[kind][name]:.3f}" for name in ("AP", "AP50", "AP75"))
         print(f"  {title:<14}  {values}")
-    times = ", ".join(f"{name} {value:.0f} s" for name, value in summary["seconds"].items())
-    print(f"\ntime:     {times}")
-    print(f"pictures: {work_dir / 'inference' / 'overlays'}")
-    print(f"numbers:  {work_dir / 'summary.json'}")
+    semantic = summary["semantic"]
+    print(
+        f"  class maps      mIoU {semantic['mIoU']:.1f} %, pixel accuracy {semantic['aAcc']:.1f} %"
+    )
+    print(f"\ntime:     {summary['seconds']['total'] / 60:.1f} min, of which")
+    for task in CONFIGS:
+        times = {key: value for key, value in summary["seconds"].items() if key.startswith(task)}
+        print(f"  {task:<14}  " + ", ".join(f"{k.split()[1]} {v:.0f} s" for k, v in times.items()))
+    for task in CONFIGS:
+        print(f"pictures: {WORK_DIR / task / 'inference' / 'overlays'}")
+    print(f"numbers:  {WORK_DIR / 'summary.json'}")
 
 
 if __name__ == "__main__":

@@ -10,5 +10,5 @@ _base_ = "./mask2former_beit3-tiny_shapes.py"
 model = dict(
     backbone=dict(type="mmbeit3.BEiT3Adapter", conv_inplane=16, cffn_ratio=0.5),
     neck=None,
-    decode_head=dict(in_channels=[192] * 4),
+    decode_head=dict(in_channels=[128] * 4),
 )

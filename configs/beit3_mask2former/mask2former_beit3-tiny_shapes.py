@@ -12,8 +12,8 @@ _base_ = [
 ]
 
 # ============ often changed ============
-max_iters = 600
-learning_rate = 4e-4
+max_iters = 900
+learning_rate = 6e-4
 channels = 64
 num_classes = 6
 
@@ -23,9 +23,17 @@ num_classes = 6
 attention = dict(embed_dims=channels, num_heads=4)
 ffn = dict(embed_dims=channels, feedforward_channels=4 * channels)
 model = dict(
-    data_preprocessor=dict(size=(96, 96)),
-    backbone=dict(arch="tiny", img_size=128, patch_size=8, drop_path_rate=0.0, init_cfg=None),
-    neck=dict(in_channels=192, out_channels=channels, scale_factors=[2, 1, 0.5]),
+    data_preprocessor=dict(size=(128, 128)),
+    backbone=dict(
+        arch=dict(
+            _delete_=True, embed_dims=128, num_layers=6, num_heads=4, feedforward_channels=512
+        ),
+        img_size=128,
+        patch_size=8,
+        drop_path_rate=0.0,
+        init_cfg=None,
+    ),
+    neck=dict(in_channels=128, out_channels=channels, scale_factors=[2, 1, 0.5]),
     decode_head=dict(
         in_channels=[channels] * 4,
         feat_channels=channels,

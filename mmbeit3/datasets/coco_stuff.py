@@ -15,8 +15,7 @@ class COCOStuffDataset(CheckedSegDataset, MMSegCOCOStuffDataset):
 
     Args:
         check_labels (bool): Whether to read all label maps and check them, see
-            :func:`mmbeit3.datasets.seg_checks.check_labels`. The 118,287 of the training set take
-            a minute or more the first time; the result is kept. Defaults to True.
+            :func:`mmbeit3.datasets.seg_checks.check_labels`; the result is kept. Defaults to True.
         **kwargs: As in mmseg.
 
     Raises:

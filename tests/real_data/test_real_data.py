@@ -18,6 +18,7 @@ from mmbeit3.models import BEiT3
 ROOT = Path(__file__).resolve().parents[2]
 BASE = ROOT / "configs/beit3_vitdet/cascade-mask-rcnn_beit3-base_lsj-1024_coco.py"
 TINY = Path(__file__).with_name("tiny_coco_sample.py")
+TINY_ADE20K = Path(__file__).with_name("tiny_ade20k_sample.py")
 
 pytestmark = pytest.mark.slow
 
@@ -89,3 +90,12 @@ def test_tiny_learns_photographs_by_heart(data_root: Path, tmp_path: Path) -> No
     print(metrics["pycocotools"])
     assert values[-1] <= values[0] / 5
     assert metrics["pycocotools"]["coco/bbox_mAP_50"] >= 0.5
+
+
+def test_tiny_learns_ade20k_by_heart(data_root: Path, tmp_path: Path) -> None:
+    tool("train.py", TINY_ADE20K, "--work-dir", tmp_path, data=data_root)
+    checkpoint = next(tmp_path.glob("iter_*.pth"))
+    tool("test.py", TINY_ADE20K, checkpoint, "--work-dir", tmp_path, data=data_root)
+    metrics = json.loads((tmp_path / "metrics.json").read_text())["metrics"]
+    print(metrics)
+    assert metrics["aAcc"] >= 90

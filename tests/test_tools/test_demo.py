@@ -20,7 +20,7 @@ def demo() -> ModuleType:
     return module
 
 
-def test_summary_holds_ap_times_and_versions(
+def test_summary_holds_scores_times_and_versions(
     demo: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     metrics = {
@@ -28,19 +28,26 @@ def test_summary_holds_ap_times_and_versions(
         for kind, values in {"bbox": (0.5, 0.7, 0.6), "segm": (0.4, 0.6, 0.45)}.items()
         for name, value in zip(("mAP", "mAP_50", "mAP_75"), values, strict=True)
     }
-    (tmp_path / "metrics.json").write_text(json.dumps({"metrics": metrics}))
-    summary = demo.summarise(tmp_path, {"data": 3.0, "train": 40.5})
-    demo.report(summary, tmp_path)
+    semantic = {"mIoU": 61.25, "aAcc": 93.5, "mAcc": 70.0}
+    for task, content in (("detection", metrics), ("segmentation", semantic)):
+        (tmp_path / task).mkdir()
+        (tmp_path / task / "metrics.json").write_text(json.dumps({"metrics": content}))
+    seconds = {"data": 3.0, "detection train": 40.5, "segmentation train": 16.5}
+    summary = demo.summarise(tmp_path, seconds)
+    demo.report(summary)
 
     written = json.loads((tmp_path / "summary.json").read_text())
     assert written["bbox"] == {"AP": 0.5, "AP50": 0.7, "AP75": 0.6}
     assert written["segm"] == {"AP": 0.4, "AP50": 0.6, "AP75": 0.45}
-    assert written["seconds"] == {"data": 3.0, "train": 40.5, "total": 43.5}
+    assert written["semantic"] == {"mIoU": 61.25, "aAcc": 93.5}
+    assert written["seconds"] == seconds | {"total": 60.0}
     assert written["versions"]["torch"][0].isdigit()
     printed = capsys.readouterr().out
-    assert "0.500  0.700  0.600" in printed
-    assert str(tmp_path / "inference" / "overlays") in printed
+    assert "0.500  0.700  0.600" in printed and "1.0 min" in printed
+    for task in ("detection", "segmentation"):
+        assert str(Path("work_dirs/demo") / task / "inference" / "overlays") in printed
 
 
-def test_its_config_is_there(demo: ModuleType) -> None:
-    assert (ROOT / demo.CONFIG).is_file()
+def test_its_configs_are_there(demo: ModuleType) -> None:
+    for config in demo.CONFIGS.values():
+        assert (ROOT / config).is_file()

@@ -1,7 +1,7 @@
 """COCO-Stuff 164k (171 classes), crops of 896 x 896: ViT-Adapter's intermediate training.
 
 `python tools/dataset_converters/coco_stuff164k.py --help` prepares it. Every label map is checked
-before the first training, which takes a minute or more, once.
+before the first training, and the result is kept.
 """
 
 data_root = "data/coco_stuff164k"

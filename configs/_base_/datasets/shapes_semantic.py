@@ -1,7 +1,7 @@
 """Class maps of the generated trial data: `python tools/misc/make_shapes.py --out data/shapes`."""
 
 data_root = "data/shapes/"
-crop_size = (96, 96)
+crop_size = (128, 128)
 metainfo = dict(
     classes=("background", "disk", "square", "triangle", "star", "ring"),
     palette=[
