@@ -4,7 +4,7 @@ _base_ = "../../configs/beit3_mask2former/mask2former_beit3-tiny_shapes.py"
 
 data_root = "{{$MMBEIT3_DATA:../shared/data}}/ade20k_sample"
 size = (192, 192)
-max_iters = 1000
+max_iters = 600
 num_classes = 150
 
 load_image, load_labels = dict(type="LoadImageFromFile"), dict(type="LoadAnnotations")
@@ -20,9 +20,9 @@ dataset = dict(
 train_dataloader = dict(
     batch_size=4, dataset=dict(pipeline=[load_image, load_labels, resize, pack], **dataset)
 )
-# Labels as they were learnt: reduced to the size of the input.
 val_dataloader = dict(
-    dataset=dict(pipeline=[load_image, load_labels, resize, pack], test_mode=True, **dataset)
+    batch_size=1,
+    dataset=dict(pipeline=[load_image, resize, load_labels, pack], test_mode=True, **dataset),
 )
 test_dataloader = val_dataloader
 

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import math
 import warnings
+from pathlib import Path
 
 import pytest
 import torch
 import torch.nn.functional as F
 from mmcv.cnn import build_norm_layer
 from mmcv.ops.multi_scale_deform_attn import MultiScaleDeformableAttention
+from mmdet.testing import demo_mm_inputs
+from mmengine.config import Config
+from mmengine.registry import init_default_scope
 from torch import Tensor, nn
 from torch.func import functional_call
 
@@ -22,6 +26,7 @@ from mmbeit3.utils import InputError
 SMALL = dict(embed_dims=48, num_layers=4, num_heads=4, feedforward_channels=96)
 WINDOWS = dict(window_size=3, global_attn_indexes=(1, 3), with_cls_token=False)
 STRIDES = (4, 8, 16, 32)
+CONFIGS = Path(__file__).resolve().parents[3] / "configs"
 
 
 def small(**options) -> BEiT3Adapter:
@@ -427,3 +432,19 @@ def test_resampling_keeps_what_lies_where(patch_size: int) -> None:
 def test_settings_that_cannot_work_are_refused(options: dict, words: str) -> None:
     with pytest.raises(InputError, match=words):
         small(**options)
+
+
+def test_serves_a_detector() -> None:
+    cfg = Config.fromfile(CONFIGS / "beit3_vitdet/cascade-mask-rcnn_beit3-tiny_shapes.py")
+    init_default_scope("mmdet")
+    cfg.model.backbone.update(type="mmbeit3.BEiT3Adapter", window_size=0, conv_inplane=8)
+    cfg.model.neck = dict(type="FPN", in_channels=[192] * 4, out_channels=64, num_outs=4)
+    torch.manual_seed(0)
+    model = MODELS.build(cfg.model).train()
+    images = demo_mm_inputs(2, [[3, 128, 96], [3, 96, 128]], num_classes=5, with_mask=True)
+    losses = model(**model.data_preprocessor(images, True), mode="loss")
+    values = [value for name, value in losses.items() if "loss" in name]
+    total = sum(sum(value) if isinstance(value, list) else value for value in values)
+    assert total.isfinite()
+    total.backward()
+    assert all(param.grad is not None for param in model.backbone.parameters())

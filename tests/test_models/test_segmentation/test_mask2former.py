@@ -102,6 +102,12 @@ def test_any_image_size(size: tuple[int, int]) -> None:
     assert found.shape == (6, *size) and found.isfinite().all()
 
 
+@pytest.mark.parametrize("size", [(512, 2048), (300, 300)])
+def test_a_panorama_and_a_small_image_slide(size: tuple[int, int]) -> None:
+    (found,) = scores(build(mode="slide", crop_size=(512, 512), stride=(341, 341)), batch(size))
+    assert found.shape == (6, *size) and found.isfinite().all()
+
+
 def test_masks_lie_where_the_features_are() -> None:
     """Enlarged by the stride and cut, not stretched: a mask must not move with the padding."""
     model = build()
