@@ -61,7 +61,7 @@ def test_the_generated_shapes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     cfg = Config.fromfile(FOLDER / "shapes_semantic.py")
     train = _build(cfg, "train_dataloader", root)
     assert train.metainfo["classes"][0] == "background" and len(train.metainfo["palette"]) == 6
-    assert [tuple(sample["inputs"].shape) for sample in train] == [(3, 96, 96)] * 4
+    assert [tuple(sample["inputs"].shape) for sample in train] == [(3, 128, 128)] * 4
     val = _build(cfg, "val_dataloader", root)
     assert [tuple(sample["inputs"].shape) for sample in val] == [(3, 128, 128)] * 2
     assert max(int(sample["data_samples"].gt_sem_seg.data.max()) for sample in val) == 5
