@@ -10,7 +10,7 @@ _base_ = "./mask2former_beit3_sfp.py"
 
 model = dict(
     data_preprocessor=dict(size=(896, 896)),
-    backbone=dict(type="mmbeit3.BEiT3Adapter", drop_path_rate=0.1, with_cp=True),
+    backbone=dict(type="mmbeit3.BEiT3Adapter", with_cp=True),
     neck=None,
     decode_head=dict(in_channels=[768, 768, 768, 768]),  # the width of the tower
     # ViT-Adapter's Mask2Former configs at 896

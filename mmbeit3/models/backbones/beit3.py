@@ -208,7 +208,7 @@ class BEiT3(BaseModule):
 
         BEiT draws them (std 0.02); those are faint beside the patches, and attention is slow to
         find its way on the few images that a tower is trained on from nothing. The temperature is
-        that of a grid, not of a text: at 10000 most waves are longer than any grid.
+        that of a grid, not of a text: at 10000 most waves are longer than the grid.
         """
         dims = _round_up(self.embed_dims, 4)
         table = build_sincos2d_pos_embed(list(self.grid_size), dims, temperature=100.0)
