@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mmbeit3.models.layers.linear import Linear
 from mmbeit3.models.layers.relative_position import RelativePosition
 
 
@@ -28,9 +29,9 @@ class Attention(nn.Module):
     ) -> None:
         super().__init__()
         self.num_heads = num_heads
-        self.qkv = nn.Linear(embed_dims, 3 * embed_dims)
+        self.qkv = Linear(embed_dims, 3 * embed_dims)
         self.norm = nn.LayerNorm(embed_dims, eps=eps)
-        self.proj = nn.Linear(embed_dims, embed_dims)
+        self.proj = Linear(embed_dims, embed_dims)
         self.rel_pos = (
             RelativePosition(embed_dims // num_heads, rel_pos_size) if rel_pos_size else None
         )

@@ -1,0 +1,77 @@
+"""The linear layer beside torch's, on both of its ways."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from mmbeit3.models.layers import linear
+from mmbeit3.models.layers.linear import Linear
+
+pytestmark = pytest.mark.skipif(not linear.HAS_ONEDNN, reason="this torch has no oneDNN")
+
+
+@pytest.fixture
+def calls(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Grows by one with every call of oneDNN."""
+    found: list[int] = []
+    run = linear.onednn_linear
+    monkeypatch.setattr(linear, "onednn_linear", lambda *args: (found.append(1), run(*args))[1])
+    return found
+
+
+def exact(layer: Linear, x: Tensor) -> Tensor:
+    output = F.linear(x.double(), layer.weight.double(), layer.bias.double())
+    return F.gelu(output) if layer.gelu else output
+
+
+@pytest.mark.parametrize("gelu", [False, True])
+@pytest.mark.parametrize(("dtype", "rtol"), [(torch.float32, 2e-6), (torch.bfloat16, 2**-8)])
+@pytest.mark.parametrize("shape", [(96,), (7, 96), (2, 5, 96), (2, 3, 5, 96)])
+def test_inference_runs_on_onednn_and_equals_float64(
+    calls: list[int], gelu: bool, dtype: torch.dtype, rtol: float, shape: tuple[int, ...]
+) -> None:
+    layer, x = Linear(96, 40, gelu).to(dtype), torch.randn(shape).to(dtype)
+    with torch.no_grad():
+        found = layer(x)
+    assert calls == [1] and found.dtype == dtype
+    want = exact(layer, x)
+    assert (found - want).abs().max() <= rtol * want.abs().max()
+
+
+def test_inputs_in_any_layout() -> None:
+    layer, x = Linear(16, 8), torch.randn(4, 6, 16)
+    with torch.inference_mode():
+        for other in (x.transpose(0, 1), x[:, ::2], x.transpose(1, 2).contiguous().mT, x[1:3, 1]):
+            torch.testing.assert_close(layer(other), F.linear(other, layer.weight, layer.bias))
+
+
+def test_gradients_are_torchs(calls: list[int]) -> None:
+    layer, x = Linear(16, 8, gelu=True), torch.randn(3, 16, requires_grad=True)
+    inputs = (x, layer.weight, layer.bias)
+    found = torch.autograd.grad(layer(x).square().sum(), inputs)
+    want = torch.autograd.grad(F.gelu(F.linear(*inputs)).square().sum(), inputs)
+    assert not calls
+    torch.testing.assert_close(found, want)
+
+
+@torch.no_grad()
+def test_what_onednn_is_not_for_takes_torchs_way(calls: list[int]) -> None:
+    layer, x = Linear(16, 8), torch.randn(3, 16)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert layer(x).dtype == torch.bfloat16
+    with torch.backends.mkldnn.flags(enabled=False):
+        layer(x)
+    assert layer(x[:0]).shape == (0, 8)
+    assert layer.double()(x.double()).dtype == torch.float64
+    assert not calls
+    with pytest.raises(RuntimeError, match="shapes cannot be multiplied"):
+        layer.float()(torch.randn(3, 16, 1))
+
+
+def test_frozen_weights_train_what_comes_before(calls: list[int]) -> None:
+    layer, x = Linear(16, 8).requires_grad_(False), torch.randn(3, 16, requires_grad=True)
+    layer(x).sum().backward()
+    assert x.grad is not None and not calls
