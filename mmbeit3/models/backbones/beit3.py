@@ -11,11 +11,11 @@ from mmengine.model import BaseModule
 from mmengine.model.weight_init import trunc_normal_
 from timm.layers import build_sincos2d_pos_embed
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
 from mmbeit3.checkpoint import load_backbone
 from mmbeit3.checkpoint.resizing import resize_position_embedding, tile_position_embedding
 from mmbeit3.models.layers import EncoderLayer, TokenLayout, window_layout
+from mmbeit3.models.layers.checkpointing import check_with_cp, recomputed
 from mmbeit3.registry import MODELS
 from mmbeit3.utils import InputError
 
@@ -62,8 +62,8 @@ class BEiT3(BaseModule):
         tile_positions (bool): Repeat the position table from window to window instead of resizing
             it to the grid, so that a window sees the positions of pretraining; ``img_size`` must be
             that of one window, ``window_size * patch_size``. Defaults to False.
-        with_cp (bool): Recompute the layers in the backward pass to save memory.
-            Defaults to False.
+        with_cp (bool | str): Compute the layers again in the backward pass to save memory: True, or
+            "offload" to keep their inputs in the CPU's memory, too. Defaults to False.
         init_cfg (dict, optional): ``dict(type="Pretrained", checkpoint=FILE)`` starts from an
             official ``beit3_*.pth``, a file of timm or of this project (a path, an ``https://`` or
             an ``hf://`` address); every weight must be there, positions and patches are resized.
@@ -86,7 +86,7 @@ class BEiT3(BaseModule):
         final_norm: bool = False,
         rel_pos: bool = False,
         tile_positions: bool = False,
-        with_cp: bool = False,
+        with_cp: bool | str = False,
         init_cfg: dict | None = None,
     ) -> None:
         super().__init__(init_cfg)
@@ -99,6 +99,7 @@ class BEiT3(BaseModule):
         self.global_attn_indexes = _global_layers(
             global_attn_indexes, self.num_layers, window_size, with_cls_token
         )
+        check_with_cp(with_cp)
         self.with_cp = with_cp
         self.with_rel_pos = rel_pos
         self.tile_positions = tile_positions
@@ -178,7 +179,7 @@ class BEiT3(BaseModule):
     def _call(self, module: nn.Module, *args: Any) -> Tensor:
         """Run a module, recomputed in the backward pass where ``with_cp`` asks for that."""
         if self.with_cp and self.training:
-            return checkpoint(module, *args, use_reentrant=False)
+            return recomputed(module, *args, offload=self.with_cp == "offload")
         return module(*args)
 
     @property

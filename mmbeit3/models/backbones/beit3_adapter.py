@@ -51,8 +51,8 @@ class BEiT3Adapter(BEiT3):
         with_cls_token (bool): Keep the CLS token in the tower. Defaults to True.
         drop_path_rate (float): Drop path of the tower's last layer, and of the extractors.
             Defaults to 0.
-        with_cp (bool): Recompute tower layers, injectors and extractors in the backward pass to
-            save memory. Defaults to False.
+        with_cp (bool | str): As for :class:`BEiT3`, for tower layers, injectors and extractors.
+            Defaults to False.
         interaction_indexes (Sequence[Sequence[int]], optional): First and last layer of each of
             the four parts. Defaults to equal parts: (0, 2), (3, 5), (6, 8), (9, 11) for base.
         conv_inplane (int): Channels of the convolutional stem. Defaults to 64.
@@ -83,7 +83,7 @@ class BEiT3Adapter(BEiT3):
         window_size: int = 0,
         with_cls_token: bool = True,
         drop_path_rate: float = 0.0,
-        with_cp: bool = False,
+        with_cp: bool | str = False,
         interaction_indexes: Sequence[Sequence[int]] | None = None,
         conv_inplane: int = 64,
         n_points: int = 4,

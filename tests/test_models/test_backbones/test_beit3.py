@@ -5,6 +5,7 @@ Its arithmetic is compared with the published one in tests/test_checkpoint/test_
 
 from __future__ import annotations
 
+import copy
 import math
 from pathlib import Path
 
@@ -137,16 +138,45 @@ def test_tiled_positions_make_equal_windows_equal(training: bool) -> None:
     torch.testing.assert_close(tiled(window)[0], resized(window)[0])
 
 
-def test_checkpointing_changes_no_gradient() -> None:
+@pytest.mark.parametrize("bfloat16", [False, True])
+def test_checkpointing_changes_no_gradient(bfloat16: bool) -> None:
     x = torch.randn(2, 3, 72, 56)
     grads = []
-    for with_cp in (False, True):
-        model = small(with_cp=with_cp, rel_pos=True).train()
-        model(x)[0].square().mean().backward()
+    for with_cp in (False, True, "offload"):
+        # Drop path must be drawn alike when a layer is computed again.
+        model = small(with_cp=with_cp, rel_pos=True, drop_path_rate=0.5).train()
+        torch.manual_seed(0)
+        with torch.autocast("cpu", torch.bfloat16, enabled=bfloat16):
+            loss = model(x)[0].square().mean()
+        loss.backward()
         assert all(param.grad is not None for param in model.parameters())
         grads.append([param.grad for param in model.parameters()])
-    for without, with_ in zip(*grads, strict=True):
-        torch.testing.assert_close(without, with_)
+    for without, *others in zip(*grads, strict=True):
+        for other in others:
+            torch.testing.assert_close(other, without)
+
+
+def test_checkpointing_keeps_less_for_the_backward_pass() -> None:
+    def kept(with_cp: bool | str) -> int:
+        sizes = []
+        model = small(with_cp=with_cp).train()
+        pack = lambda tensor: (sizes.append(tensor.numel()), tensor)[1]  # noqa: E731
+        with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+            model(torch.randn(1, 3, 64, 64))
+        return sum(sizes)
+
+    without = kept(False)
+    assert kept(True) < without / 3 and kept("offload") < without / 3
+
+
+def test_a_copy_of_an_offloading_model_runs_its_own_weights() -> None:
+    model = small(with_cp="offload").train()
+    x = torch.randn(1, 3, 64, 64)
+    model(x)
+    copied = copy.deepcopy(model)
+    for param in copied.parameters():
+        param.data.mul_(1.5)
+    assert (copied(x)[0] - model(x)[0]).abs().max() > 0.1
 
 
 def test_drop_path_grows_linearly_and_acts_in_training_only() -> None:
@@ -163,6 +193,7 @@ def test_drop_path_grows_linearly_and_acts_in_training_only() -> None:
     ("options", "words"),
     [
         (dict(arch="huge"), "'huge'.*'base'"),
+        (dict(with_cp="cpu"), "with_cp is 'cpu'; expected False, True or 'offload'"),
         (dict(arch=dict(embed_dims=8)), "embed_dims.*num_layers"),
         (dict(arch=dict(SMALL, num_heads=5)), "48 cannot be shared among 5 heads"),
         (dict(img_size=60), "60 x 60 and patch_size 8.*64 x 64"),
