@@ -46,6 +46,17 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         "--device", default="auto", help="auto, cpu, cuda:0, ... (default: auto, a GPU if any)"
     )
+    parser.add_argument(
+        "--dtype",
+        choices=("float32", "bfloat16"),
+        default="float32",
+        help="compute matrix products in this type (default: float32)",
+    )
+    parser.add_argument(
+        "--compile",
+        action="store_true",
+        help="compile the backbone by torch.compile, for all image sizes alike",
+    )
     parser.add_argument("--no-overlays", action="store_true", help="write no pictures")
     parser.add_argument(
         "--cfg-options",
@@ -72,6 +83,8 @@ def main() -> int:
         batch_size=args.batch_size,
         num_workers=args.num_workers,
         device=args.device,
+        dtype=args.dtype,
+        compiles=args.compile,
         overlays=not args.no_overlays,
     )
     print_summary(summary, args.out_dir)

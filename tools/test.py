@@ -38,6 +38,17 @@ def parse_args() -> argparse.Namespace:
         "(multi-scale, also when no value is given) or tta_pipeline_flip (flip); for segmentors",
     )
     parser.add_argument(
+        "--dtype",
+        choices=("float32", "bfloat16"),
+        default="float32",
+        help="compute matrix products in this type (default: float32)",
+    )
+    parser.add_argument(
+        "--compile",
+        action="store_true",
+        help="compile the backbone by torch.compile, for all image sizes alike",
+    )
+    parser.add_argument(
         "--cfg-options",
         nargs="+",
         action="extend",
@@ -60,7 +71,15 @@ def main() -> None:
 
     cfg = load_config(args.config, parse_options(args.cfg_options), args.work_dir)
     cfg.launcher = args.launcher
-    test(cfg, args.checkpoint, out=args.out, show_dir=args.show_dir, tta=args.tta)
+    test(
+        cfg,
+        args.checkpoint,
+        out=args.out,
+        show_dir=args.show_dir,
+        tta=args.tta,
+        dtype=args.dtype,
+        compiles=args.compile,
+    )
 
 
 if __name__ == "__main__":

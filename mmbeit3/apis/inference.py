@@ -47,6 +47,8 @@ def infer_folder(
     batch_size: int | None = None,
     num_workers: int | None = None,
     device: str = "auto",
+    dtype: str = "float32",
+    compiles: bool = False,
     overlays: bool = True,
 ) -> dict[str, Any]:
     """Run a detector or a segmentor over all images of a folder and write what was found.
@@ -75,6 +77,9 @@ def infer_folder(
             of CPU cores, at most 4.
         device (str): A device of PyTorch, or 'auto': the first GPU if there is one. Defaults to
             'auto'.
+        dtype (str): Compute in 'float32' or 'bfloat16'; see
+            :func:`mmbeit3.apis.acceleration.accelerate`. Defaults to 'float32'.
+        compiles (bool): Whether to compile the backbone by torch.compile. Defaults to False.
         overlays (bool): Whether to draw pictures. Defaults to True.
 
     Returns:
@@ -89,7 +94,7 @@ def infer_folder(
     sources = list_sources(folder, out_dir, overlays, labels=segments)
     make_folder(out_dir)
     setup = _segmentation if segments else _detection
-    predictor, results = setup(cfg, checkpoint, device, out_dir, score_thr)
+    predictor, results = setup((cfg, checkpoint, device, dtype, compiles), out_dir, score_thr)
     batch_size = batch_size or cfg.test_dataloader.get("batch_size", 1)
     num_workers = num_workers or min(4, os.cpu_count() or 1)
     report = Report(results, len(sources))
@@ -106,6 +111,8 @@ def infer_folder(
         "config": str(cfg.filename or ""),
         "checkpoint": str(checkpoint),
         "device": str(predictor.device),
+        "dtype": dtype,
+        "compiled": compiles,
         "batch_size": batch_size,
     }
     summary = settings | report.summary()
@@ -116,21 +123,21 @@ def infer_folder(
 
 
 def _detection(
-    cfg: Config, checkpoint: str | Path, device: str, out_dir: Path, score_thr: float | None
+    model: tuple[Any, ...], out_dir: Path, score_thr: float | None
 ) -> tuple[Predictor, Results]:
-    detector = Detector(cfg, checkpoint, device)
+    detector = Detector(*model)
     return detector, DetectionResults(out_dir, detector.classes, score_thr)
 
 
 def _segmentation(
-    cfg: Config, checkpoint: str | Path, device: str, out_dir: Path, score_thr: float | None
+    model: tuple[Any, ...], out_dir: Path, score_thr: float | None
 ) -> tuple[Predictor, Results]:
     from mmbeit3.apis.segmentor import Segmentor  # detectors run without mmseg
 
     if score_thr is not None:
         raise InputError("a score threshold is for detectors, and this config is of a segmentor")
     check_labels_folder(out_dir)
-    segmentor = Segmentor(cfg, checkpoint, device)
+    segmentor = Segmentor(*model)
     return segmentor, SegmentationResults(out_dir, segmentor.meanings)
 
 

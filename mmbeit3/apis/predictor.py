@@ -23,6 +23,7 @@ from mmengine.registry import MODELS, init_default_scope
 from mmengine.structures import BaseDataElement
 from torch import nn
 
+from mmbeit3.apis.acceleration import accelerate
 from mmbeit3.apis.images import read_image
 from mmbeit3.apis.sources import Source
 from mmbeit3.checkpoint import load_weights, read_checkpoint
@@ -66,9 +67,12 @@ class Predictor(ABC):
         cfg (Config): The config; ``model`` and ``test_dataloader`` are used.
         checkpoint (str | Path): The weights; they must be those of exactly this model.
         device (str): A device of PyTorch, or 'auto'.
+        dtype (str): 'float32' or 'bfloat16'; see :func:`mmbeit3.apis.acceleration.accelerate`.
+            Defaults to 'float32'.
+        compiles (bool): Whether to compile the backbone. Defaults to False.
 
     Raises:
-        InputError: If config, checkpoint and device do not go together.
+        InputError: If config, checkpoint, device and options do not go together.
     """
 
     #: Where types without a scope are looked up, unless the config says so.
@@ -76,7 +80,14 @@ class Predictor(ABC):
     #: Names of the classes.
     classes: tuple[str, ...]
 
-    def __init__(self, cfg: Config, checkpoint: str | Path, device: str = "auto") -> None:
+    def __init__(
+        self,
+        cfg: Config,
+        checkpoint: str | Path,
+        device: str = "auto",
+        dtype: str = "float32",
+        compiles: bool = False,
+    ) -> None:
         self.device = resolve_device(device)
         init_default_scope(cfg.get("default_scope", self.scope))
         self._transform = Compose(preparation(cfg))
@@ -86,6 +97,7 @@ class Predictor(ABC):
         self.model: nn.Module = MODELS.build(cfg.model)
         load_weights(self.model, content)
         self.model.to(self.device).eval()
+        accelerate(self.model, self.device, dtype, compiles)
 
     @abstractmethod
     def find_classes(self, cfg: Config, meta: Mapping[str, Any]) -> None:

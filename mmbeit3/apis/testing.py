@@ -7,12 +7,15 @@ from os import path as osp
 from pathlib import Path
 from typing import Any
 
+import torch
 from mmengine.config import Config, ConfigDict
+from mmengine.device import get_device
 from mmengine.dist import is_main_process
 from mmengine.hooks import Hook
 from mmengine.logging import print_log
 from mmengine.runner import Runner
 
+from mmbeit3.apis.acceleration import accelerate
 from mmbeit3.apis.config import check_launcher, is_segmentation, resolve_classes
 from mmbeit3.apis.sources import make_folder
 from mmbeit3.apis.tta import innermost_datasets, use_tta
@@ -32,6 +35,8 @@ def test(
     out: str | Path | None = None,
     show_dir: str | Path | None = None,
     tta: str | None = None,
+    dtype: str = "float32",
+    compiles: bool = False,
 ) -> dict[str, float]:
     """Evaluate; the metrics are also written to ``metrics.json`` in ``cfg.work_dir``.
 
@@ -48,6 +53,9 @@ def test(
             pipeline loads it), prediction right. Defaults to None, no pictures.
         tta: Test-time augmentation, 'multi-scale' or 'flip'; see
             :func:`mmbeit3.apis.tta.use_tta`. Defaults to None, without.
+        dtype: Compute in 'float32' or 'bfloat16'; see
+            :func:`mmbeit3.apis.acceleration.accelerate`. Defaults to 'float32'.
+        compiles: Whether to compile the backbone by torch.compile. Defaults to False.
 
     Returns:
         Metric names to values, as the config's evaluators report them.
@@ -67,11 +75,14 @@ def test(
         use_tta(cfg, tta)
     hook = (_prepare_maps if segments else _prepare_detections)(cfg, meta, out, show_dir)
     runner = build_runner(cfg)
+    accelerate(runner.model, torch.device(get_device()), dtype, compiles)
     if hook is not None:
         runner.register_hook(hook)
     metrics = runner.test()
     if is_main_process():
-        _write_metrics(cfg, checkpoint, metrics, tta, _by_class(runner))
+        settings = {"tta": tta} if tta else {}
+        settings |= {"dtype": dtype, "compiled": compiles}
+        _write_metrics(cfg, checkpoint, metrics, settings, _by_class(runner))
     if out is not None:
         print_log(f"predictions are in {_written(Path(out))}", "current")
     if show_dir is not None:
@@ -177,11 +188,10 @@ def _write_metrics(
     cfg: Config,
     checkpoint: str | Path,
     metrics: dict[str, Any],
-    tta: str | None,
+    settings: dict[str, Any],
     by_class: ClassTable,
 ) -> None:
-    content = {"config": str(cfg.filename or ""), "checkpoint": str(checkpoint)}
-    content |= {"tta": tta} if tta else {}
+    content = {"config": str(cfg.filename or ""), "checkpoint": str(checkpoint)} | settings
     content |= {"metrics": {name: float(value) for name, value in metrics.items()}}
     content |= {"classes": by_class} if by_class else {}
     file = Path(cfg.work_dir) / METRICS_FILE
