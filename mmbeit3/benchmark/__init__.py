@@ -1,0 +1,1 @@
+"""Measuring this project beside others: what ``tools/benchmark.py`` runs."""

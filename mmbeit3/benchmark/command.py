@@ -1,0 +1,84 @@
+"""Run subjects, print their tables, and write JSON, Markdown and pictures."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from mmbeit3.apis.sources import make_folder
+from mmbeit3.apis.stream import write_json
+from mmbeit3.benchmark.contest import run
+from mmbeit3.benchmark.machine import describe, in_words
+from mmbeit3.benchmark.options import Options
+from mmbeit3.benchmark.report import in_words as tables
+from mmbeit3.benchmark.report import plot, summarise
+from mmbeit3.benchmark.subjects import make_subject
+
+RESULTS = "benchmark.json"
+
+
+def benchmark(
+    names: Sequence[str], options: Options, rounds: int, out_dir: str | Path, plots: bool
+) -> dict[str, Any]:
+    """Measure subjects one after the other.
+
+    After each of them ``benchmark.json`` and ``benchmark.md`` in ``out_dir`` are written anew, with
+    all that was measured until then.
+
+    Args:
+        names (Sequence[str]): Of :data:`mmbeit3.benchmark.subjects.MODULES`.
+        options (Options): How large the work is.
+        rounds (int): Rounds that count.
+        out_dir (str | Path): Where results go; made if absent.
+        plots (bool): Whether to draw the subjects that have curves.
+
+    Returns:
+        dict: The content of ``benchmark.json``.
+
+    Raises:
+        InputError: If a subject's data or packages are not there.
+    """
+    out_dir = Path(out_dir)
+    make_folder(out_dir)
+    machine = describe(options.device)
+    results: dict[str, Any] = {"command": sys.argv[1:], "machine": machine, "rounds": rounds}
+    results["subjects"] = []
+    print(in_words(machine))
+    for name in names:
+        start = time.perf_counter()
+        subject = make_subject(name, options)
+        print(f"\n{subject.title}: {len(subject.contestants)} contestants, {rounds} rounds")
+        summary = summarise(subject, run(subject, rounds, options.device, print))
+        summary["seconds"] = round(time.perf_counter() - start, 1)
+        results["subjects"].append(summary)
+        print(f"\n{tables(summary)}")
+        write_json(out_dir / RESULTS, results)
+        _write_markdown(out_dir / "benchmark.md", results)
+        if plots and summary["x_label"]:
+            picture = out_dir / f"{name}.png"
+            plot(summary, picture)
+            print(f"\ncurves are in {picture}")
+    print(f"\nresults are in {out_dir}: {RESULTS}, benchmark.md")
+    return results
+
+
+def _write_markdown(path: Path, results: dict[str, Any]) -> None:
+    command = f"python tools/benchmark.py {' '.join(results['command'])}"
+    text = [in_words(results["machine"]), f"`{command}`"]
+    text += [tables(summary) for summary in results["subjects"]]
+    path.write_text("\n\n".join(text) + "\n", encoding="utf-8")
+
+
+def missed(results: dict[str, Any]) -> list[str]:
+    """Name what was demanded and not reached."""
+    entries = [
+        entry
+        for subject in results["subjects"]
+        for entry in (*subject["contestants"], *subject["comparisons"])
+        if entry.get("met") is False
+    ]
+    return [json.dumps(entry) for entry in entries]

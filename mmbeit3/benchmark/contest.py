@@ -1,0 +1,183 @@
+"""Pieces of work done in several ways, timed side by side."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from mmbeit3.benchmark.memory import Memory, measure_memory
+
+Call = Callable[[], Any]
+
+
+@dataclass(frozen=True)
+class Contestant:
+    """One way to do a piece of work.
+
+    Attributes:
+        name: What it is called in tables.
+        build: Makes the call that is timed; a function of a module, since another process runs it
+            again to measure memory.
+        arguments: Its arguments.
+        flops: Multiplications and additions of one call, 2 for each pair. Defaults to None.
+        limit: Name of the contestant whose rate of ``flops`` is the limit. Defaults to None.
+        items: Images that one call works on. Defaults to 1.
+        series: Curve that the contestant lies on in plots. Defaults to "", none.
+        x: Its place along the curve.
+        memory: Whether memory is worth measuring. Defaults to True.
+    """
+
+    name: str
+    build: Callable[..., Call]
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+    flops: float | None = None
+    limit: str | None = None
+    items: int = 1
+    series: str = ""
+    x: float = 0.0
+    memory: bool = True
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What is demanded of one contestant beside another.
+
+    Attributes:
+        ours: Name of the one.
+        peer: Name of the other.
+        speed: Least number of times by which ours is faster. Defaults to None, only shown.
+        memory: Greatest part of the peer's memory that ours may take. Defaults to None.
+        tolerance: Greatest difference of what they return, by the largest value. Defaults to None:
+            they compute different things.
+    """
+
+    ours: str
+    peer: str
+    speed: float | None = None
+    memory: float | None = None
+    tolerance: float | None = None
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A piece of work and who does it.
+
+    Attributes:
+        name: As on the command line.
+        title: What is done, in words.
+        contestants: Who does it, in the order of the rounds.
+        comparisons: What is demanded. Defaults to nothing.
+        x_label: What changes along the curves of plots. Defaults to "".
+        share: Least part of the limit that a contestant, by name, must reach. Defaults to none.
+    """
+
+    name: str
+    title: str
+    contestants: tuple[Contestant, ...]
+    comparisons: tuple[Comparison, ...] = ()
+    x_label: str = ""
+    share: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass
+class Measured:
+    """What was measured of a contestant.
+
+    Attributes:
+        seconds: Time of each round.
+        memory: Its memory; None if it was not measured.
+        output: What it returned, as one flat float32 tensor on the CPU; None if not comparable.
+    """
+
+    seconds: list[float]
+    memory: Memory | None = None
+    output: Tensor | None = None
+
+    @property
+    def median(self) -> float:
+        """Median time in seconds."""
+        return statistics.median(self.seconds)
+
+    @property
+    def spread(self) -> tuple[float, float]:
+        """Shortest and longest time in seconds."""
+        return min(self.seconds), max(self.seconds)
+
+
+def run(
+    subject: Subject, rounds: int, device: str, say: Callable[[str], None]
+) -> dict[str, Measured]:
+    """Time all contestants in turn, round by round, then measure the memory of each.
+
+    The rounds are interleaved, so that what else the machine does meets all alike. A first round
+    warms up and is not counted. Memory is measured in a process for each contestant.
+
+    Args:
+        subject (Subject): The work.
+        rounds (int): Rounds that count.
+        device (str): Where it runs.
+        say (Callable): Takes lines of progress.
+
+    Returns:
+        dict[str, Measured]: By the names of the contestants.
+    """
+    compared = {
+        name
+        for comparison in subject.comparisons
+        for name in (comparison.ours, comparison.peer)
+        if comparison.tolerance is not None
+    }
+    calls = {c.name: c.build(**c.arguments) for c in subject.contestants}
+    measured = {name: Measured([]) for name in calls}
+    for number in range(rounds + 1):
+        for name, call in calls.items():
+            seconds, output = timed(call, device)
+            if number:
+                measured[name].seconds.append(seconds)
+            elif name in compared:
+                measured[name].output = flat(output)
+            del output
+            say(
+                f"{'warm-up' if not number else f'round {number}/{rounds}'}: {name} {seconds:.3g} s"
+            )
+    del calls
+    for contestant in subject.contestants:
+        if contestant.memory:
+            say(f"memory: {contestant.name}")
+            measured[contestant.name].memory = measure_memory(
+                contestant.build, dict(contestant.arguments), device
+            )
+    return measured
+
+
+def timed(call: Call, device: str) -> tuple[float, Any]:
+    """Seconds that a call takes, to the end of the device's work, and what it returns."""
+    start = time.perf_counter()
+    output = call()
+    if torch.device(device).type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter() - start, output
+
+
+def flat(output: Any) -> Tensor:
+    """Put a tensor, or several in lists or tuples, into one vector, float64 where one is."""
+    if isinstance(output, Tensor):
+        output = output.detach().cpu().flatten()
+        return output if output.dtype == torch.float64 else output.float()
+    return torch.cat([flat(part) for part in output])
+
+
+def difference(one: Tensor, two: Tensor) -> float:
+    """Largest difference of two vectors, by the largest absolute value of the second.
+
+    Infinite where their lengths differ.
+    """
+    if one.shape != two.shape:
+        return float("inf")
+    return ((one - two).abs().max() / two.abs().max()).item()

@@ -1,0 +1,116 @@
+"""Peak memory of one call, in a process that does nothing else."""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+import multiprocessing
+import sys
+import traceback
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+import torch
+
+STATUS = Path("/proc/self/status")
+# Writing 5 here makes the present size of the process its peak (man 5 proc).
+CLEAR_REFS = Path("/proc/self/clear_refs")
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Bytes at the peak of a call.
+
+    Attributes:
+        total: Of the model and the call, without the libraries that are loaded.
+        working: Of these, what came with the call.
+    """
+
+    total: int
+    working: int
+
+
+def measure_memory(
+    build: Callable[..., Callable[[], Any]], arguments: Mapping[str, Any], device: str
+) -> Memory | None:
+    """Measure one call of what ``build`` makes, the first one of a fresh process.
+
+    On the CPU it is resident memory, by which the process has grown since its libraries were
+    loaded; on a GPU it is what torch has allocated there.
+
+    Args:
+        build (Callable): Makes the call.
+        arguments (Mapping): Its arguments.
+        device (str): Whose memory to measure.
+
+    Returns:
+        Memory | None: None where the system does not tell.
+
+    Raises:
+        RuntimeError: If the call failed; with the trace of the other process.
+    """
+    if torch.device(device).type == "cpu" and not CLEAR_REFS.exists():
+        return None
+    context = multiprocessing.get_context("spawn")
+    receiver, sender = context.Pipe(duplex=False)
+    threads = torch.get_num_threads()
+    child = context.Process(target=_measure, args=(sender, build, arguments, device, threads))
+    child.start()
+    sender.close()
+    try:
+        found = receiver.recv()
+    except EOFError:
+        child.join()
+        found = f"the process ended with status {child.exitcode}; out of memory?"
+    child.join()
+    if isinstance(found, str):
+        raise RuntimeError(f"measuring the memory of {build.__name__} failed:\n{found}")
+    return found
+
+
+def _measure(
+    sender: Connection,
+    build: Callable[..., Callable[[], Any]],
+    arguments: Mapping[str, Any],
+    device: str,
+    threads: int,
+) -> None:
+    try:
+        torch.set_num_threads(threads)
+        on_cpu = torch.device(device).type == "cpu"
+        libraries = _status("VmRSS") if on_cpu else 0
+        call = build(**arguments)
+        sender.send(_of_cpu(call, libraries) if on_cpu else _of_gpu(call, device))
+    except Exception:
+        sender.send(traceback.format_exc())
+
+
+def _of_cpu(call: Callable[[], Any], libraries: int) -> Memory:
+    gc.collect()
+    if sys.platform == "linux":
+        ctypes.CDLL(None).malloc_trim(0)  # what building has freed, glibc may still hold
+    CLEAR_REFS.write_text("5")
+    before = _status("VmRSS")
+    call()
+    peak = _status("VmHWM")
+    return Memory(peak - libraries, peak - before)
+
+
+def _of_gpu(call: Callable[[], Any], device: str) -> Memory:
+    torch.cuda.reset_peak_memory_stats(device)
+    before = torch.cuda.memory_allocated(device)
+    call()
+    torch.cuda.synchronize(device)
+    peak = torch.cuda.max_memory_allocated(device)
+    return Memory(peak, peak - before)
+
+
+def _status(key: str) -> int:
+    """Bytes that the kernel states under a key of the process."""
+    for line in STATUS.read_text().splitlines():
+        if line.startswith(f"{key}:"):
+            return int(line.split()[1]) * 1024
+    raise KeyError(key)

@@ -1,0 +1,62 @@
+"""A training step of the tower: ways to write attention, and ways to save memory."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from mmbeit3.benchmark.contest import Comparison, Contestant, Subject
+from mmbeit3.benchmark.options import Options
+from mmbeit3.benchmark.plain import make_plain
+from mmbeit3.benchmark.subjects.tower import count, limit, make_tower, matrices
+
+PLAIN = "plain: naive attention"
+OURS = "mmbeit3"
+CHECKPOINT = "mmbeit3, with_cp=True (torch)"
+OFFLOAD = 'mmbeit3, with_cp="offload" (fairscale)'
+
+
+def training(options: Options) -> Subject:
+    """Forward and backward pass of the tower with windows and global layers, one image."""
+    size = options.size
+    base = dict(arch=options.arch, size=size, device=options.device)
+    flops = 3 * count(options.arch, size, "windows")  # the backward pass has two products for one
+    kinds = {PLAIN: (True, False), OURS: (False, False)}
+    kinds |= {CHECKPOINT: (False, True), OFFLOAD: (False, "offload")}
+    return Subject(
+        "training",
+        f"{options.arch} tower, forward and backward, one image of {size} x {size}, float32",
+        (
+            matrices("float32", **base),
+            *(
+                Contestant(
+                    name,
+                    build,
+                    base | dict(plain=plain, with_cp=with_cp),
+                    flops=flops,
+                    limit=limit("float32"),
+                )
+                for name, (plain, with_cp) in kinds.items()
+            ),
+        ),
+        tuple(Comparison(name, PLAIN, tolerance=1e-4) for name in (OURS, CHECKPOINT, OFFLOAD)),
+    )
+
+
+def build(
+    arch: str, size: int, device: str, plain: bool, with_cp: bool | str
+) -> Callable[[], Tensor]:
+    """Make a step without optimiser; it returns the gradient of the first layer's qkv weights."""
+    model = make_tower(arch, size, with_cp=with_cp).to(device).train()
+    x = torch.randn(1, 3, size, size, generator=torch.Generator().manual_seed(0)).to(device)
+    if plain:
+        make_plain(model)
+
+    def call() -> Tensor:
+        model.zero_grad(set_to_none=True)
+        model(x)[0].square().mean().backward()
+        return model.layers[0].attn.qkv.weight.grad
+
+    return call

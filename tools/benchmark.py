@@ -1,0 +1,79 @@
+"""Measure this project beside others: ``python tools/benchmark.py tower soft-nms``."""
+
+from __future__ import annotations
+
+import argparse
+
+from mmbeit3.apis.console import run
+
+SUBJECTS = {
+    "tower": "the vision tower, beside torchscale's and timm's",
+    "tower-sizes": "the tower from 512 to 1792 pixels",
+    "tower-batches": "the tower at batches of 1 to 8 images",
+    "training": "a training step of the tower: naive attention, ours, activation checkpointing",
+    "deform-attn": "deformable attention, beside mmcv's function",
+    "soft-nms": "Soft-NMS, beside the same to its end",
+    "soft-nms-boxes": "Soft-NMS from 1,000 to 100,000 boxes",
+}
+
+
+def parse_args() -> argparse.Namespace:
+    """Read the command line; imports that take seconds come after it."""
+    listing = "\n".join(f"  {name:<18}{words}" for name, words in SUBJECTS.items())
+    parser = argparse.ArgumentParser(
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        description="Time pieces of work in several ways, side by side and in turn, and measure "
+        "the memory of each.\nPrints tables in Markdown, and writes them and benchmark.json.",
+        epilog=f"subjects:\n{listing}",
+    )
+    parser.add_argument(
+        "subjects", nargs="+", choices=(*SUBJECTS, "all"), metavar="SUBJECT", help="see below"
+    )
+    parser.add_argument("--rounds", type=int, default=5, help="rounds that count (default: 5)")
+    parser.add_argument("--device", default="cpu", help="cpu, cuda:0, ... (default: cpu)")
+    parser.add_argument("--threads", type=int, help="threads of the CPU (default: PyTorch's)")
+    parser.add_argument("--arch", default="base", help="size of the tower (default: base)")
+    parser.add_argument("--size", type=int, default=1024, help="side of images (default: 1024)")
+    parser.add_argument("--coco", default="data/coco", help="COCO data (default: data/coco)")
+    parser.add_argument(
+        "--ade20k",
+        default="data/ade/ADEChallengeData2016",
+        help="ADE20K data (default: data/ade/ADEChallengeData2016)",
+    )
+    parser.add_argument(
+        "--num-images", type=int, default=4, help="images for whole models (default: 4)"
+    )
+    parser.add_argument("--plot", action="store_true", help="draw the subjects that have curves")
+    parser.add_argument(
+        "--out-dir", default="work_dirs/benchmark", help="default: work_dirs/benchmark"
+    )
+    return parser.parse_args()
+
+
+def main() -> int:
+    """Do what the command line asks for; returns 1 if something demanded was not reached."""
+    args = parse_args()
+    from pathlib import Path
+
+    import torch
+
+    from mmbeit3.benchmark.command import benchmark, missed
+    from mmbeit3.benchmark.options import Options
+
+    if args.threads:
+        torch.set_num_threads(args.threads)
+    options = Options(
+        device=args.device,
+        arch=args.arch,
+        size=args.size,
+        coco=Path(args.coco),
+        ade20k=Path(args.ade20k),
+        num_images=args.num_images,
+    )
+    names = list(SUBJECTS) if "all" in args.subjects else list(dict.fromkeys(args.subjects))
+    results = benchmark(names, options, args.rounds, args.out_dir, args.plot)
+    return 1 if missed(results) else 0
+
+
+if __name__ == "__main__":
+    run(main)
