@@ -10,15 +10,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
-from pycocotools import mask as coco_mask
 
 from mmbeit3.apis.detector import Detections
 from mmbeit3.apis.overlay import draw_instances
 from mmbeit3.apis.results import Results, Written, write_picture
 from mmbeit3.apis.stream import JsonList
 from mmbeit3.datasets.palette import make_palette
+from mmbeit3.ops import encode_masks
 
 DEFAULT_SCORE_THR = 0.3
 
@@ -66,7 +65,7 @@ class DetectionResults(Results):
         if found.source.overlay:
             self._draw(found, drawn, self.out_dir / found.source.overlay)
         height, width = found.image.shape[:2]
-        results = [json.dumps(self._result(found, index)) for index in range(len(found.labels))]
+        results = [json.dumps(result) for result in self._entries(found)]
         labels = found.labels[drawn].tolist()
         return WrittenDetections(found.source, height, width, results, labels)
 
@@ -101,21 +100,20 @@ class DetectionResults(Results):
         instances = found.boxes[drawn], found.labels[drawn], found.scores[drawn], masks
         write_picture(path, draw_instances(found.image, *instances, self._classes, self._palette))
 
-    def _result(self, found: Detections, index: int) -> dict[str, Any]:
-        """Return one detection as an entry of a COCO results list."""
-        x1, y1, x2, y2 = found.boxes[index].tolist()
-        label = int(found.labels[index])
-        result = {
-            "image_id": found.source.image_id,
-            "file_name": found.source.file_name,
-            "category_id": label + 1,
-            "category": self._classes[label],
-            "bbox": [round(value, 3) for value in (x1, y1, x2 - x1, y2 - y1)],
-            "score": round(float(found.scores[index]), 6),
-        }
-        if found.masks is not None:
-            # column-major for the encoder; numpy's own conversion takes three times as long
-            columns = cv2.transpose(found.masks[index].view(np.uint8)).T
-            rle = coco_mask.encode(columns)
-            result["segmentation"] = {"size": rle["size"], "counts": rle["counts"].decode()}
-        return result
+    def _entries(self, found: Detections) -> Iterator[dict[str, Any]]:
+        """Yield the detections as entries of a COCO results list."""
+        codes = None if found.masks is None else encode_masks(found.masks)
+        for index, (x1, y1, x2, y2) in enumerate(found.boxes.tolist()):
+            label = int(found.labels[index])
+            result = {
+                "image_id": found.source.image_id,
+                "file_name": found.source.file_name,
+                "category_id": label + 1,
+                "category": self._classes[label],
+                "bbox": [round(value, 3) for value in (x1, y1, x2 - x1, y2 - y1)],
+                "score": round(float(found.scores[index]), 6),
+            }
+            if codes is not None:
+                counts = codes[index]["counts"].decode()
+                result["segmentation"] = {"size": codes[index]["size"], "counts": counts}
+            yield result

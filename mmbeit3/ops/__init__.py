@@ -7,12 +7,27 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from mmbeit3.ops.deform_attn import multi_scale_deformable_attn
+    from mmbeit3.ops.pasting import paste_masks
+    from mmbeit3.ops.rle import encode_masks
+    from mmbeit3.ops.roi_align import multi_level_roi_align
     from mmbeit3.ops.softnms import soft_nms
 
-__all__ = ["multi_scale_deformable_attn", "soft_nms"]
+__all__ = [
+    "encode_masks",
+    "multi_level_roi_align",
+    "multi_scale_deformable_attn",
+    "paste_masks",
+    "soft_nms",
+]
 
 # Loaded on first use, since `import mmbeit3` passes here and must not wait for torch.
-_HOMES = {"multi_scale_deformable_attn": "deform_attn", "soft_nms": "softnms"}
+_HOMES = {
+    "encode_masks": "rle",
+    "multi_level_roi_align": "roi_align",
+    "multi_scale_deformable_attn": "deform_attn",
+    "paste_masks": "pasting",
+    "soft_nms": "softnms",
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from mmdet.models.roi_heads.roi_extractors import SingleRoIExtractor
 from mmdet.models.task_modules.samplers import PseudoSampler, RandomSampler
 from mmdet.structures import DetDataSample
 from mmdet.structures.bbox import bbox2roi
@@ -172,6 +173,114 @@ def test_no_proposals(detector: torch.nn.Module) -> None:
     for results in detector.roi_head.predict(levels, empty, samples(GT), rescale=True):
         assert len(results) == 0
         assert results.masks.shape == (0, 160, 160)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("rescale", [True, False])
+@pytest.mark.parametrize("threshold", [0.5, 0.4, -1])
+@pytest.mark.parametrize("class_agnostic", [True, False])
+def test_masks_are_those_of_mmdet(
+    detector: torch.nn.Module,
+    monkeypatch: pytest.MonkeyPatch,
+    rescale: bool,
+    threshold: float,
+    class_agnostic: bool,
+) -> None:
+    head = detector.roi_head.eval()
+    head.test_cfg.mask_thr_binary = threshold
+    head.mask_head.class_agnostic = class_agnostic
+    logits = torch.randn(3, 1 if class_agnostic else 5, 28, 28) * 3
+    monkeypatch.setattr(head, "_mask_forward", lambda x, rois: logits)
+    metas = [
+        dict(ori_shape=(93, 107), scale_factor=factors) for factors in ((1.6, 1.7), (0.7, 0.6))
+    ]
+
+    def boxes() -> list[InstanceData]:
+        two, one = [[20.2, 30, 70, 80], [90, 60, 180, 120]], [[-5, 9, 60, 70.6]]
+        return [
+            InstanceData(bboxes=torch.tensor(two), labels=torch.tensor([4, 1])),
+            InstanceData(bboxes=torch.tensor(one), labels=torch.tensor([2])),
+        ]
+
+    ours = head.predict_mask((), metas, boxes(), rescale)
+    theirs = head.mask_head.predict_by_feat(
+        logits.split([2, 1]), boxes(), metas, head.test_cfg, rescale
+    )
+    for found, expected in zip(ours, theirs, strict=True):
+        assert torch.equal(found.bboxes, expected.bboxes)
+        assert found.masks.dtype == expected.masks.dtype and found.masks.any()
+        if threshold > 0:
+            assert torch.equal(found.masks, expected.masks)
+        else:
+            assert (found.masks.int() - expected.masks.int()).abs().max() <= 1
+
+
+@torch.no_grad()
+def test_an_image_without_boxes_beside_one_with(
+    detector: torch.nn.Module, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    head = detector.roi_head.eval()
+    monkeypatch.setattr(head, "_mask_forward", lambda x, rois: torch.ones(len(rois), 5, 28, 28))
+    metas = [dict(ori_shape=(50, 60), scale_factor=(1.0, 1.0))] * 2
+    results = [
+        InstanceData(bboxes=torch.zeros(0, 4), labels=torch.zeros(0, dtype=torch.long)),
+        InstanceData(bboxes=torch.tensor([[10.0, 10, 30, 30]]), labels=torch.tensor([0])),
+    ]
+    none, one = head.predict_mask((), metas, results, rescale=True)
+    assert none.masks.shape == (0, 50, 60) and one.masks.sum() == 20 * 20
+
+
+def pyramid(channels: int = 4) -> list[torch.Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    return [torch.randn(2, channels, 80 >> i, 96 >> i, generator=generator) for i in range(3)]
+
+
+def extractor_and_rois(levels: int, **layer: object) -> tuple[PreciseRoIExtractor, torch.Tensor]:
+    """And boxes of all levels; the last has less than no area, which is of no level."""
+    init_default_scope("mmdet")
+    extractor = PreciseRoIExtractor(
+        roi_layer=dict(type="RoIAlign", output_size=7) | layer,
+        out_channels=4,
+        featmap_strides=[4, 8, 16][:levels],
+    )
+    boxes = [[1.0, 9, 31, 42], [33, 2, 200, 180], [0, 0, 380, 319], [90, 90, 290, 99]]
+    images = torch.tensor([[0.0], [1], [1], [0], [1]])
+    return extractor, torch.cat((images, torch.tensor([*boxes, [20.0, 90, 60, 80]])), dim=1)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("levels", [1, 3])
+@pytest.mark.parametrize("factor", [None, 1.3])
+@pytest.mark.parametrize("layer", [{}, {"sampling_ratio": 2}, {"aligned": False}])
+def test_features_on_the_cpu_are_those_of_mmdet(
+    monkeypatch: pytest.MonkeyPatch, layer: dict, factor: float | None, levels: int
+) -> None:
+    extractor, rois = extractor_and_rois(levels, **layer)
+    maps = pyramid()[:levels]
+    rois = rois if levels > 1 else rois[:-1]  # torchvision crashes on the last
+    expected = SingleRoIExtractor.forward(extractor, maps, rois, factor)
+    monkeypatch.setattr(SingleRoIExtractor, "forward", None)
+    torch.testing.assert_close(extractor(maps, rois, factor), expected)
+    assert expected.any()
+
+
+def test_what_needs_a_gradient_gets_it() -> None:
+    extractor, rois = extractor_and_rois(3)
+    maps = [level.requires_grad_() for level in pyramid()]
+    pooled = extractor(maps, rois)
+    pooled.sum().backward()
+    assert all(level.grad.any() for level in maps)
+    with torch.no_grad():
+        torch.testing.assert_close(extractor(maps, rois), pooled)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("layer", [{"pool_mode": "max"}, {"type": torch.nn.Identity}])
+def test_other_layers_are_left_to_mmdet(monkeypatch: pytest.MonkeyPatch, layer: dict) -> None:
+    extractor, rois = extractor_and_rois(3, **layer)
+    result = torch.full((5, 4, 7, 7), 3.0)
+    monkeypatch.setattr(SingleRoIExtractor, "forward", lambda *args: result)
+    assert torch.equal(extractor(pyramid(), rois), result)
 
 
 def test_rois_keep_float32_beside_half_features() -> None:
