@@ -1,0 +1,36 @@
+"""Configs and sample data of the measurements."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from mmengine.config import Config
+
+import mmbeit3
+from mmbeit3.apis.config import load_config
+from mmbeit3.utils import InputError
+
+
+def model_config(name: str, options: dict[str, Any] | None = None) -> Config:
+    """Read one of the project's configs; its backbone loads no weights.
+
+    Args:
+        name (str): Path below ``configs``.
+        options (dict, optional): Values that replace the file's. Defaults to None.
+    """
+    package = Path(mmbeit3.__file__).parent
+    roots = (package.parent / "configs", package / ".mim" / "configs")
+    root = next(root for root in roots if root.is_dir())
+    return load_config(root / name, {"model.backbone.init_cfg": None} | (options or {}))
+
+
+def require(path: Path, option: str) -> Path:
+    """Return a path of sample data, or say by which option to give it.
+
+    Raises:
+        InputError: If it does not exist.
+    """
+    if not path.exists():
+        raise InputError(f"{path} does not exist; name the folder of the data by {option}")
+    return path

@@ -1,0 +1,65 @@
+"""Whole models with our weights, put together from what mmdet and mmseg themselves have."""
+
+from __future__ import annotations
+
+from types import MethodType
+
+from mmengine.config import ConfigDict
+from mmseg.models import EncoderDecoder
+from torch import Tensor, nn
+
+from mmbeit3.benchmark.plain import make_plain
+
+
+def make_plain_detector(model: nn.Module) -> nn.Module:
+    """Have a detector run mmdet's mask pasting and naive attention.
+
+    Build it from a config that went through :func:`plain_detector_cfg`.
+    """
+    make_plain(model.backbone)
+    model.roi_head.predict_mask = MethodType(_predict_mask, model.roi_head)
+    return model
+
+
+def plain_detector_cfg(cfg: ConfigDict, square: int | None) -> ConfigDict:
+    """Fit the config of a detector: mmdet's RoI features, images padded to squares.
+
+    Args:
+        cfg (ConfigDict): The model; it is changed.
+        square (int, optional): Side of the squares in pixels; None pads as the config says.
+    """
+    for name in ("bbox_roi_extractor", "mask_roi_extractor"):
+        cfg.roi_head[name].type = "SingleRoIExtractor"
+    if square:
+        cfg.data_preprocessor.pad_size_divisor = square
+    return cfg
+
+
+def make_plain_segmentor(model: nn.Module) -> nn.Module:
+    """Have a segmentor run mmseg's sliding window, with scores of the whole image, and naive tower.
+
+    The size of a window is still told to the head, without which mmseg's would fail.
+    """
+    make_plain(model.backbone)
+    for name in ("predict", "inference", "slide_inference", "postprocess_result"):
+        setattr(model, name, MethodType(getattr(EncoderDecoder, name), model))
+    return model
+
+
+def _predict_mask(
+    self: nn.Module,
+    x: tuple[Tensor, ...],
+    batch_img_metas: list[dict],
+    results_list: list,
+    rescale: bool = False,
+) -> list:
+    from mmdet.structures.bbox import bbox2roi
+
+    logits = self._mask_forward(x, bbox2roi([results.bboxes for results in results_list]))
+    return self.mask_head.predict_by_feat(
+        mask_preds=logits.split([len(results) for results in results_list]),
+        results_list=results_list,
+        batch_img_metas=batch_img_metas,
+        rcnn_test_cfg=self.test_cfg,
+        rescale=rescale,
+    )

@@ -1,0 +1,138 @@
+"""COCO evaluation, beside pycocotools."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from pycocotools import mask as coco_mask
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
+from torch import Tensor
+
+from mmbeit3.benchmark.contest import Comparison, Contestant, Subject
+from mmbeit3.benchmark.data import require
+from mmbeit3.benchmark.options import Options
+from mmbeit3.evaluation.coco import IOU_TYPES, SUMMARY, evaluate_coco
+
+PER_IMAGE = 100
+
+
+def evaluation(options: Options) -> Subject:
+    """Score 100 detections on each image of val2017, from file to metrics."""
+    truth = require(options.coco / "annotations" / "instances_val2017.json", "--coco")
+    contestants, comparisons = [], []
+    for iou_type in IOU_TYPES:
+        names = [f"{who}, {iou_type}" for who in ("mmbeit3", "pycocotools")]
+        contestants += [
+            Contestant(name, build, dict(truth=truth, iou_type=iou_type, ours=ours), memory=False)
+            for name, ours in zip(names, (True, False), strict=True)
+        ]
+        comparisons.append(Comparison(*names, speed=3, tolerance=1e-9))
+    return Subject(
+        "evaluation",
+        f"COCO evaluation of {PER_IMAGE} detections on each image of {truth.name}, files included",
+        tuple(contestants),
+        tuple(comparisons),
+    )
+
+
+def build(truth: Path, iou_type: str, ours: bool) -> Callable[[], Tensor]:
+    """Make a call that reads the files and returns the 12 numbers of the COCO API, float64."""
+    results = Path(tempfile.gettempdir()) / f"mmbeit3-benchmark-{truth.stem}.{iou_type}.json"
+    if not results.exists():
+        shape = {"bbox": "bbox", "segm": "segmentation"}[iou_type]
+        keys = ("image_id", "category_id", "score", shape)
+        found = [{key: entry[key] for key in keys} for entry in make_detections(truth)]
+        results.write_text(json.dumps(found))
+    if ours:
+        return lambda: _in_order(evaluate_coco(truth, results, iou_type))
+
+    def official() -> Tensor:
+        with contextlib.redirect_stdout(io.StringIO()):
+            annotations = COCO(str(truth))
+            run = COCOeval(annotations, annotations.loadRes(str(results)), iou_type)
+            run.evaluate()
+            run.accumulate()
+            run.summarize()
+        return torch.from_numpy(run.stats)
+
+    return official
+
+
+def _in_order(metrics: dict[str, float]) -> Tensor:
+    return torch.tensor([metrics[key] for key in SUMMARY], dtype=torch.float64)
+
+
+def make_detections(truth: Path) -> list[dict[str, Any]]:
+    """Make detections like those of a fair detector, the same at every call.
+
+    Two thirds are objects of the ground truth, moved, grown or shrunk, some with another class;
+    the others are ellipses anywhere. Boxes are a little off the masks.
+
+    Args:
+        truth (Path): COCO annotation file.
+
+    Returns:
+        list[dict]: COCO results with ``bbox`` and ``segmentation``, :data:`PER_IMAGE` an image.
+    """
+    with contextlib.redirect_stdout(io.StringIO()):
+        coco = COCO(str(truth))
+    draw = np.random.default_rng(0)
+    categories = sorted(coco.cats)
+    results = []
+    for image in coco.imgs.values():
+        objects = [(coco.annToMask(a), a["category_id"]) for a in coco.imgToAnns[image["id"]]]
+        masks = _masks(objects, (image["height"], image["width"]), categories, draw)
+        for _, (mask, category, score) in zip(range(PER_IMAGE), masks, strict=False):
+            rle = coco_mask.encode(np.asfortranarray(mask))
+            x, y, width, height = coco_mask.toBbox(rle)
+            off = draw.normal(0, 0.05, 4) * (width, height, width, height)
+            box = np.maximum((x, y, width, height) + off, (0, 0, 1, 1))
+            results.append(
+                {
+                    "image_id": image["id"],
+                    "category_id": int(category),
+                    "score": float(score),
+                    "bbox": box.tolist(),
+                    "segmentation": {"size": rle["size"], "counts": rle["counts"].decode()},
+                }
+            )
+    return results
+
+
+def _masks(
+    objects: list[tuple[np.ndarray, int]],
+    size: tuple[int, int],
+    categories: list[int],
+    draw: np.random.Generator,
+) -> Iterator[tuple[np.ndarray, int, float]]:
+    """Yield masks (H, W) uint8 that are not empty, their category and score, without end."""
+    height, width = size
+    while True:
+        category = int(draw.choice(categories))
+        if objects and draw.random() < 2 / 3:
+            mask, own = objects[draw.integers(len(objects))]
+            category = own if draw.random() < 0.75 else category
+            step = max(2, 0.1 * np.sqrt(mask.sum()))
+            change = cv2.dilate if draw.random() < 0.5 else cv2.erode
+            mask = change(mask, np.ones([int(draw.integers(1, step + 2))] * 2, np.uint8))
+            shift = np.float32([[1, 0, draw.normal(0, step)], [0, 1, draw.normal(0, step)]])
+            mask = cv2.warpAffine(mask, shift, (width, height), flags=cv2.INTER_NEAREST)
+            score = draw.beta(3, 2)
+        else:
+            mask = np.zeros(size, np.uint8)
+            centre = int(draw.integers(width)), int(draw.integers(height))
+            axes = int(draw.integers(4, width // 3)), int(draw.integers(4, height // 3))
+            cv2.ellipse(mask, centre, axes, float(draw.uniform(0, 180)), 0, 360, 1, -1)
+            score = draw.beta(1, 6)
+        if mask.any():
+            yield mask, category, score
