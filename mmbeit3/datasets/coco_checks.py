@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import gc
 import json
 import logging
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from math import isfinite
 from pathlib import Path
@@ -43,6 +45,23 @@ class Report:
             self.warnings.append(text)
 
 
+@contextlib.contextmanager
+def no_garbage_collection() -> Iterator[None]:
+    """Hold Python's collector of reference cycles off, for work that makes many small objects.
+
+    It runs again and again while a large file becomes millions of dicts and lists, which hold no
+    cycles, and takes a third to a half of the time.
+    """
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
+
+
+@no_garbage_collection()
 def read_json(path: str | Path) -> Any:
     """Read a JSON file.
 

@@ -1,13 +1,20 @@
 from __future__ import annotations
 
 import copy
+import gc
 import json
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from mmbeit3.datasets.coco_checks import MAX_EXAMPLES, check_coco, load_coco, read_json
+from mmbeit3.datasets.coco_checks import (
+    MAX_EXAMPLES,
+    check_coco,
+    load_coco,
+    no_garbage_collection,
+    read_json,
+)
 from mmbeit3.utils import InputError
 
 POLYGON = [10, 10, 30, 10, 30, 40]
@@ -200,3 +207,14 @@ OFFICIAL = [
 def test_real_files_pass(data_root: Path, name: str) -> None:
     report = check_coco(read_json(data_root / name))
     assert (report.errors, report.warnings) == ([], [])
+
+
+def test_garbage_collection_comes_back() -> None:
+    assert gc.isenabled()
+    with pytest.raises(KeyError), no_garbage_collection():
+        assert not gc.isenabled()
+        with no_garbage_collection():
+            pass
+        assert not gc.isenabled()
+        raise KeyError
+    assert gc.isenabled()

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from pycocotools import mask as mask_api
 
 from mmbeit3.datasets import make_shapes
 from mmbeit3.evaluation.coco import BACKENDS, class_rows, evaluate_coco, format_table
@@ -59,6 +60,49 @@ def test_more_than_100_detections(truth: dict) -> None:
     for backend in BACKENDS:
         metrics = evaluate_coco(truth, results, backend=backend)
         np.testing.assert_allclose(list(metrics.values()), official, rtol=0, atol=1e-9)
+
+
+@pytest.mark.parametrize("kind", ["list", "text"])
+def test_masks_of_crowds(truth: dict, kind: str) -> None:
+    crowded = copy.deepcopy(truth)
+    shape = (160, 160)
+    for annotation in crowded["annotations"][::4]:
+        counts = [160 * 20, 160 * 100, 160 * 40]  # columns 20 to 120
+        rle = {"size": list(shape), "counts": counts}
+        if kind == "text":
+            rle = mask_api.frPyObjects(rle, *shape)
+            rle["counts"] = rle["counts"].decode()
+        annotation |= {"iscrowd": 1, "segmentation": rle}
+    results = perturbed_results(truth, 5)
+    official = run_pycocotools(crowded, results, "segm")
+    assert np.abs(official - run_pycocotools(truth, results, "segm")).max() > 0.01
+    for backend in BACKENDS:
+        metrics = evaluate_coco(crowded, results, "segm", backend)
+        np.testing.assert_allclose(list(metrics.values()), official, rtol=0, atol=1e-9)
+
+
+def test_more_than_100_masks_of_a_class(truth: dict) -> None:
+    first = next(a for a in truth["annotations"] if a["image_id"] == 1)
+    of_first = [r for seed in range(400) for r in perturbed_results(truth, seed)[:3]]
+    results = [r for r in of_first if r["category_id"] == first["category_id"]]
+    assert sum(r["image_id"] == 1 for r in results) > 300
+    official = run_pycocotools(truth, results, "segm")
+    for backend in BACKENDS:
+        metrics = evaluate_coco(truth, results, "segm", backend)
+        np.testing.assert_allclose(list(metrics.values()), official, rtol=0, atol=1e-9)
+
+
+def test_other_types_of_numbers(truth: dict) -> None:
+    results = perturbed_results(truth, 0)
+    expected = [evaluate_coco(truth, results, iou_type) for iou_type in ("bbox", "segm")]
+    for result in results:
+        result["score"] = np.float64(result["score"])
+        result["bbox"] = np.array(result["bbox"])
+        result["segmentation"]["counts"] = result["segmentation"]["counts"].encode()
+    assert [evaluate_coco(truth, results, iou_type) for iou_type in ("bbox", "segm")] == expected
+    whole = [result | {"score": 1, "bbox": (10, 10, 20, 30)} for result in results]
+    decimal = [result | {"score": 1.0, "bbox": [10.0, 10.0, 20.0, 30.0]} for result in results]
+    assert evaluate_coco(truth, whole) == evaluate_coco(truth, decimal)
 
 
 def test_the_arguments_are_left_as_they_were(truth: dict) -> None:
@@ -123,7 +167,12 @@ def test_an_ap_of_zero_is_explained(truth: dict, monkeypatch: pytest.MonkeyPatch
         ({"image_id": 999}, r"results\[1\]: image_id 999 is not in"),
         ({"category_id": 6}, r"results\[1\]: category_id 6 is not in .*\[1, 2, 3, 4, 5\]"),
         ({"score": float("nan")}, r"results\[1\]: score is nan"),
+        ({"score": "0.5"}, r"results\[1\]: score is '0.5', expected a finite number"),
         ({"bbox": [1, 2, 3]}, r"results\[1\]: bbox is \[1, 2, 3\], expected 4"),
+        ({"bbox": ["1", "2", "3", "4"]}, r"results\[1\]: bbox is \['1', .* expected 4 finite"),
+        ({"bbox": [1, 2, 3, float("inf")]}, r"results\[1\]: bbox is .*inf\], expected 4 finite"),
+        ({"bbox": None}, r"results\[1\]: bbox is None, expected 4 finite"),
+        ({"bbox": [1, 2, -3, 4]}, r"results\[1\]: bbox is .* width or height is negative"),
     ],
 )
 def test_results_that_do_not_fit(truth: dict, change: dict, message: str) -> None:
@@ -131,12 +180,24 @@ def test_results_that_do_not_fit(truth: dict, change: dict, message: str) -> Non
     results[1] |= change
     with pytest.raises(InputError, match=message):
         evaluate_coco(truth, results)
+    results[1] = "text"
+    with pytest.raises(InputError, match=r"results\[1\]: is 'text', expected an object"):
+        evaluate_coco(truth, results)
 
 
 def test_masks_that_do_not_fit(truth: dict) -> None:
     results = perturbed_results(truth, 0)
     results[0]["segmentation"] = [[1, 2, 3, 4, 5, 6]]
     with pytest.raises(InputError, match="not a compressed RLE"):
+        evaluate_coco(truth, results, "segm")
+    results[0]["segmentation"] = {"size": [160, 160], "counts": [100, 25500]}
+    with pytest.raises(InputError, match="not a compressed RLE"):
+        evaluate_coco(truth, results, "segm")
+    results[0]["segmentation"] = {"size": [160, 160], "counts": 7}
+    with pytest.raises(InputError, match="the RLE's counts are an integer"):
+        evaluate_coco(truth, results, "segm")
+    results[0]["segmentation"] = {"counts": "x"}
+    with pytest.raises(InputError, match=r"the RLE has the keys \['counts'\]"):
         evaluate_coco(truth, results, "segm")
     results[0]["segmentation"] = {"size": [80, 80], "counts": "x"}
     with pytest.raises(InputError, match=r"size \[80, 80\], expected .* \[160, 160\]"):

@@ -6,12 +6,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from mmdet.evaluation import CocoMetric as MMDetCocoMetric
 from mmengine.evaluator import Evaluator
 from pycocotools import mask as mask_api
 from pycocotools.coco import COCO
 
 from mmbeit3.datasets import CocoDataset, make_shapes
-from mmbeit3.evaluation import CocoMetric
+from mmbeit3.evaluation import CocoMetric, evaluate_coco
 from mmbeit3.evaluation.coco_metric import METRIC_NAMES
 from mmbeit3.registry import METRICS
 from mmbeit3.utils import InputError
@@ -156,6 +157,76 @@ def test_result_files_are_kept(shapes: Path, tmp_path: Path) -> None:
     assert _evaluate(metric, samples, SHAPES) == {}
     results = json.loads(Path(f"{prefix}.segm.json").read_text())
     assert len(results) == len(json.loads(ann_file.read_text())["annotations"])
+
+
+def test_files_change_no_number(
+    shapes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ann_file = shapes / "annotations" / "val.json"
+    truth = json.loads(ann_file.read_text())
+    samples = _samples(truth, perturbed_results(truth, 0), [1, 2, 3, 4, 5])
+    for sample in samples:  # as heads that score their masks give them
+        prediction = sample["pred_instances"]
+        prediction["bboxes"] = prediction["bboxes"].float()
+        prediction["mask_scores"] = 1 - prediction["scores"].float()
+    prefix = str(tmp_path / "run")
+    options = {"ann_file": str(ann_file), "metric": ["bbox", "segm"]}
+    metrics = _evaluate(CocoMetric(**options, outfile_prefix=prefix), samples, SHAPES)
+    for iou_type in ("bbox", "segm"):
+        written = evaluate_coco(ann_file, f"{prefix}.{iou_type}.json", iou_type)
+        assert 0.02 < written["AP"] < 0.95
+        ours = [metrics[f"coco/{iou_type}_{METRIC_NAMES[key]}"] for key in written]
+        assert ours == list(written.values())
+    monkeypatch.setattr("tempfile.TemporaryDirectory", None)  # nothing is written unasked
+    assert _evaluate(CocoMetric(**options), samples, SHAPES) == metrics
+
+
+def test_scored_are_the_numbers_of_the_files(
+    shapes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ann_file = shapes / "annotations" / "val.json"
+    truth = json.loads(ann_file.read_text())
+    samples = _samples(truth, perturbed_results(truth, 0), [1, 2, 3, 4, 5])
+    for sample in samples:
+        sample["pred_instances"]["bboxes"] = sample["pred_instances"]["bboxes"].float()
+    scored = {}
+
+    def keep(truth: COCO, results: list[dict], iou_type: str, *_: object) -> dict:
+        scored[iou_type] = results
+        return dict.fromkeys(METRIC_NAMES, 0.5)
+
+    monkeypatch.setattr("mmbeit3.evaluation.coco_metric.evaluate_coco", keep)
+    prefix = tmp_path / "run"
+    metric = CocoMetric(str(ann_file), metric=["bbox", "segm"], outfile_prefix=str(prefix))
+    _evaluate(metric, samples, SHAPES)
+    assert len(scored["bbox"]) > 20
+    assert scored["bbox"] == json.loads(Path(f"{prefix}.bbox.json").read_text())
+    written = json.loads(Path(f"{prefix}.segm.json").read_text())
+    for result in written:
+        del result["bbox"]  # mmdet writes it too
+    assert scored["segm"] == written
+
+
+def test_masks_are_kept_as_mmdet_keeps_them(shapes: Path) -> None:
+    ann_file = shapes / "annotations" / "val.json"
+    samples = _samples(*_perfect(ann_file), [1, 2, 3, 4, 5])
+    ours, theirs = CocoMetric(str(ann_file)), MMDetCocoMetric(str(ann_file))
+    ours.process({}, samples)
+    theirs.process({}, samples)
+    for (_, kept), (_, expected) in zip(ours.results, theirs.results, strict=True):
+        assert kept["masks"] == expected["masks"]
+    # other metrics want them as they were
+    assert all(sample["pred_instances"]["masks"].dtype == torch.bool for sample in samples)
+
+
+def test_masks_that_are_codes_already(shapes: Path) -> None:
+    ann_file = shapes / "annotations" / "val.json"
+    sample = _samples(*_perfect(ann_file), [1, 2, 3, 4, 5])[0]
+    codes = [{"size": [96, 96], "counts": b"0"}] * len(sample["pred_instances"]["labels"])
+    sample["pred_instances"]["masks"] = codes
+    metric = CocoMetric(str(ann_file))
+    metric.process({}, [sample])
+    assert metric.results[0][1]["masks"] == codes
 
 
 def test_no_detections_at_all(shapes: Path, messages: list[str]) -> None:
