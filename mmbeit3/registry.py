@@ -11,10 +11,14 @@ from mmengine.registry import MODELS as MMENGINE_MODELS
 from mmengine.registry import (
     OPTIM_WRAPPER_CONSTRUCTORS as MMENGINE_OPTIM_WRAPPER_CONSTRUCTORS,
 )
+from mmengine.registry import TRANSFORMS as MMENGINE_TRANSFORMS
 from mmengine.registry import Registry
 
 MODELS = Registry("model", parent=MMENGINE_MODELS, locations=["mmbeit3.models"])
 DATASETS = Registry("dataset", parent=MMENGINE_DATASETS, locations=["mmbeit3.datasets"])
+TRANSFORMS = Registry(
+    "transform", parent=MMENGINE_TRANSFORMS, locations=["mmbeit3.datasets.transforms"]
+)
 METRICS = Registry("metric", parent=MMENGINE_METRICS, locations=["mmbeit3.evaluation"])
 HOOKS = Registry("hook", parent=MMENGINE_HOOKS, locations=["mmbeit3.engine"])
 OPTIM_WRAPPER_CONSTRUCTORS = Registry(

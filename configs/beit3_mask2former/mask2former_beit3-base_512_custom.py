@@ -37,9 +37,10 @@ train_pipeline = [
     load_image,
     load_masks,
     dict(type="RandomResize", scale=(4 * crop, crop), ratio_range=(0.5, 2.0), keep_ratio=True),
-    dict(type="RandomCrop", crop_size=(crop, crop), cat_max_ratio=0.75),
+    dict(type="mmbeit3.SegRandomCrop", crop_size=(crop, crop), cat_max_ratio=0.75),
     dict(type="RandomFlip", prob=0.5),
-    dict(type="PhotoMetricDistortion"),
+    dict(type="mmbeit3.PhotoMetricDistortion"),
+    dict(type="mmbeit3.ChannelsFirst"),
     pack,
 ]
 test_pipeline = [load_image, resize, load_masks, pack]

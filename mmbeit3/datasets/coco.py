@@ -132,7 +132,7 @@ class CocoDataset(MMDetCocoDataset):
         by_image = defaultdict(list)
         self.cat_img_map = defaultdict(list)
         for annotation in annotations:
-            by_image[annotation["image_id"]].append(annotation)
+            by_image[annotation["image_id"]].append(_with_float_polygons(annotation))
             self.cat_img_map[annotation["category_id"]].append(annotation["image_id"])
         empty = [
             name
@@ -169,6 +169,17 @@ class CocoDataset(MMDetCocoDataset):
         if _is_local(self.data_prefix["img"], self.backend_args):
             _check_images_exist([info["img_path"] for info in kept], self.ann_file)
         return kept
+
+
+def _with_float_polygons(annotation: dict) -> dict:
+    """Make the points of polygons float: of whole numbers mmdet makes arrays that it rounds down.
+
+    Every resize would then move an outline to whole pixels.
+    """
+    polygons = annotation.get("segmentation")
+    if not isinstance(polygons, list) or all(type(part[0]) is float for part in polygons if part):
+        return annotation
+    return annotation | {"segmentation": [[float(v) for v in part] for part in polygons]}
 
 
 def _with_classes(metainfo: dict, classes: tuple[str, ...]) -> dict:

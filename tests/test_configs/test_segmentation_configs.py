@@ -108,7 +108,7 @@ def test_augmented_tests_prepare_images_as_the_plain_test_does(path: Path) -> No
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
 def test_crops_fill_what_the_model_pads_to(path: Path) -> None:
     cfg = Config.fromfile(path)
-    (crop,) = (step.crop_size for step in cfg.train_pipeline if step.type == "RandomCrop")
+    (crop,) = (step.crop_size for step in cfg.train_pipeline if step.type.endswith("RandomCrop"))
     assert cfg.model.data_preprocessor.size == crop
     if cfg.model.test_cfg.mode == "slide":
         assert cfg.model.test_cfg.crop_size == crop

@@ -143,6 +143,23 @@ def test_a_real_image_passes_the_pipeline(data_root: Path) -> None:
     assert len(sample["gt_masks"]) == len(sample["gt_bboxes"]) > 0
 
 
+def test_polygons_of_whole_numbers_are_resized_exactly(tmp_path: Path) -> None:
+    root = make_shapes(tmp_path / "shapes", 1, 1, 64, seed=0)
+    path = root / "annotations" / "train.json"
+    data = json.loads(path.read_text())
+    triangle = [1, 1, 41, 1, 41, 51]
+    for annotation in data["annotations"]:
+        annotation["segmentation"] = [triangle]
+    path.write_text(json.dumps(data))
+    pipeline = [
+        dict(type="mmdet.LoadAnnotations", with_mask=True, poly2mask=False, with_bbox=True),
+        dict(type="mmdet.Resize", scale_factor=0.3),
+    ]
+    dataset = _build(root, pipeline=[dict(type="LoadImageFromFile"), *pipeline])
+    found = dataset[0]["gt_masks"].masks[0][0]
+    assert found.tolist() == pytest.approx([0.3 * value for value in triangle], rel=0.02)
+
+
 def test_indices_and_filter_are_those_of_mmdet(shapes: Path) -> None:
     assert len(_build(shapes, indices=3)) == 3
     only_rings = {"metainfo": {"classes": ("ring",)}, "filter_cfg": {"filter_empty_gt": True}}

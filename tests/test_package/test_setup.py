@@ -25,7 +25,8 @@ IMPLIED |= {"matplotlib": "onedl-mmdetection", "scipy": "onedl-mmdetection"}
 IMPLIED |= {"tqdm": "onedl-mmdetection", "terminaltables": "onedl-mmdetection"}
 IMPLIED |= {"filelock": "torch", "huggingface_hub": "timm"}
 # Imported where a user needs it; its absence is an error that names it.
-OPTIONAL = {"pillow_heif"}
+# torchscale: what the benchmark measures beside, and the tests compare with
+OPTIONAL = {"pillow_heif", "torchscale"}
 IMPORT_TO_REQUIREMENT = IMPLIED | {
     "PIL": "pillow",
     "faster_coco_eval": "faster-coco-eval",

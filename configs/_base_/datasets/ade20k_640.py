@@ -13,9 +13,10 @@ train_pipeline = [
         resize_type="ResizeShortestEdge",
         max_size=4 * crop_size[0],
     ),
-    dict(type="RandomCrop", crop_size=crop_size, cat_max_ratio=0.75),
+    dict(type="mmbeit3.SegRandomCrop", crop_size=crop_size, cat_max_ratio=0.75),
     dict(type="RandomFlip", prob=0.5),
-    dict(type="PhotoMetricDistortion"),
+    dict(type="mmbeit3.PhotoMetricDistortion"),
+    dict(type="mmbeit3.ChannelsFirst"),
     dict(type="PackSegInputs"),
 ]
 test_pipeline = [

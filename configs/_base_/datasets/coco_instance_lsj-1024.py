@@ -9,15 +9,17 @@ train_pipeline = [
     # Polygons, not bitmaps: a bitmap per object at up to twice the size is slow and large.
     dict(type="LoadAnnotations", with_bbox=True, with_mask=True, poly2mask=False),
     dict(type="RandomFlip", prob=0.5),
+    dict(type="mmbeit3.ContiguousImage"),  # a flip is a mirrored view, slow to resize
     dict(type="RandomResize", scale=image_size, ratio_range=(0.1, 2.0), keep_ratio=True),
     dict(
-        type="RandomCrop",
+        type="mmbeit3.PolygonRandomCrop",
         crop_type="absolute",
         crop_size=image_size,
         recompute_bbox=True,
         allow_negative_crop=True,
     ),
     dict(type="FilterAnnotations", min_gt_bbox_wh=(1e-2, 1e-2)),
+    dict(type="mmbeit3.ChannelsFirst"),  # quick to pack
     dict(type="PackDetInputs"),
 ]
 test_pipeline = [

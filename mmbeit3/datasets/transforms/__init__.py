@@ -1,0 +1,11 @@
+from mmbeit3.datasets.transforms.layout import ChannelsFirst, ContiguousImage
+from mmbeit3.datasets.transforms.polygons import PolygonRandomCrop
+from mmbeit3.datasets.transforms.segmentation import PhotoMetricDistortion, SegRandomCrop
+
+__all__ = [
+    "ChannelsFirst",
+    "ContiguousImage",
+    "PhotoMetricDistortion",
+    "PolygonRandomCrop",
+    "SegRandomCrop",
+]
