@@ -39,7 +39,9 @@ def test_bfloat16_computes_in_bfloat16_and_keeps_the_stream_in_float32() -> None
     model, x = Model(), images(64, 96)
     expected = model.test_step(x)
     types = []
-    model.backbone.layers[0].ffn.fc1.register_forward_hook(lambda *args: types.append(args[2].dtype))
+    model.backbone.layers[0].ffn.fc1.register_forward_hook(
+        lambda *args: types.append(args[2].dtype)
+    )
     accelerate(model, CPU, "bfloat16", compiles=False)
     found = model.test_step(x)
     assert types == [torch.bfloat16] and found.dtype == torch.float32

@@ -20,6 +20,7 @@ from mmbeit3.checkpoint import official_state_dict
 from mmbeit3.models import BEiT3
 from mmbeit3.models.backbones.beit3 import ARCH_ZOO
 from mmbeit3.models.layers.linear import Linear
+from mmbeit3.utils import InputError
 
 TORCHSCALE = "torchscale BEiT3 (published code), all global, float32"
 TIMM = "timm, all global, float32"
@@ -236,10 +237,15 @@ def _timm(arch: str, size: int, device: str) -> Callable[[Tensor], Tensor]:
 
 
 def _torchscale(arch: str, size: int, device: str) -> Callable[[Tensor], Tensor]:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", FutureWarning)  # it imports timm by a former name
-        from torchscale.architecture.config import EncoderConfig
-        from torchscale.model.BEiT3 import BEiT3 as Published
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # it imports timm by a former name
+            from torchscale.architecture.config import EncoderConfig
+            from torchscale.model.BEiT3 import BEiT3 as Published
+    except ImportError as error:
+        raise InputError(
+            f"the published code cannot be imported ({error}): pip install --no-deps torchscale"
+        ) from error
 
     sizes = ARCH_ZOO[arch]
     config = EncoderConfig(
