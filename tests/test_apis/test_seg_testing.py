@@ -69,6 +69,7 @@ def scores(model: nn.Module, image: Path, flip: bool = False) -> Tensor:
     pixels = torch.from_numpy(cv2.imread(str(image))).permute(2, 0, 1)
     sample = SegDataSample(metainfo=dict(img_shape=(SIZE, SIZE), ori_shape=(SIZE, SIZE)))
     data = dict(inputs=[pixels.flip(2) if flip else pixels], data_samples=[sample])
+    model.test_cfg.return_logits = True
     found = model.test_step(data)[0].seg_logits.data
     return found.flip(2) if flip else found
 

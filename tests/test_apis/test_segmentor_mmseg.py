@@ -85,17 +85,20 @@ def folder(tmp_path: Path, data_root: Path) -> Path:
 
 
 @pytest.mark.parametrize("test_cfg", TEST_CFGS, ids=lambda test_cfg: test_cfg["mode"])
-def test_labels_are_those_of_mmseg(tmp_path, cfg, checkpoint, folder, test_cfg):
-    cfg.model.test_cfg = test_cfg
+@pytest.mark.parametrize("segmentor", ["EncoderDecoder", "mmbeit3.EncoderDecoder"])
+def test_labels_are_those_of_mmseg(tmp_path, cfg, checkpoint, folder, segmentor, test_cfg):
+    cfg.model.update(type=segmentor, test_cfg=test_cfg)
     infer_folder(cfg, checkpoint, folder, tmp_path / "out", device="cpu")
     summary = json.loads((tmp_path / "out" / "summary.json").read_text())
+    cfg.model.type = "EncoderDecoder"
     model = Segmentor(cfg, checkpoint, "cpu").model
     model.cfg = cfg
     for image in summary["images"]:
         labels = np.asarray(Image.open(tmp_path / "out" / image["label"]))
         assert labels.shape == (image["height"], image["width"])
         expected = inference_model(model, str(folder / image["file_name"])).pred_sem_seg.data[0]
-        np.testing.assert_array_equal(labels, expected)
+        # Ours rounds in another order, which may decide between classes that score the same.
+        assert np.mean(labels != expected.numpy()) <= (1e-4 if "." in segmentor else 0)
         counts = np.bincount(expected.flatten(), minlength=150) / expected.numel()
         assert (counts > 0.02).sum() > 3
         classes = [name.strip() for name in ADE20KDataset.METAINFO["classes"]]

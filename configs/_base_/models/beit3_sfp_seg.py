@@ -31,5 +31,9 @@ model = dict(
     ),
     neck=dict(type="mmbeit3.SimpleFeaturePyramid", in_channels=768, out_channels=256, num_outs=4),
     train_cfg=dict(),
-    test_cfg=dict(mode="whole"),
+    test_cfg=dict(
+        mode="whole",
+        window_batch_size=None,  # windows that run at once in mode="slide": 1 on the CPU, else 4
+        return_logits=False,  # True: seg_logits in every result, too, as in mmseg
+    ),
 )

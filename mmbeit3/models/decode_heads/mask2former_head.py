@@ -11,6 +11,7 @@ from mmseg.models.decode_heads import Mask2FormerHead as MMSegMask2FormerHead
 from mmseg.structures import SegDataSample
 from torch import Tensor
 
+from mmbeit3.models.segmentors.bands import rows_per_band
 from mmbeit3.registry import MODELS
 
 
@@ -68,11 +69,47 @@ class Mask2FormerHead(MMSegMask2FormerHead):
         """
         samples = [SegDataSample(metainfo=meta) for meta in batch_img_metas]
         all_cls_scores, all_mask_preds = self(x, samples)
-        scores = all_cls_scores[-1].float().softmax(-1)[..., :-1]
+        classes = all_cls_scores[-1].float().softmax(-1)[..., :-1]
         masks = all_mask_preds[-1].float()
-        masks = F.interpolate(
-            masks, scale_factor=self.mask_stride, mode="bilinear", align_corners=False
+        del all_mask_preds  # of every decoder layer
+        size = batch_img_metas[0].get("pad_shape", batch_img_metas[0]["img_shape"])[:2]
+        with torch.autocast(masks.device.type, enabled=False):
+            return self._score_pixels(classes, masks, size)
+
+    def _score_pixels(self, classes: Tensor, masks: Tensor, size: tuple[int, int]) -> Tensor:
+        """Sum up the queries, a band of rows after the other: masks are large at full size.
+
+        Args:
+            classes (Tensor): Probabilities (B, num_queries, num_classes).
+            masks (Tensor): Logits (B, num_queries, h, w).
+            size (tuple[int, int]): Height and width of the images.
+
+        Returns:
+            Tensor: (B, num_classes, H, W), with the classes last in memory.
+        """
+        stride = self.mask_stride
+        height, width = (
+            min(given, side * stride) for given, side in zip(size, masks.shape[2:], strict=True)
         )
-        height, width = batch_img_metas[0].get("pad_shape", batch_img_metas[0]["img_shape"])[:2]
-        masks = masks[..., :height, :width].sigmoid()
-        return torch.einsum("bqc, bqhw -> bchw", scores, masks)
+        scores = masks.new_empty(len(masks), height, width, classes.shape[-1])
+        row_bytes = masks[:, :, 0].numel() * masks.element_size() * stride**2
+        step = rows_per_band(row_bytes, masks.device)
+        for first in range(0, -(-height // stride), step):
+            rows = slice(first * stride, min((first + step) * stride, height))
+            band = self._enlarge(masks, first, first + step)
+            # Like this the result has no gaps in memory, and a matrix can be made of it.
+            band = band[:, :, : rows.stop - rows.start, :width].sigmoid()
+            pixels = band.permute(0, 2, 3, 1).flatten(1, 2) @ classes
+            scores[:, rows] = pixels.unflatten(1, (-1, width))
+        return scores.permute(0, 3, 1, 2)
+
+    def _enlarge(self, masks: Tensor, first: int, end: int) -> Tensor:
+        """Enlarge the rows from ``first`` to ``end`` of ``masks``, as if all of them were."""
+        above, below = max(first - 1, 0), end + 1  # bilinear: one row more on either side
+        band = masks[:, :, above:below]
+        # With the queries last in memory, it takes a quarter of the time.
+        band = band.contiguous(memory_format=torch.channels_last)
+        band = F.interpolate(
+            band, scale_factor=self.mask_stride, mode="bilinear", align_corners=False
+        )
+        return band[:, :, (first - above) * self.mask_stride : (end - above) * self.mask_stride]

@@ -52,9 +52,7 @@ class Linear(nn.Linear):
 
 
 # The operator is not part of torch's stable interface: a torch without it loses speed only.
-HAS_ONEDNN = torch.backends.mkldnn.is_available() and hasattr(
-    torch.ops.mkldnn, "_linear_pointwise"
-)
+HAS_ONEDNN = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
 
 
 # A custom operator, because torch.compile cannot lower oneDNN's own unless it packs the weights.

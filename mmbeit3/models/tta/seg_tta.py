@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
+import torch
 from mmengine.model import BaseTTAModel
 from mmengine.structures import PixelData
 from mmseg.structures import SegDataSample
 from torch import Tensor
 
+from mmbeit3.models.segmentors import EncoderDecoder
 from mmbeit3.registry import MODELS
+
+# the number of an image in the batch, rows of it, and their scores (num_classes, rows, W)
+Band = tuple[int, slice, Tensor]
 
 
 @MODELS.register_module()
@@ -21,7 +27,8 @@ class SegTTAModel(BaseTTAModel):
 
     mmengine's ``test_step`` keeps the scores of all views until the last one is done: of 14 views
     of a photograph of 6 megapixels with 150 classes they take 50 GB. Here a view is added to the
-    sum as soon as it is done, so that only its scores and the sum are there.
+    sum as soon as it is done; of :class:`mmbeit3.models.segmentors.EncoderDecoder`, whose scores
+    come in bands of rows, every band. Of that model no more than the sum and a band is there.
     """
 
     def test_step(self, data: dict[str, list]) -> list[SegDataSample]:
@@ -35,11 +42,12 @@ class SegTTAModel(BaseTTAModel):
             ``pred_sem_seg`` (1, H, W).
         """
         num_views = len(data["inputs"])
-        samples, totals = self._run_view(data, 0)
+        totals: dict[int, Tensor] = {}
+        samples = self._add_view(totals, data, 0)
         for index in range(1, num_views):
             self._add_view(totals, data, index)
-        for sample, total in zip(samples, totals, strict=True):
-            self._set_result(sample, total.div_(num_views))
+        for image, sample in enumerate(samples):
+            self._set_result(sample, totals.pop(image).div_(num_views))
         return samples
 
     def merge_preds(self, data_samples_list: list[list[SegDataSample]]) -> list[SegDataSample]:
@@ -49,24 +57,27 @@ class SegTTAModel(BaseTTAModel):
             self._set_result(views[0], total / len(views))
         return [views[0] for views in data_samples_list]
 
-    def _run_view(
-        self, data: dict[str, list], index: int
-    ) -> tuple[list[SegDataSample], list[Tensor]]:
-        """Return the samples of a view, and their probabilities, which they hold no longer."""
-        view: dict[str, Any] = {key: views[index] for key, views in data.items()}
-        samples = self.module.test_step(view)
-        return samples, [self._take_probabilities(sample) for sample in samples]
+    def _add_view(
+        self, totals: dict[int, Tensor], data: dict[str, list], index: int
+    ) -> list[SegDataSample]:
+        """Add the probabilities of a view to the sum of each image; return its samples."""
+        samples, bands = self._run({key: views[index] for key, views in data.items()})
+        for image, rows, scores in bands:
+            if image not in totals:
+                size = samples[image].get("ori_shape", scores.shape[1:])
+                totals[image] = scores.new_zeros((len(scores), *size), dtype=torch.float32)
+            totals[image][:, rows] += self._probabilities(scores)
+        return samples
 
-    def _add_view(self, totals: list[Tensor], data: dict[str, list], index: int) -> None:
-        # A method of its own: what it names is let go before the next view is run.
-        _, found = self._run_view(data, index)
-        for total, probabilities in zip(totals, found, strict=True):
-            total += probabilities
-
-    def _take_probabilities(self, sample: SegDataSample) -> Tensor:
-        scores = sample.seg_logits.data
-        del sample.seg_logits
-        return self._probabilities(scores)
+    def _run(self, view: dict[str, Any]) -> tuple[list[SegDataSample], Iterator[Band]]:
+        """Run a view: its samples, and the scores, which they do not hold."""
+        if not isinstance(self.module, EncoderDecoder):
+            samples = self.module.test_step(view)
+            return samples, ((i, slice(None), _take(s)) for i, s in enumerate(samples))
+        view = self.module.data_preprocessor(view, False)
+        samples = view["data_samples"]
+        metas = [sample.metainfo for sample in samples]
+        return samples, self.module.score_bands(view["inputs"], metas)
 
     def _probabilities(self, scores: Tensor) -> Tensor:
         """(num_classes, H, W) scores of the head as probabilities, in float32."""
@@ -79,8 +90,15 @@ class SegTTAModel(BaseTTAModel):
     def _set_result(self, sample: SegDataSample, mean: Tensor) -> None:
         """Put probabilities (num_classes, H, W) and the classes that they speak for in place."""
         if len(mean) > 1:
-            labels = mean.argmax(dim=0, keepdim=True)
+            labels = mean.max(dim=0, keepdim=True).indices  # faster than argmax()
         else:
             labels = (mean > self.module.decode_head.threshold).to(mean)
         sample.set_data({"pred_sem_seg": PixelData(data=labels)})
         sample.set_data({"seg_logits": PixelData(data=mean)})
+
+
+def _take(sample: SegDataSample) -> Tensor:
+    """Scores of a sample, which no longer holds them."""
+    scores = sample.seg_logits.data
+    del sample.seg_logits
+    return scores

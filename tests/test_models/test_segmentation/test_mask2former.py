@@ -15,6 +15,7 @@ from mmseg.structures import SegDataSample
 from torch import Tensor, nn
 
 from mmbeit3.models import Mask2FormerHead, SegTTAModel
+from mmbeit3.models.segmentors import bands
 from mmbeit3.registry import MODELS
 
 CONFIGS = Path(__file__).resolve().parents[3] / "configs"
@@ -24,7 +25,7 @@ TINY = CONFIGS / "beit3_mask2former" / "mask2former_beit3-tiny_shapes.py"
 def build(**test_cfg) -> nn.Module:
     init_default_scope("mmseg")
     cfg = Config.fromfile(TINY)
-    cfg.model.test_cfg = test_cfg or dict(mode="whole")
+    cfg.model.test_cfg = dict(mode="whole", return_logits=True) | test_cfg
     torch.manual_seed(0)
     model = MODELS.build(cfg.model)
     model.init_weights()
@@ -108,16 +109,34 @@ def test_a_panorama_and_a_small_image_slide(size: tuple[int, int]) -> None:
     assert found.shape == (6, *size) and found.isfinite().all()
 
 
-def test_masks_lie_where_the_features_are() -> None:
+@pytest.mark.parametrize("rows", [1, 3, 100])
+@pytest.mark.parametrize("size", [(37, 40), (40, 33), (29, 38), (3, 2)])
+def test_masks_lie_where_the_features_are(
+    size: tuple[int, int], rows: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Enlarged by the stride and cut, not stretched: a mask must not move with the padding."""
     model = build()
     head: Mask2FormerHead = model.decode_head
-    masks, scores = torch.randn(1, 3, 10, 10), torch.randn(1, 3, 7)
-    head.forward = lambda *_: ([scores], [masks])
-    found = head.predict((), [dict(img_shape=(37, 40))], None)
-    want = F.interpolate(masks, scale_factor=4, mode="bilinear").sigmoid()[..., :37, :]
+    masks, scores = torch.randn(2, 3, 10, 10), torch.randn(2, 3, 7)
+    head.forward = lambda *_: ([scores * 0, scores], [masks * 0, masks])
+    row_bytes = 4 * 4 * masks[:, :, 0].numel() * masks.element_size()
+    monkeypatch.setattr(bands, "MAX_BAND", rows * row_bytes)
+    found = head.predict((), [dict(img_shape=size)] * 2, None)
+    want = F.interpolate(masks, scale_factor=4, mode="bilinear").sigmoid()
+    want = want[..., : size[0], : size[1]]
     want = torch.einsum("bqc,bqhw->bchw", scores.softmax(-1)[..., :-1], want)
     torch.testing.assert_close(found, want)
+
+
+def test_scores_are_float32_under_mixed_precision() -> None:
+    head: Mask2FormerHead = build().decode_head
+    masks, scores = torch.randn(1, 3, 10, 10), torch.randn(1, 3, 7)
+    head.forward = lambda *_: ([scores.bfloat16()], [masks.bfloat16()])
+    want = head.predict((), [dict(img_shape=(40, 40))], None)
+    with torch.autocast("cpu", torch.bfloat16):
+        got = head.predict((), [dict(img_shape=(40, 40))], None)
+    assert got.dtype == torch.float32
+    torch.testing.assert_close(got, want)
 
 
 @pytest.mark.parametrize("labels", ["some", "one class", "nothing"])

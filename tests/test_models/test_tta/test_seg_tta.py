@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import weakref
+from collections.abc import Callable
 from pathlib import Path
 
 import cv2
@@ -18,6 +19,7 @@ from torch import Tensor, nn
 from mmbeit3.apis.config import load_config
 from mmbeit3.datasets import make_shapes
 from mmbeit3.models import SegTTAModel
+from mmbeit3.models.segmentors import bands
 from mmbeit3.registry import MODELS
 
 CONFIGS = Path(__file__).resolve().parents[3] / "configs"
@@ -31,6 +33,7 @@ def model() -> nn.Module:
     torch.manual_seed(0)
     model = MODELS.build(load_config(TINY).model)
     model.init_weights()
+    model.test_cfg.return_logits = True  # for averages by hand; the augmented test needs none
     return model.eval()
 
 
@@ -137,10 +140,59 @@ def test_no_more_than_the_sum_is_held_while_a_view_runs(probabilities: bool) -> 
     module = Counting(3, probabilities)
     views = [[SegDataSample(), SegDataSample()] for _ in range(14)]
     SegTTAModel(module).test_step(dict(inputs=[[None, None]] * 14, data_samples=views))
-    assert len(module.held) == 14
-    # The first view's own tensors become the sums, unless a softmax has made new ones.
-    assert max(module.held) == (2 if probabilities else 0)
+    assert module.held == [0] * 14
     assert not any("seg_logits" in sample for view in views[1:] for sample in view)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("num_classes", [1, 6])
+def test_bands_of_other_heads_are_turned_into_probabilities(
+    images: list[Path], num_classes: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Softmax or sigmoid band by band, and no scores are held by the samples of a view."""
+    cfg = load_config(TINY).model
+    cfg.decode_head = dict(
+        type="FCNHead",
+        in_channels=64,
+        channels=8,
+        num_convs=1,
+        num_classes=num_classes,
+        out_channels=num_classes,
+        norm_cfg=dict(type="BN"),
+        loss_decode=dict(type="CrossEntropyLoss", use_sigmoid=num_classes == 1),
+    )
+    init_default_scope("mmseg")
+    torch.manual_seed(0)
+    model = MODELS.build(cfg).eval()
+    data = batch(images[:2], "vertical")
+    monkeypatch.setattr(bands, "MAX_BAND", 7 * SIZE * 4 * num_classes)
+    (want, second), given = merged_by_hand(model, data), []
+    monkeypatch.setattr(model, "test_step", None)
+    monkeypatch.setattr(
+        SegTTAModel, "_probabilities", record(SegTTAModel._probabilities, given), raising=True
+    )
+    got = SegTTAModel(model).test_step(data)
+    assert max(scores.shape[1] for scores in given) == 7
+    for found, expected in zip(got, (want, second), strict=True):
+        torch.testing.assert_close(found.seg_logits.data, expected.seg_logits.data)
+        assert torch.equal(found.pred_sem_seg.data, expected.pred_sem_seg.data)
+
+
+def merged_by_hand(model: nn.Module, data: dict) -> list[SegDataSample]:
+    """All views at once, each with its scores."""
+    model.test_cfg.return_logits = True
+    views = [model.test_step({key: value[i] for key, value in data.items()}) for i in range(4)]
+    model.test_cfg.return_logits = False
+    samples = [[sample.clone() for sample in image] for image in zip(*views, strict=True)]
+    return SegTTAModel(model).merge_preds(samples)
+
+
+def record(function: Callable, given: list[Tensor]) -> Callable:
+    def wrapped(self: SegTTAModel, scores: Tensor) -> Tensor:
+        given.append(scores)
+        return function(self, scores)
+
+    return wrapped
 
 
 def test_a_single_channel_is_compared_with_the_threshold() -> None:
