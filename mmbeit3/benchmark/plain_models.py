@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import inspect
+from collections.abc import Callable
+from importlib import import_module
 from types import MethodType
+from typing import Any
 
 from mmengine.config import ConfigDict
 from mmseg.models import EncoderDecoder
@@ -41,9 +45,26 @@ def make_plain_segmentor(model: nn.Module) -> nn.Module:
     The size of a window is still told to the head, without which mmseg's would fail.
     """
     make_plain(model.backbone)
+    model.test_step = _with_mmcvs_attention(model.test_step)
     for name in ("predict", "inference", "slide_inference", "postprocess_result"):
         setattr(model, name, MethodType(getattr(EncoderDecoder, name), model))
     return model
+
+
+def _with_mmcvs_attention(run: Callable[..., Any]) -> Callable[..., Any]:
+    """Have mmcv's own deformable attention in its place while ``run`` runs."""
+    module = import_module("mmcv.ops.multi_scale_deform_attn")
+    name = "multi_scale_deformable_attn_pytorch"
+
+    def call(*args: Any) -> Any:
+        ours = getattr(module, name)
+        setattr(module, name, inspect.unwrap(ours))
+        try:
+            return run(*args)
+        finally:
+            setattr(module, name, ours)
+
+    return call
 
 
 def _predict_mask(

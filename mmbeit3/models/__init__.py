@@ -7,9 +7,9 @@ from mmbeit3.models.necks import SimpleFeaturePyramid
 from mmbeit3.models.roi_heads import PreciseRoIExtractor, ViTDetCascadeRoIHead
 from mmbeit3.models.segmentors import EncoderDecoder
 from mmbeit3.models.tta import SegTTAModel
-from mmbeit3.ops.mmcv_ext import route_soft_nms
+from mmbeit3.ops.mmcv_ext import route_operators
 
-route_soft_nms()
+route_operators()
 
 __all__ = [
     "BEiT3",

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
+from functools import reduce
+from itertools import accumulate
+from typing import NoReturn
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.autograd.function import Function, FunctionCtx
 
 from mmbeit3.utils import InputError
 
@@ -21,7 +26,8 @@ def multi_scale_deformable_attn(
 
     The core of equation 3 of `Deformable DETR <https://arxiv.org/abs/2010.04159>`_. Outside a map
     its value is zero. Half precision is sampled and summed in float32, and the locations keep
-    their own type: half would place them whole pixels off on large maps.
+    their own type: half would place them whole pixels off on large maps. Second
+    derivatives are not supported; they raise an error.
 
     Args:
         value (Tensor): (B, sum of H * W over the levels, heads, dim), the maps level after level,
@@ -39,15 +45,23 @@ def multi_scale_deformable_attn(
     """
     shapes = [(int(height), int(width)) for height, width in _as_list(spatial_shapes)]
     _check_shapes(value, shapes, sampling_locations, attention_weights)
-    batch, _, heads, dim = value.shape
-    queries = sampling_locations.shape[1]
     dtype = torch.promote_types(value.dtype, torch.float32)
-    # grid_sample counts from -1 to 1.
-    grids = sampling_locations.to(dtype) * 2 - 1
-    weights = attention_weights.to(dtype)
+    attend = _attend_by_rows if value.device.type == "cpu" else _attend_by_grids
+    output = attend(
+        value.to(dtype), shapes, sampling_locations.to(dtype), attention_weights.to(dtype)
+    )
+    return output.to(value.dtype)
 
+
+def _attend_by_grids(
+    value: Tensor, shapes: list[tuple[int, int]], locations: Tensor, weights: Tensor
+) -> Tensor:
+    """The attention by ``grid_sample``, level after level: for accelerators."""
+    batch, _, heads, dim = value.shape
+    queries = locations.shape[1]
+    grids = locations * 2 - 1  # grid_sample counts from -1 to 1.
     maps = value.split([height * width for height, width in shapes], dim=1)
-    output = grids.new_zeros((batch * heads, dim, queries))
+    output = value.new_zeros((batch * heads, dim, queries))
     for level, (height, width) in enumerate(shapes):
         # (B, H * W, heads, dim) -> (B * heads, dim, H, W)
         image = maps[level].permute(0, 2, 3, 1).reshape(batch * heads, dim, height, width)
@@ -56,11 +70,187 @@ def multi_scale_deformable_attn(
         weight = weights[:, :, :, level].transpose(1, 2).flatten(0, 1)
         # (B * heads, dim, Q, points)
         samples = F.grid_sample(
-            image.to(dtype), grid, mode="bilinear", padding_mode="zeros", align_corners=False
+            image, grid, mode="bilinear", padding_mode="zeros", align_corners=False
         )
         output = output + (samples * weight[:, None]).sum(dim=-1)
-    output = output.view(batch, heads * dim, queries).transpose(1, 2)
-    return output.to(value.dtype).contiguous()
+    return output.view(batch, heads * dim, queries).transpose(1, 2).contiguous()
+
+
+# Width of the frame of zeros around each map on the CPU. With two, there is a place beyond each
+# edge where all four pixels around a sample are zero.
+_FRAME = 2
+
+
+def _attend_by_rows(
+    value: Tensor, shapes: list[tuple[int, int]], locations: Tensor, weights: Tensor
+) -> Tensor:
+    """The attention as weighted sums of a table's rows, one per pixel and head: for the CPU.
+
+    There ``grid_sample`` gathers each number of a pixel from another plane and writes every
+    sample out before they are summed up. Here a pixel is one run of memory, and only sums are
+    written.
+    """
+    batch, _, heads, dim = value.shape
+    _, queries, _, levels, points, _ = locations.shape
+    maps = value.split([height * width for height, width in shapes], dim=1)
+    framed = [
+        F.pad(pixels.unflatten(1, shape), (0, 0, 0, 0, *[_FRAME] * 4)).flatten(1, 2)
+        for pixels, shape in zip(maps, shapes, strict=True)
+    ]
+    rows = torch.cat(framed, dim=1)
+
+    # Facts of the levels and heads are spelled out for the heads * levels * points samples of a
+    # query: elementwise operations are slow where the last dimension is short. 32 bits count
+    # enough rows and are sorted in half the time of 64.
+    level = torch.arange(levels).repeat_interleave(points).repeat(heads)
+    head = torch.arange(heads, dtype=torch.int32).repeat_interleave(levels * points)
+    starts = accumulate((pixels.shape[1] for pixels in framed[:-1]), initial=0)
+    facts = [
+        (width, height, start, width + 2 * _FRAME)
+        for (height, width), start in zip(shapes, starts, strict=True)
+    ]
+    width, height, start, line = torch.tensor(facts, dtype=torch.int32)[level].unbind(-1)
+    size = torch.stack([width, height], dim=-1).to(locations.dtype)
+
+    # In pixels; 0 is the centre of the first one of the frame.
+    places = torch.addcmul(
+        size.new_tensor(_FRAME - 0.5), locations.contiguous().flatten(2, 4), size
+    )
+    with torch.no_grad():
+        # What is outside of the map goes into the frame; so does NaN, which is no row's number.
+        cells = places.clamp_min(0).minimum(size + _FRAME).nan_to_num_(0).int()
+    # Fractions have the gradient of the places. In the frame they do not matter.
+    x, y = places.frac().movedim(-1, 0).contiguous()
+
+    image = torch.arange(batch, dtype=torch.int32)[:, None, None] * (rows.shape[1] * heads)
+    down = line * heads
+    corner = torch.addcmul(image + start * heads + head, cells[..., 1], down)
+    corner.add_(cells[..., 0], alpha=heads)
+    steps = torch.stack([0 * down, 0 * down + heads, down, down + heads])
+
+    bags = (batch * queries * heads, levels * points)
+    sums = _SumOfSamples.apply(
+        rows.view(-1, dim),
+        (corner + steps[:, None, None]).view(4, *bags),
+        x.view(bags),
+        y.view(bags),
+        weights.reshape(bags),
+    )
+    return sums.view(batch, queries, heads * dim)
+
+
+class _SumOfSamples(Function):
+    """Weighted sums of bilinear samples: ``embedding_bag`` with a faster gradient.
+
+    That of autograd takes several times as long, both for the rows and for the weights.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: FunctionCtx, rows: Tensor, index: Tensor, x: Tensor, y: Tensor, weights: Tensor
+    ) -> Tensor:
+        """Sum up.
+
+        Args:
+            ctx (FunctionCtx): Keeps the other arguments for the backward.
+            rows (Tensor): (R, dim), the pixels.
+            index (Tensor): (4, bags, n), for each sample the rows of the pixels at its upper
+                left, upper right, lower left and lower right. One order must sort all four.
+            x (Tensor): (bags, n), how far the samples are on the way from left to right.
+            y (Tensor): (bags, n), and from up to down.
+            weights (Tensor): (bags, n), how much the samples count.
+
+        Returns:
+            Tensor: (bags, dim).
+        """
+        ctx.save_for_backward(rows, index, x, y, weights)
+        rows = rows.detach()  # or embedding_bag prepares for a backward of its own
+        corners = zip(index, _shares(x, y, weights), strict=True)
+        return reduce(
+            Tensor.add_,
+            (
+                F.embedding_bag(numbers, rows, mode="sum", per_sample_weights=shares)
+                for numbers, shares in corners
+            ),
+        )
+
+    @staticmethod
+    def backward(ctx: FunctionCtx, grad: Tensor) -> tuple[Tensor | None, ...]:
+        """Gradients of all but the index, where they are needed."""
+        rows, index, x, y, weights = ctx.saved_tensors
+        grad = grad.contiguous()  # that of a plain sum is one number, expanded
+        grad_rows = grad_x = grad_y = grad_weights = None
+        if ctx.needs_input_grad[0]:
+            grad_rows = _scatter(grad, index, _shares(x, y, weights), len(rows))
+        if any(ctx.needs_input_grad[2:]):
+            left, right, low_left, low_right = (_dots(grad, rows, numbers) for numbers in index)
+            top, bottom = left.lerp(right, x), low_left.lerp(low_right, x)
+            across = (right - left).lerp(low_right - low_left, y)
+            grad_x, grad_y = across * weights, (bottom - top) * weights
+            grad_weights = top.lerp(bottom, y)
+        return grad_rows, None, grad_x, grad_y, grad_weights
+
+
+def _shares(x: Tensor, y: Tensor, weights: Tensor) -> list[Tensor]:
+    """How much the four pixels around each sample count, in the order of the index."""
+    low = weights * y
+    high = weights - low
+    right, low_right = high * x, low * x
+    return [high.sub_(right), right, low.sub_(low_right), low_right]
+
+
+# The next two are custom operators because torch.compile cannot trace what is in them, and to
+# refuse second derivatives: every gradient comes from one of the two.
+@torch.library.custom_op("mmbeit3::scatter_samples", mutates_args=(), device_types="cpu")
+def _scatter(grad: Tensor, index: Tensor, shares: Sequence[Tensor], count: int) -> Tensor:
+    """For each of ``count`` rows, sum up the gradients (bags, dim) of the bags that list it."""
+    order = index[0].flatten().argsort()
+    bags = order.div(index.shape[2], rounding_mode="floor").to(index.dtype)
+
+    def scattered(numbers: Tensor, share: Tensor) -> Tensor:
+        uses = numbers.flatten().bincount(minlength=count)
+        starts = (uses.cumsum(0) - uses).to(index.dtype)
+        # Indexing by brackets takes several times as long as index_select.
+        share = share.flatten().index_select(0, order)
+        return F.embedding_bag(bags, grad, starts, mode="sum", per_sample_weights=share)
+
+    return reduce(Tensor.add_, map(scattered, index, shares))
+
+
+@_scatter.register_fake
+def _(grad: Tensor, index: Tensor, shares: Sequence[Tensor], count: int) -> Tensor:
+    return grad.new_empty((count, grad.shape[1]))
+
+
+@torch.library.custom_op("mmbeit3::dot_samples", mutates_args=(), device_types="cpu")
+def _dots(grad: Tensor, rows: Tensor, numbers: Tensor) -> Tensor:
+    """Scalar products (bags, n) of each bag's gradient with the rows that it lists."""
+    bags, count = numbers.shape
+    starts = torch.arange(0, bags * count + 1, count, dtype=numbers.dtype)
+    zeros = grad.new_zeros(bags * count)
+    with warnings.catch_warnings():
+        # Once per process torch says that the type is in beta.
+        warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta")
+        dots = torch.sparse_csr_tensor(
+            starts, numbers.flatten(), zeros, (bags, len(rows)), check_invariants=False
+        )
+    # A product of matrices of which only the listed entries are computed.
+    return torch.sparse.sampled_addmm(dots, grad, rows.t(), out=dots).values().view(bags, count)
+
+
+@_dots.register_fake
+def _(grad: Tensor, rows: Tensor, numbers: Tensor) -> Tensor:
+    return grad.new_empty(numbers.shape)
+
+
+def _refuse(ctx: FunctionCtx, grad: Tensor) -> NoReturn:
+    raise NotImplementedError(
+        "Multi-scale deformable attention has no second derivative on the CPU."
+    )
+
+
+_scatter.register_autograd(_refuse)
+_dots.register_autograd(_refuse)
 
 
 def _as_list(spatial_shapes: Tensor | Sequence[tuple[int, int]]) -> Sequence[tuple[int, int]]:

@@ -9,8 +9,10 @@ comes first.
 
 from __future__ import annotations
 
+import functools
 import importlib
 import importlib.util
+import inspect
 import sys
 import warnings
 from collections.abc import Callable, Sequence
@@ -87,12 +89,36 @@ def source() -> str:
     return _ORIGIN if isinstance(spec.loader, _StandIn) else f"compiled {_NAME}"
 
 
-def route_soft_nms() -> None:
-    """Make ``nms=dict(type='soft_nms', ...)`` in any config run this project's Soft-NMS.
+def route_operators() -> None:
+    """Make mmcv's own layers run what this project has faster; a compiled mmcv gains as well.
 
-    ``mmcv.ops.batched_nms`` looks the name up in its own module at each call. mmcv's operator
-    runs on the CPU and in float32 only, and cannot stop early; a compiled mmcv gains as well.
+    - ``nms=dict(type='soft_nms', ...)`` in any config: mmcv's runs on the CPU and in float32 only,
+      and cannot stop early. ``mmcv.ops.batched_nms`` looks the name up at each call.
+    - Deformable attention on the CPU, where mmcv's layer calls a function of its module.
     """
+    _route_soft_nms()
+    _route_deform_attn()
+
+
+def _route_deform_attn() -> None:
+    module = importlib.import_module("mmcv.ops.multi_scale_deform_attn")
+    theirs = inspect.unwrap(module.multi_scale_deformable_attn_pytorch)
+
+    @functools.wraps(theirs)  # which keeps mmcv's own at hand, to compare with
+    def routed(
+        value: Tensor,
+        value_spatial_shapes: Tensor,
+        sampling_locations: Tensor,
+        attention_weights: Tensor,
+    ) -> Tensor:
+        from mmbeit3.ops import multi_scale_deformable_attn as run
+
+        return run(value, value_spatial_shapes, sampling_locations, attention_weights)
+
+    module.multi_scale_deformable_attn_pytorch = routed
+
+
+def _route_soft_nms() -> None:
     from mmengine.utils import deprecated_api_warning
 
     routed = deprecated_api_warning({"iou_thr": "iou_threshold"})(soft_nms)

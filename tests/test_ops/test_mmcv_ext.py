@@ -34,7 +34,7 @@ def routed(monkeypatch: pytest.MonkeyPatch) -> None:
     module = importlib.import_module("mmcv.ops.nms")
     monkeypatch.setattr(module, "soft_nms", module.soft_nms)
     monkeypatch.setattr(mmcv.ops, "soft_nms", mmcv.ops.soft_nms)
-    mmcv_ext.route_soft_nms()
+    mmcv_ext.route_operators()
 
 
 def python(code: str, *paths: Path) -> subprocess.CompletedProcess:

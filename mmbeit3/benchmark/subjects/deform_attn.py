@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
+from importlib import import_module
 
 import torch
 from torch import Tensor
@@ -40,8 +42,6 @@ def deform_attn(options: Options) -> Subject:
 
 def build(layer: str, backward: bool, device: str, ours: bool) -> Callable[[], list[Tensor]]:
     """Make a call that returns the output, or the three gradients."""
-    from mmcv.ops.multi_scale_deform_attn import multi_scale_deformable_attn_pytorch
-
     sides, queries, heads, dim = LAYERS[layer]
     torch.manual_seed(0)
     value = torch.randn(1, sum(side**2 for side in sides), heads, dim)
@@ -49,7 +49,9 @@ def build(layer: str, backward: bool, device: str, ours: bool) -> Callable[[], l
     weights = torch.rand(1, queries, heads, len(sides), NUM_POINTS)
     inputs = [x.to(device).requires_grad_(backward) for x in (value, locations, weights)]
     shapes = torch.tensor([(side, side) for side in sides])
-    run = multi_scale_deformable_attn if ours else multi_scale_deformable_attn_pytorch
+    module = import_module("mmcv.ops.multi_scale_deform_attn")
+    theirs = inspect.unwrap(module.multi_scale_deformable_attn_pytorch)  # ours stands before it
+    run = multi_scale_deformable_attn if ours else theirs
     grad = torch.randn(1, queries, heads * dim).to(device)
 
     def call() -> list[Tensor]:
