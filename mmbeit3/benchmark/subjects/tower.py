@@ -72,7 +72,6 @@ def tower_sizes(options: Options) -> Subject:
     """The tower from 512 to 1792 pixels: windows beside all-global attention."""
     sizes = (512, 768, 1024, 1280, 1536, 1792)
     series = {"windows": "mmbeit3, windows + global layers", "global": "mmbeit3, all global"}
-    series |= {"timm": "timm, all global"}
     return Subject(
         "tower-sizes",
         f"{options.arch} tower, one square image, float32",
