@@ -6,6 +6,7 @@ import json
 import sys
 import time
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +53,9 @@ def benchmark(
         start = time.perf_counter()
         subject = make_subject(name, options)
         print(f"\n{subject.title}: {len(subject.contestants)} contestants, {rounds} rounds")
-        summary = summarise(subject, run(subject, rounds, options.device, print))
+        summary = summarise(
+            subject, run(subject, rounds, options.device, partial(print, flush=True))
+        )
         summary["seconds"] = round(time.perf_counter() - start, 1)
         results["subjects"].append(summary)
         print(f"\n{tables(summary)}")

@@ -10,6 +10,8 @@ import pytest
 import torch
 from torch import Tensor
 
+from mmbeit3.benchmark.plain import plain_soft_nms
+from mmbeit3.benchmark.subjects.soft_nms import crowd as detections
 from mmbeit3.ops import soft_nms
 from mmbeit3.utils import InputError
 
@@ -189,39 +191,6 @@ def test_bad_input(change: dict, words: str) -> None:
         soft_nms(**(good | change))
 
 
-def plain_greedy(
-    boxes: Tensor, scores: Tensor, labels: Tensor, threshold: float, min_score: float
-) -> Tensor:
-    """Linear Soft-NMS, one vectorised step over all boxes for each kept box, to the end."""
-    scores, left = scores.clone(), torch.arange(len(scores))
-    area = (boxes[:, 2:] - boxes[:, :2]).prod(dim=1)
-    keep = []
-    while len(left):
-        place = scores[left].argmax()
-        best = left[place]
-        keep.append(best)
-        left = torch.cat((left[:place], left[place + 1 :]))
-        top_left = torch.maximum(boxes[left, :2], boxes[best, :2])
-        bottom_right = torch.minimum(boxes[left, 2:], boxes[best, 2:])
-        shared = (bottom_right - top_left).clamp(min=0).prod(dim=1)
-        iou = shared / (area[left] + area[best] - shared)
-        lower = (iou >= threshold) & (labels[left] == labels[best])
-        scores[left] *= torch.where(lower, 1 - iou, 1.0)
-        left = left[scores[left] >= min_score]
-    return torch.stack(keep)
-
-
-def detections(number: int, classes: int) -> tuple[Tensor, Tensor, Tensor]:
-    """What a detector gives before NMS: in each class, clusters around 20 objects."""
-    generator = torch.Generator().manual_seed(10)
-    objects = torch.rand(20, 4, generator=generator) * torch.tensor([1000, 1000, 300, 300])
-    boxes = objects[torch.randint(20, (number,), generator=generator)]
-    boxes = boxes + torch.randn(number, 4, generator=generator) * 5
-    boxes = torch.cat((boxes[:, :2], boxes[:, :2] + boxes[:, 2:].clamp(min=10)), dim=1)
-    scores = torch.rand(number, generator=generator)
-    return boxes, scores, torch.randint(classes, (number,), generator=generator)
-
-
 def test_five_times_faster_than_a_loop_to_the_end() -> None:
     boxes, scores, labels = detections(20_000, 80)
     ours = []
@@ -237,7 +206,7 @@ def test_five_times_faster_than_a_loop_to_the_end() -> None:
 
     run_ours(5)
     start = time.perf_counter()
-    expected = plain_greedy(boxes, scores, labels, 0.5, 0.05)
+    expected = plain_soft_nms(boxes, scores, labels, 0.5, 0.05)
     slow = time.perf_counter() - start
     keep = run_ours(5)
     assert torch.equal(keep, expected[:100])

@@ -49,9 +49,7 @@ def build(layer: str, backward: bool, device: str, ours: bool) -> Callable[[], l
     weights = torch.rand(1, queries, heads, len(sides), NUM_POINTS)
     inputs = [x.to(device).requires_grad_(backward) for x in (value, locations, weights)]
     shapes = torch.tensor([(side, side) for side in sides])
-    module = import_module("mmcv.ops.multi_scale_deform_attn")
-    theirs = inspect.unwrap(module.multi_scale_deformable_attn_pytorch)  # ours stands before it
-    run = multi_scale_deformable_attn if ours else theirs
+    run = multi_scale_deformable_attn if ours else theirs()
     grad = torch.randn(1, queries, heads * dim).to(device)
 
     def call() -> list[Tensor]:
@@ -60,3 +58,9 @@ def build(layer: str, backward: bool, device: str, ours: bool) -> Callable[[], l
         return list(torch.autograd.grad(output, inputs, grad)) if backward else [output]
 
     return call
+
+
+def theirs() -> Callable[..., Tensor]:
+    """Return mmcv's own function, before which this project puts its own."""
+    module = import_module("mmcv.ops.multi_scale_deform_attn")
+    return inspect.unwrap(module.multi_scale_deformable_attn_pytorch)

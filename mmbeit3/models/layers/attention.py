@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mmbeit3.models.layers.linear import Linear
 from mmbeit3.models.layers.relative_position import RelativePosition
+from mmbeit3.ops.attention import attention
 
 
 class Attention(nn.Module):
     """Self-attention with the sub-LN of Magneto (arXiv 2210.06423) before the output projection.
 
     Computes what torchscale's ``MultiheadAttention`` computes for one modality, through
-    ``scaled_dot_product_attention``: the score matrix is never held.
+    fused attention: the score matrix is never held whole.
 
     Args:
         embed_dims (int): Width C of a token.
@@ -69,6 +69,6 @@ class Attention(nn.Module):
         """(windows, tokens, 3, heads, head_dim) -> (windows, tokens, heads, head_dim)."""
         q, k, v = qkv.permute(2, 0, 3, 1, 4).unbind(0)  # each (windows, heads, tokens, head_dim)
         if self.rel_pos is None:
-            return F.scaled_dot_product_attention(q, k, v).transpose(1, 2)
+            return attention(q, k, v).transpose(1, 2)
         q, k = self.rel_pos(q, k, coords)
-        return F.scaled_dot_product_attention(q, k, v, scale=1.0).transpose(1, 2)
+        return attention(q, k, v, scale=1.0).transpose(1, 2)

@@ -1,0 +1,62 @@
+"""Softmax attention: torch's own, and in bfloat16 on the CPU products that are faster."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+# Scores that are held at once, in bytes: they stay in the cache between the two products.
+_TILE_BYTES = 4 << 20
+
+
+def attention(q: Tensor, k: Tensor, v: Tensor, scale: float | None = None) -> Tensor:
+    """``scaled_dot_product_attention`` without mask and dropout.
+
+    torch's fused kernel for the CPU multiplies bfloat16 no faster than float32. Where nothing is to
+    be differentiated, bfloat16 is attended here tile by tile with two products by oneDNN, 1.5 times
+    as fast for 4096 tokens. Scores are then rounded to bfloat16 before the softmax, which is
+    computed in float32, as it is wherever attention is written out in half precision.
+
+    Args:
+        q (Tensor): (B, heads, N, dim).
+        k (Tensor): (B, heads, M, dim).
+        v (Tensor): (B, heads, M, dim of the values).
+        scale (float, optional): Factor on the scores. Defaults to ``dim ** -0.5``.
+
+    Returns:
+        Tensor: (B, heads, N, dim of the values).
+    """
+    if _is_tiled(q, k, v):
+        return _attend_by_tiles(q, k, v, q.shape[-1] ** -0.5 if scale is None else scale)
+    return F.scaled_dot_product_attention(q, k, v, scale=scale)
+
+
+def _is_tiled(q: Tensor, k: Tensor, v: Tensor) -> bool:
+    needs_grad = torch.is_grad_enabled() and any(x.requires_grad for x in (q, k, v))
+    return (
+        q.device.type == "cpu"
+        and q.dtype == k.dtype == v.dtype == torch.bfloat16
+        and not needs_grad
+        and not torch.compiler.is_compiling()  # it would unroll the loops
+    )
+
+
+def _attend_by_tiles(q: Tensor, k: Tensor, v: Tensor, scale: float) -> Tensor:
+    shape = (*q.shape[:3], v.shape[-1])
+    # In one piece each, or every product would copy its part.
+    q, k, v = (x.contiguous().flatten(0, 1) for x in (q * scale, k, v))
+    k = k.mT
+    output = q.new_empty((*q.shape[:2], v.shape[-1]))
+    # At least a head for each thread, then as many queries as fit, then further heads.
+    row_bytes = max(k.shape[-1] * q.element_size(), 1)
+    heads = torch.get_num_threads()
+    rows = max(min(_TILE_BYTES // (row_bytes * heads), q.shape[1]), 1)
+    heads = max(heads, _TILE_BYTES // (row_bytes * rows))
+    for head in range(0, len(q), heads):
+        of_heads = slice(head, head + heads)
+        for row in range(0, q.shape[1], rows):
+            tile = of_heads, slice(row, row + rows)
+            scores = torch.bmm(q[tile], k[of_heads])
+            output[tile] = torch.bmm(scores.softmax(-1), v[of_heads])
+    return output.view(shape)

@@ -1,0 +1,81 @@
+"""What is said of the numbers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+from mmbeit3.benchmark.command import missed
+from mmbeit3.benchmark.contest import Comparison, Contestant, Measured, Subject
+from mmbeit3.benchmark.memory import Memory
+from mmbeit3.benchmark.report import in_words, plot, summarise, table
+
+GIB = 2**30
+
+
+def subject(*comparisons: Comparison, **options) -> Subject:
+    contestants = (
+        Contestant("limit", list, flops=100e9),
+        Contestant("ours", list, flops=300e9, limit="limit", items=4, series="s", x=512),
+        Contestant("peer", list, series="t", x=512),
+    )
+    return Subject("name", "a title", contestants, comparisons, "pixels", **options)
+
+
+MEASURED = {
+    "limit": Measured([0.5]),
+    "ours": Measured([1.0, 3.0, 2.0], Memory(2 * GIB, GIB), torch.tensor([1.0, 2.0])),
+    "peer": Measured([8.0], Memory(8 * GIB, 5 * GIB), torch.tensor([1.0, 2.5])),
+}
+
+
+def test_ratios() -> None:
+    summary = summarise(subject(Comparison("ours", "peer", 3.5, 0.3, 0.25)), MEASURED)
+    ours = summary["contestants"][1]
+    assert (ours["median"], ours["items_per_second"], ours["share"]) == (2, 2, 0.75)
+    (found,) = summary["comparisons"]
+    assert found["faster"] == 4 and found["memory_ratio"] == 0.25
+    assert found["memory_working_ratio"] == 0.2
+    assert found["difference"] == pytest.approx(0.2)
+    assert found["met"] is True
+
+
+@pytest.mark.parametrize(
+    "comparison",
+    [
+        Comparison("ours", "peer", speed=4.1),
+        Comparison("ours", "peer", memory=0.24),
+        Comparison("ours", "peer", tolerance=0.1),
+        Comparison("ours", "peer", speed=4.1, memory=0.5, tolerance=1),
+    ],
+)
+def test_what_is_missed_is_said(comparison: Comparison) -> None:
+    summary = summarise(subject(comparison), MEASURED)
+    assert summary["comparisons"][0]["met"] is False and "**no**" in in_words(summary)
+    assert len(missed({"subjects": [summary]})) == 1
+
+
+def test_a_share_of_the_limit_can_be_missed() -> None:
+    for least, met in ((0.75, True), (0.76, False)):
+        summary = summarise(subject(share={"ours": least}), MEASURED)
+        assert summary["contestants"][1]["met"] is met
+        assert len(missed({"subjects": [summary]})) == (not met)
+
+
+def test_what_has_no_demand_is_neither_met_nor_missed() -> None:
+    summary = summarise(subject(Comparison("ours", "peer")), MEASURED)
+    assert "met" not in summary["comparisons"][0] and not missed({"subjects": [summary]})
+
+
+def test_tables_leave_empty_columns_out() -> None:
+    text = table([["", "a", "b"], ["x", "", "1"], ["y", "", "22"]])
+    assert text.splitlines() == ["|   | b  |", "|---|----|", "| x | 1  |", "| y | 22 |"]
+
+
+def test_curves_are_drawn(tmp_path: Path) -> None:
+    plot(summarise(subject(), MEASURED), tmp_path / "curves.png")
+    picture = Image.open(tmp_path / "curves.png")
+    assert picture.width > 2 * picture.height and len(picture.getcolors(1 << 24)) > 50

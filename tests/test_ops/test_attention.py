@@ -1,0 +1,74 @@
+"""Attention in bfloat16 beside torch's in float64."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from mmbeit3.ops import attention as module
+from mmbeit3.ops.attention import attention
+
+SHAPES = {  # q, k, v
+    "windows": ((40, 3, 64, 16), (40, 3, 64, 16), (40, 3, 64, 16)),
+    "one head": ((1, 1, 300, 8), (1, 1, 300, 8), (1, 1, 300, 8)),
+    "wide scores": ((2, 3, 70, 24), (2, 3, 500, 24), (2, 3, 500, 10)),
+    "one token": ((2, 2, 1, 8), (2, 2, 1, 8), (2, 2, 1, 8)),
+}
+
+
+def tensors(shapes: tuple, dtype: torch.dtype = torch.bfloat16) -> list[Tensor]:
+    torch.manual_seed(0)
+    return [torch.randn(shape).to(dtype) for shape in shapes]
+
+
+def error(found: Tensor, want: Tensor) -> float:
+    return ((found.double() - want).norm() / want.norm()).item()
+
+
+@pytest.mark.parametrize("tile", [64, 1 << 12, 4 << 20])
+@pytest.mark.parametrize("scale", [None, 1.0])
+@pytest.mark.parametrize("name", SHAPES)
+def test_bfloat16_by_tiles_is_right_within_roundoff(
+    monkeypatch: pytest.MonkeyPatch, name: str, scale: float | None, tile: int
+) -> None:
+    monkeypatch.setattr(module, "_TILE_BYTES", tile)
+    q, k, v = tensors(SHAPES[name])
+    want = F.scaled_dot_product_attention(q.double(), k.double(), v.double(), scale=scale)
+    with torch.no_grad():
+        found = attention(q, k, v, scale)
+    assert found.dtype == torch.bfloat16 and found.shape == want.shape
+    # In units of roundoff: 0.6 is torch's own; sharper scores are rounded in larger steps.
+    assert error(found, want) < (2 if scale is None else 6) * 2**-8
+
+
+def test_strided_inputs_as_attention_makes_them() -> None:
+    torch.manual_seed(0)
+    qkv = torch.randn(2, 50, 3, 4, 8).bfloat16()
+    q, k, v = qkv.permute(2, 0, 3, 1, 4).unbind(0)
+    with torch.inference_mode():
+        want = attention(q.contiguous(), k.contiguous(), v.contiguous())
+        assert torch.equal(attention(q, k, v), want)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "trains", "tiled"),
+    [
+        (torch.bfloat16, False, True),
+        (torch.bfloat16, True, False),
+        (torch.float32, False, False),
+        (torch.float16, False, False),
+    ],
+)
+def test_all_else_is_torchs(
+    monkeypatch: pytest.MonkeyPatch, dtype: torch.dtype, trains: bool, tiled: bool
+) -> None:
+    inputs = [x.requires_grad_(trains) for x in tensors(SHAPES["windows"], dtype)]
+    expected = F.scaled_dot_product_attention(*inputs)
+    calls = []
+    monkeypatch.setattr(
+        module, "_attend_by_tiles", lambda q, k, v, scale: calls.append(scale) or expected
+    )
+    assert torch.equal(attention(*inputs), expected)
+    assert calls == [0.25] * tiled
