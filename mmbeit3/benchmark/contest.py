@@ -27,7 +27,7 @@ class Contestant:
         arguments: Its arguments.
         flops: Multiplications and additions of one call, 2 for each pair. Defaults to None.
         limit: Name of the contestant whose rate of ``flops`` is the limit. Defaults to None.
-        items: Images that one call works on. Defaults to 1.
+        items: Images that one call works on. Defaults to None: no rate is shown.
         series: Curve that the contestant lies on in plots. Defaults to "", none.
         x: Its place along the curve.
         memory: Whether memory is worth measuring. Defaults to True.
@@ -38,7 +38,7 @@ class Contestant:
     arguments: Mapping[str, Any] = field(default_factory=dict)
     flops: float | None = None
     limit: str | None = None
-    items: int = 1
+    items: int | None = None
     series: str = ""
     x: float = 0.0
     memory: bool = True

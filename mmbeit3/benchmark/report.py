@@ -34,8 +34,9 @@ def _contestant(
         "median": found.median,
         "shortest": found.spread[0],
         "longest": found.spread[1],
-        "items_per_second": contestant.items / found.median,
     }
+    if contestant.items:
+        entry["items_per_second"] = contestant.items / found.median
     if contestant.series:
         entry |= {"series": contestant.series, "x": contestant.x}
     if found.memory:
@@ -95,7 +96,7 @@ def _times(entries: Sequence[dict[str, Any]]) -> str:
                 entry["name"],
                 _seconds(entry["median"]),
                 f"{_seconds(entry['shortest'])} - {_seconds(entry['longest'])}",
-                f"{entry['items_per_second']:.3g}",
+                f"{entry['items_per_second']:.3g}" if "items_per_second" in entry else "",
                 _gib(entry.get("memory_total")),
                 _gib(entry.get("memory_working")),
                 f"{entry['flops_per_second'] / GIGA:.0f}" if "flops_per_second" in entry else "",

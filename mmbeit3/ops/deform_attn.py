@@ -126,12 +126,12 @@ def _attend_by_rows(
     down = line * heads
     corner = torch.addcmul(image + start * heads + head, cells[..., 1], down)
     corner.add_(cells[..., 0], alpha=heads)
-    steps = torch.stack([0 * down, 0 * down + heads, down, down + heads])
+    steps = (0, heads, down, down + heads)
 
     bags = (batch * queries * heads, levels * points)
     sums = _SumOfSamples.apply(
         rows.view(-1, dim),
-        (corner + steps[:, None, None]).view(4, *bags),
+        torch.cat([(corner + step).view(bags) for step in steps], dim=1),
         x.view(bags),
         y.view(bags),
         weights.reshape(bags),
@@ -154,8 +154,8 @@ class _SumOfSamples(Function):
         Args:
             ctx (FunctionCtx): Keeps the other arguments for the backward.
             rows (Tensor): (R, dim), the pixels.
-            index (Tensor): (4, bags, n), for each sample the rows of the pixels at its upper
-                left, upper right, lower left and lower right. One order must sort all four.
+            index (Tensor): (bags, 4 n), the rows of the pixels at the upper left of each sample,
+                then at the upper right, lower left and lower right. One order must sort each.
             x (Tensor): (bags, n), how far the samples are on the way from left to right.
             y (Tensor): (bags, n), and from up to down.
             weights (Tensor): (bags, n), how much the samples count.
@@ -165,14 +165,8 @@ class _SumOfSamples(Function):
         """
         ctx.save_for_backward(rows, index, x, y, weights)
         rows = rows.detach()  # or embedding_bag prepares for a backward of its own
-        corners = zip(index, _shares(x, y, weights), strict=True)
-        return reduce(
-            Tensor.add_,
-            (
-                F.embedding_bag(numbers, rows, mode="sum", per_sample_weights=shares)
-                for numbers, shares in corners
-            ),
-        )
+        shares = torch.cat(_shares(x, y, weights), dim=1)
+        return F.embedding_bag(index, rows, mode="sum", per_sample_weights=shares)
 
     @staticmethod
     def backward(ctx: FunctionCtx, grad: Tensor) -> tuple[Tensor | None, ...]:
@@ -183,7 +177,7 @@ class _SumOfSamples(Function):
         if ctx.needs_input_grad[0]:
             grad_rows = _scatter(grad, index, _shares(x, y, weights), len(rows))
         if any(ctx.needs_input_grad[2:]):
-            left, right, low_left, low_right = (_dots(grad, rows, numbers) for numbers in index)
+            left, right, low_left, low_right = _dots(grad, rows, index).chunk(4, dim=1)
             top, bottom = left.lerp(right, x), low_left.lerp(low_right, x)
             across = (right - left).lerp(low_right - low_left, y)
             grad_x, grad_y = across * weights, (bottom - top) * weights
@@ -204,17 +198,18 @@ def _shares(x: Tensor, y: Tensor, weights: Tensor) -> list[Tensor]:
 @torch.library.custom_op("mmbeit3::scatter_samples", mutates_args=(), device_types="cpu")
 def _scatter(grad: Tensor, index: Tensor, shares: Sequence[Tensor], count: int) -> Tensor:
     """For each of ``count`` rows, sum up the gradients (bags, dim) of the bags that list it."""
-    order = index[0].flatten().argsort()
-    bags = order.div(index.shape[2], rounding_mode="floor").to(index.dtype)
+    corners = [corner.flatten() for corner in index.chunk(4, dim=1)]
+    order = corners[0].argsort()
+    bags = order.div(shares[0].shape[1], rounding_mode="floor").to(index.dtype)
 
-    def scattered(numbers: Tensor, share: Tensor) -> Tensor:
-        uses = numbers.flatten().bincount(minlength=count)
+    def scattered(corner: Tensor, share: Tensor) -> Tensor:
+        uses = corner.bincount(minlength=count)
         starts = (uses.cumsum(0) - uses).to(index.dtype)
         # Indexing by brackets takes several times as long as index_select.
         share = share.flatten().index_select(0, order)
         return F.embedding_bag(bags, grad, starts, mode="sum", per_sample_weights=share)
 
-    return reduce(Tensor.add_, map(scattered, index, shares))
+    return reduce(Tensor.add_, map(scattered, corners, shares))
 
 
 @_scatter.register_fake
@@ -223,24 +218,22 @@ def _(grad: Tensor, index: Tensor, shares: Sequence[Tensor], count: int) -> Tens
 
 
 @torch.library.custom_op("mmbeit3::dot_samples", mutates_args=(), device_types="cpu")
-def _dots(grad: Tensor, rows: Tensor, numbers: Tensor) -> Tensor:
-    """Scalar products (bags, n) of each bag's gradient with the rows that it lists."""
-    bags, count = numbers.shape
-    starts = torch.arange(0, bags * count + 1, count, dtype=numbers.dtype)
-    zeros = grad.new_zeros(bags * count)
+def _dots(grad: Tensor, rows: Tensor, index: Tensor) -> Tensor:
+    """Scalar products, in the shape of the index, of each bag's gradient with its rows."""
+    starts = torch.arange(0, index.numel() + 1, index.shape[1], dtype=index.dtype)
+    zeros = grad.new_zeros(index.numel())
+    size = (len(grad), len(rows))
     with warnings.catch_warnings():
         # Once per process torch says that the type is in beta.
         warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta")
-        dots = torch.sparse_csr_tensor(
-            starts, numbers.flatten(), zeros, (bags, len(rows)), check_invariants=False
-        )
+        dots = torch.sparse_csr_tensor(starts, index.flatten(), zeros, size, check_invariants=False)
     # A product of matrices of which only the listed entries are computed.
-    return torch.sparse.sampled_addmm(dots, grad, rows.t(), out=dots).values().view(bags, count)
+    return torch.sparse.sampled_addmm(dots, grad, rows.t(), out=dots).values().view_as(index)
 
 
 @_dots.register_fake
-def _(grad: Tensor, rows: Tensor, numbers: Tensor) -> Tensor:
-    return grad.new_empty(numbers.shape)
+def _(grad: Tensor, rows: Tensor, index: Tensor) -> Tensor:
+    return grad.new_empty(index.shape)
 
 
 def _refuse(ctx: FunctionCtx, grad: Tensor) -> NoReturn:

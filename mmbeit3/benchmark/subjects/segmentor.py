@@ -32,7 +32,7 @@ def segmentor(options: Options) -> Subject:
     return Subject(
         "segmentor",
         f"{options.arch} Mask2Former, 150 classes, crop 512, one image of ADE20K, random weights",
-        tuple(Contestant(name, build, base | kind) for name, kind in kinds.items()),
+        tuple(Contestant(name, build, base | kind, items=1) for name, kind in kinds.items()),
         (Comparison(OURS, PLAIN, tolerance=0.01), Comparison(BFLOAT16, PLAIN)),
     )
 

@@ -42,6 +42,7 @@ def tower(options: Options) -> Subject:
             base | dict(kind=kind, dtype=dtype),
             flops=count(arch, size, kind),
             limit=limit(dtype),
+            items=1,
         )
 
     return Subject(
