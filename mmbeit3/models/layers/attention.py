@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mmbeit3.models.layers.linear import Linear
@@ -68,7 +69,9 @@ class Attention(nn.Module):
     def _attend(self, qkv: Tensor, coords: Tensor | None) -> Tensor:
         """(windows, tokens, 3, heads, head_dim) -> (windows, tokens, heads, head_dim)."""
         q, k, v = qkv.permute(2, 0, 3, 1, 4).unbind(0)  # each (windows, heads, tokens, head_dim)
+        # Not in training: a layer computed again must do what it did without gradient.
+        attend = F.scaled_dot_product_attention if self.training else attention
         if self.rel_pos is None:
-            return attention(q, k, v).transpose(1, 2)
+            return attend(q, k, v).transpose(1, 2)
         q, k = self.rel_pos(q, k, coords)
-        return attention(q, k, v, scale=1.0).transpose(1, 2)
+        return attend(q, k, v, scale=1.0).transpose(1, 2)
