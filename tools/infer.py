@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import argparse
 
-from mmbeit3.apis.console import INTERRUPT_STATUS, run
+from mmbeit3.apis.console import INTERRUPT_STATUS, add_acceleration, run
 
 
 def parse_args() -> argparse.Namespace:
@@ -46,17 +46,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         "--device", default="auto", help="auto, cpu, cuda:0, ... (default: auto, a GPU if any)"
     )
-    parser.add_argument(
-        "--dtype",
-        choices=("float32", "bfloat16"),
-        default="float32",
-        help="compute matrix products in this type (default: float32)",
-    )
-    parser.add_argument(
-        "--compile",
-        action="store_true",
-        help="compile the backbone by torch.compile, for all image sizes alike",
-    )
+    add_acceleration(parser)
     parser.add_argument("--no-overlays", action="store_true", help="write no pictures")
     parser.add_argument(
         "--cfg-options",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 
-from mmbeit3.apis.console import run
+from mmbeit3.apis.console import add_acceleration, run
 
 
 def parse_args() -> argparse.Namespace:
@@ -37,17 +37,7 @@ def parse_args() -> argparse.Namespace:
         help="average several views of each image, those of the config's tta_pipeline "
         "(multi-scale, also when no value is given) or tta_pipeline_flip (flip); for segmentors",
     )
-    parser.add_argument(
-        "--dtype",
-        choices=("float32", "bfloat16"),
-        default="float32",
-        help="compute matrix products in this type (default: float32)",
-    )
-    parser.add_argument(
-        "--compile",
-        action="store_true",
-        help="compile the backbone by torch.compile, for all image sizes alike",
-    )
+    add_acceleration(parser)
     parser.add_argument(
         "--cfg-options",
         nargs="+",

@@ -6,6 +6,7 @@ import torch
 from mmengine.logging import print_log
 from torch import nn
 
+from mmbeit3.engine.runner import without_wrappers
 from mmbeit3.utils import InputError
 
 #: float16 is no choice: the residual stream of sub-LN models can leave its range (65504).
@@ -39,9 +40,7 @@ def accelerate(model: nn.Module, device: torch.device, dtype: str, compiles: boo
 
 
 def _compile_layers(model: nn.Module, device: torch.device) -> None:
-    while isinstance(getattr(model, "module", None), nn.Module):
-        model = model.module
-    backbone = getattr(model, "backbone", None)
+    backbone = getattr(without_wrappers(model), "backbone", None)
     layers = getattr(backbone, "layers", None)
     if not isinstance(layers, nn.ModuleList):
         raise InputError(

@@ -1,7 +1,8 @@
-"""How a command of this project ends: user errors as one message, and the exit status."""
+"""What commands share: options, user errors as one message, and the exit status."""
 
 from __future__ import annotations
 
+import argparse
 import sys
 from collections.abc import Callable
 from typing import NoReturn
@@ -31,3 +32,18 @@ def run(main: Callable[[], int | None]) -> NoReturn:
         print("interrupted", file=sys.stderr)
         status = INTERRUPT_STATUS
     sys.exit(status)
+
+
+def add_acceleration(parser: argparse.ArgumentParser) -> None:
+    """Add the options of :func:`mmbeit3.apis.acceleration.accelerate`."""
+    parser.add_argument(
+        "--dtype",
+        choices=("float32", "bfloat16"),
+        default="float32",
+        help="compute matrix products in this type (default: float32)",
+    )
+    parser.add_argument(
+        "--compile",
+        action="store_true",
+        help="compile the backbone by torch.compile, for all image sizes alike",
+    )

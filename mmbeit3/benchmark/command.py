@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import json
-import sys
+import shlex
 import time
 from collections.abc import Sequence
 from functools import partial
@@ -23,7 +22,12 @@ RESULTS = "benchmark.json"
 
 
 def benchmark(
-    names: Sequence[str], options: Options, rounds: int, out_dir: str | Path, plots: bool
+    names: Sequence[str],
+    options: Options,
+    rounds: int,
+    out_dir: str | Path,
+    plots: bool,
+    command: Sequence[str],
 ) -> dict[str, Any]:
     """Measure subjects one after the other.
 
@@ -31,11 +35,12 @@ def benchmark(
     all that was measured until then.
 
     Args:
-        names (Sequence[str]): Of :data:`mmbeit3.benchmark.subjects.MODULES`.
+        names (Sequence[str]): Of :data:`mmbeit3.benchmark.subjects.SUBJECTS`.
         options (Options): How large the work is.
         rounds (int): Rounds that count.
         out_dir (str | Path): Where results go; made if absent.
         plots (bool): Whether to draw the subjects that have curves.
+        command (Sequence[str]): Arguments of the command line, to be written beside the results.
 
     Returns:
         dict: The content of ``benchmark.json``.
@@ -46,8 +51,8 @@ def benchmark(
     out_dir = Path(out_dir)
     make_folder(out_dir)
     machine = describe(options.device)
-    results: dict[str, Any] = {"command": sys.argv[1:], "machine": machine, "rounds": rounds}
-    results["subjects"] = []
+    results: dict[str, Any] = {"command": shlex.join(command), "machine": machine}
+    results |= {"rounds": rounds, "subjects": []}
     print(in_words(machine))
     for name in names:
         start = time.perf_counter()
@@ -70,18 +75,15 @@ def benchmark(
 
 
 def _write_markdown(path: Path, results: dict[str, Any]) -> None:
-    command = f"python tools/benchmark.py {' '.join(results['command'])}"
-    text = [in_words(results["machine"]), f"`{command}`"]
+    text = [in_words(results["machine"]), f"`python tools/benchmark.py {results['command']}`"]
     text += [tables(summary) for summary in results["subjects"]]
     path.write_text("\n\n".join(text) + "\n", encoding="utf-8")
 
 
-def missed(results: dict[str, Any]) -> list[str]:
-    """Name what was demanded and not reached."""
-    entries = [
-        entry
+def all_met(results: dict[str, Any]) -> bool:
+    """Whether everything that was asked for was reached."""
+    return all(
+        entry.get("met") is not False
         for subject in results["subjects"]
         for entry in (*subject["contestants"], *subject["comparisons"])
-        if entry.get("met") is False
-    ]
-    return [json.dumps(entry) for entry in entries]
+    )

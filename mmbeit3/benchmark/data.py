@@ -5,10 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from mmengine.config import Config
+from mmengine.dataset import Compose
 
 import mmbeit3
 from mmbeit3.apis.config import load_config
+from mmbeit3.apis.predictor import preparation
 from mmbeit3.utils import InputError
 
 
@@ -34,3 +37,10 @@ def require(path: Path, option: str) -> Path:
     if not path.exists():
         raise InputError(f"{path} does not exist; name the folder of the data by {option}")
     return path
+
+
+def batch_of(cfg: Config, image: np.ndarray) -> dict[str, list]:
+    """Prepare an image (H, W, 3), BGR, by the test pipeline, as ``test_step`` takes it: a batch."""
+    size = image.shape[:2]
+    data = {"img": image, "img_id": 0, "img_path": "", "img_shape": size, "ori_shape": size}
+    return {key: [value] for key, value in Compose(preparation(cfg))(data).items()}

@@ -46,8 +46,7 @@ def make_plain_segmentor(model: nn.Module) -> nn.Module:
     """
     make_plain(model.backbone)
     model.test_step = _with_mmcvs_attention(model.test_step)
-    for name in ("predict", "inference", "slide_inference", "postprocess_result"):
-        setattr(model, name, MethodType(getattr(EncoderDecoder, name), model))
+    model.predict = MethodType(EncoderDecoder.predict, model)
     return model
 
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from mmbeit3.benchmark.contest import Contestant, Measured, Subject, difference
+from mmbeit3.benchmark.contest import Comparison, Contestant, Measured, Subject, difference
 
 GIGA = 1e9
 GIB = 2**30
@@ -54,7 +54,7 @@ def _contestant(
     return entry
 
 
-def _comparison(comparison: Any, measured: dict[str, Measured]) -> dict[str, Any]:
+def _comparison(comparison: Comparison, measured: dict[str, Measured]) -> dict[str, Any]:
     ours, peer = measured[comparison.ours], measured[comparison.peer]
     entry = {"ours": comparison.ours, "peer": comparison.peer, "faster": peer.median / ours.median}
     checks = []

@@ -57,7 +57,7 @@ class Runner(MMEngineRunner):
             _check_resumable(checkpoint, filename)
         checkpoint["state_dict"] = state_dict_of(checkpoint)
         self.call_hook("after_load_checkpoint", checkpoint=checkpoint)
-        model = _without_wrappers(self.model)
+        model = without_wrappers(self.model)
         fine_tuning = isinstance(self._train_loop, BaseLoop) and not self._resume
         load_weights(model, checkpoint, strict or not fine_tuning, self.logger, str(filename))
         self._has_loaded = True
@@ -76,7 +76,7 @@ def build_runner(cfg: Config) -> MMEngineRunner:
     return Runner.from_cfg(cfg)
 
 
-def _without_wrappers(model: nn.Module) -> nn.Module:
+def without_wrappers(model: nn.Module) -> nn.Module:
     """Take off what distributed running and test-time augmentation put around a model."""
     while is_model_wrapper(model) or isinstance(model, BaseTTAModel):
         model = model.module

@@ -6,7 +6,6 @@ precision under the key ``model``.
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
@@ -15,6 +14,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from mmbeit3.benchmark.subjects.tower import published_beit3
 from mmbeit3.models import BEiT3
 
 
@@ -27,6 +27,16 @@ class Size(NamedTuple):
     hidden: int
     patch: int = 16
     vocabulary: int = 64010
+
+    @property
+    def arch(self) -> dict[str, int]:
+        """As mmbeit3.BEiT3 takes it."""
+        return dict(
+            embed_dims=self.width,
+            num_layers=self.depth,
+            num_heads=self.heads,
+            feedforward_channels=self.hidden,
+        )
 
 
 BASE = Size(768, 12, 12, 3072)
@@ -45,26 +55,7 @@ def torchscale_beit3(size: Size, img_size: int = 224, final_norm: bool = True) -
     pytest.importorskip(
         "torchscale", reason="needs torchscale: pip install --no-deps torchscale==0.3.0"
     )
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", FutureWarning)  # it imports timm by a former name
-        from torchscale.architecture.config import EncoderConfig
-        from torchscale.model.BEiT3 import BEiT3 as Published
-
-    config = EncoderConfig(
-        img_size=img_size,
-        patch_size=size.patch,
-        vocab_size=size.vocabulary,
-        encoder_embed_dim=size.width,
-        encoder_layers=size.depth,
-        encoder_attention_heads=size.heads,
-        encoder_ffn_embed_dim=size.hidden,
-        # microsoft/unilm beit3/modeling_utils.py
-        multiway=True,
-        layernorm_embedding=False,
-        normalize_output=final_norm,
-        no_output_layer=True,
-    )
-    return Published(config).eval()
+    return published_beit3(size.arch, img_size, size.patch, size.vocabulary, final_norm)
 
 
 def official_weights(
@@ -138,11 +129,5 @@ def vision_names(weights: Mapping[str, Tensor]) -> list[str]:
 
 def backbone(size: Size = SMALL, img_size: int | tuple[int, int] = 48, **options) -> BEiT3:
     """Ours as the published tower computes: global attention, CLS token, final LN."""
-    arch = dict(
-        embed_dims=size.width,
-        num_layers=size.depth,
-        num_heads=size.heads,
-        feedforward_channels=size.hidden,
-    )
     published = dict(patch_size=size.patch, window_size=0, with_cls_token=True, final_norm=True)
-    return BEiT3(arch, img_size, **published | options).eval()
+    return BEiT3(size.arch, img_size, **published | options).eval()

@@ -6,15 +6,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from mmengine.dataset import Compose
 from mmengine.registry import init_default_scope
 from torch import Tensor, nn
 
 from mmbeit3.apis.acceleration import accelerate
 from mmbeit3.apis.images import find_images, read_image
-from mmbeit3.apis.predictor import preparation
 from mmbeit3.benchmark.contest import Comparison, Contestant, Subject
-from mmbeit3.benchmark.data import model_config
+from mmbeit3.benchmark.data import batch_of, model_config, require
 from mmbeit3.benchmark.options import Options
 from mmbeit3.benchmark.plain_models import make_plain_detector, plain_detector_cfg
 from mmbeit3.registry import MODELS
@@ -29,7 +27,7 @@ def detector(options: Options) -> Subject:
     """Cascade Mask R-CNN of ``options.arch`` on images of COCO val2017."""
     base = dict(
         arch=options.arch,
-        folder=options.coco / "val2017",
+        folder=require(options.coco / "val2017", "--coco"),
         num_images=options.num_images,
         device=options.device,
     )
@@ -77,8 +75,7 @@ def build(
     plain = plain or square is not None
     if plain:
         plain_detector_cfg(cfg.model, square)
-    transform = Compose(preparation(cfg))
-    batches = [_batch(path, transform) for path in find_images(folder)[:num_images]]
+    batches = [batch_of(cfg, read_image(path)) for path in find_images(folder)[:num_images]]
     torch.manual_seed(0)
     model = widen_scores(MODELS.build(cfg.model)).to(device).eval()
     if plain:
@@ -98,11 +95,3 @@ def widen_scores(model: nn.Module) -> nn.Module:
     for head in model.roi_head.bbox_head:
         nn.init.normal_(head.fc_cls.weight, std=0.3)
     return model
-
-
-def _batch(path: Path, transform: Compose) -> dict[str, list]:
-    image = read_image(path)
-    size = image.shape[:2]
-    names = {"img": image, "img_id": 0, "img_path": str(path)}
-    packed = transform(names | {"img_shape": size, "ori_shape": size})
-    return {key: [value] for key, value in packed.items()}

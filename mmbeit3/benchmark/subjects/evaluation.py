@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import io
 import json
 import tempfile
@@ -24,6 +25,7 @@ from mmbeit3.benchmark.options import Options
 from mmbeit3.evaluation.coco import IOU_TYPES, SUMMARY, evaluate_coco
 
 PER_IMAGE = 100
+RESULTS = "results.json"
 
 
 def evaluation(options: Options) -> Subject:
@@ -47,31 +49,31 @@ def evaluation(options: Options) -> Subject:
 
 def build(truth: Path, iou_type: str, ours: bool) -> Callable[[], Tensor]:
     """Make a call that reads the files and returns the 12 numbers of the COCO API, float64."""
-    results = Path(tempfile.gettempdir()) / f"mmbeit3-benchmark-{truth.stem}.{iou_type}.json"
-    if not results.exists():
-        shape = {"bbox": "bbox", "segm": "segmentation"}[iou_type]
-        keys = ("image_id", "category_id", "score", shape)
-        found = [{key: entry[key] for key in keys} for entry in make_detections(truth)]
-        results.write_text(json.dumps(found))
-    if ours:
-        return lambda: _in_order(evaluate_coco(truth, results, iou_type))
-
-    def official() -> Tensor:
-        with contextlib.redirect_stdout(io.StringIO()):
-            annotations = COCO(str(truth))
-            run = COCOeval(annotations, annotations.loadRes(str(results)), iou_type)
-            run.evaluate()
-            run.accumulate()
-            run.summarize()
-        return torch.from_numpy(run.stats)
-
-    return official
+    shape = {"bbox": "bbox", "segm": "segmentation"}[iou_type]
+    keys = ("image_id", "category_id", "score", shape)
+    found = [{key: entry[key] for key in keys} for entry in make_detections(truth)]
+    kept = tempfile.TemporaryDirectory(prefix="mmbeit3-benchmark-")
+    (Path(kept.name) / RESULTS).write_text(json.dumps(found))
+    return functools.partial(_ours if ours else _official, truth, kept, iou_type)
 
 
-def _in_order(metrics: dict[str, float]) -> Tensor:
+def _ours(truth: Path, kept: tempfile.TemporaryDirectory, iou_type: str) -> Tensor:
+    metrics = evaluate_coco(truth, Path(kept.name) / RESULTS, iou_type)
     return torch.tensor([metrics[key] for key in SUMMARY], dtype=torch.float64)
 
 
+def _official(truth: Path, kept: tempfile.TemporaryDirectory, iou_type: str) -> Tensor:
+    with contextlib.redirect_stdout(io.StringIO()):
+        annotations = COCO(str(truth))
+        found = annotations.loadRes(f"{kept.name}/{RESULTS}")
+        run = COCOeval(annotations, found, iou_type)
+        run.evaluate()
+        run.accumulate()
+        run.summarize()
+    return torch.from_numpy(run.stats)
+
+
+@functools.cache
 def make_detections(truth: Path) -> list[dict[str, Any]]:
     """Make detections like those of a fair detector, the same at every call.
 

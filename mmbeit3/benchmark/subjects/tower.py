@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Callable
 from functools import partial
@@ -13,7 +14,7 @@ from timm.models.vision_transformer import checkpoint_filter_fn
 from torch import Tensor, nn
 
 from mmbeit3.benchmark.contest import Comparison, Contestant, Subject
-from mmbeit3.benchmark.flops import layer_products, product_flops, tower_flops
+from mmbeit3.benchmark.flops import tower_flops
 from mmbeit3.benchmark.options import Options
 from mmbeit3.benchmark.plain import make_plain
 from mmbeit3.checkpoint import official_state_dict
@@ -129,7 +130,7 @@ def matrices(dtype: str, arch: str, size: int, device: str) -> Contestant:
         limit(dtype),
         build_matrices,
         arguments,
-        flops=product_flops(_products(arch, size)),
+        flops=sum(2.0 * math.prod(sizes) for sizes in _products(arch, size)),
         memory=False,
     )
 
@@ -140,7 +141,7 @@ def build_matrices(arch: str, size: int, device: str, dtype: str) -> Callable[[]
     pairs = [
         (
             torch.randn(rows, inner, device=device, dtype=type_),
-            Linear(inner, columns).to(device, type_),
+            Linear(inner, columns).eval().to(device, type_),
         )
         for rows, inner, columns in _products(arch, size)
     ]
@@ -238,6 +239,33 @@ def _timm(arch: str, size: int, device: str) -> Callable[[Tensor], Tensor]:
 
 
 def _torchscale(arch: str, size: int, device: str) -> Callable[[Tensor], Tensor]:
+    model = published_beit3(ARCH_ZOO[arch], size)
+    weights = official_state_dict(make_tower(arch, size, published=True).state_dict())
+    weights = {name.removeprefix("beit3."): value for name, value in weights.items()}
+    model.load_state_dict(weights, strict=False)  # the language expert keeps what it was drawn as
+    model.to(device)
+    return lambda x: model(visual_tokens=x)["encoder_out"]
+
+
+def published_beit3(
+    sizes: dict[str, int],
+    img_size: int,
+    patch_size: int = 16,
+    vocab_size: int = 64,
+    final_norm: bool = True,
+) -> nn.Module:
+    """The published model of both modalities, set up as microsoft/unilm beit3/modeling_utils.py.
+
+    Args:
+        sizes (dict): As those in :data:`ARCH_ZOO`.
+        img_size (int): Side of the images in pixels.
+        patch_size (int): Side of a patch in pixels. Defaults to 16.
+        vocab_size (int): Number of text tokens. Defaults to 64.
+        final_norm (bool): Whether there is a final LN. Defaults to True.
+
+    Raises:
+        InputError: If torchscale cannot be imported.
+    """
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", FutureWarning)  # it imports timm by a former name
@@ -248,32 +276,27 @@ def _torchscale(arch: str, size: int, device: str) -> Callable[[Tensor], Tensor]
             f"the published code cannot be imported ({error}): pip install --no-deps torchscale"
         ) from error
 
-    sizes = ARCH_ZOO[arch]
     config = EncoderConfig(
-        img_size=size,
-        patch_size=16,
-        vocab_size=64,
+        img_size=img_size,
+        patch_size=patch_size,
+        vocab_size=vocab_size,
         encoder_embed_dim=sizes["embed_dims"],
         encoder_layers=sizes["num_layers"],
         encoder_attention_heads=sizes["num_heads"],
         encoder_ffn_embed_dim=sizes["feedforward_channels"],
-        # microsoft/unilm beit3/modeling_utils.py
         multiway=True,
         layernorm_embedding=False,
-        normalize_output=True,
+        normalize_output=final_norm,
         no_output_layer=True,
     )
-    model = Published(config).eval()
-    weights = official_state_dict(make_tower(arch, size, published=True).state_dict())
-    weights = {name.removeprefix("beit3."): value for name, value in weights.items()}
-    model.load_state_dict(weights, strict=False)  # the language expert keeps what it was drawn as
-    model.to(device)
-    return lambda x: model(visual_tokens=x)["encoder_out"]
+    return Published(config).eval()
 
 
 ALL_GLOBAL = {"global": _ours, "timm": _timm, "torchscale": _torchscale}
 
 
 def _products(arch: str, size: int) -> list[tuple[int, int, int]]:
-    sizes = ARCH_ZOO[arch]
-    return layer_products((size // 16) ** 2, sizes["embed_dims"], sizes["feedforward_channels"])
+    """Rows, inner and columns of the four products of a layer with its weights."""
+    tokens, sizes = (size // 16) ** 2, ARCH_ZOO[arch]
+    c, hidden = sizes["embed_dims"], sizes["feedforward_channels"]
+    return [(tokens, c, 3 * c), (tokens, c, c), (tokens, c, hidden), (tokens, hidden, c)]

@@ -44,6 +44,7 @@ class Linear(nn.Linear):
             and input.dtype in (torch.float32, torch.bfloat16)
             and input.numel() > 0
             and input.shape[-1] == self.in_features
+            and not self.training  # a layer computed again must do what it did without gradient
             and not torch.is_autocast_enabled("cpu")
             and not (torch.is_grad_enabled() and (input.requires_grad or self.weight.requires_grad))
             and torch.backends.mkldnn.enabled

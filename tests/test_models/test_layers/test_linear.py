@@ -33,7 +33,7 @@ def exact(layer: Linear, x: Tensor) -> Tensor:
 def test_inference_runs_on_onednn_and_equals_float64(
     calls: list[int], gelu: bool, dtype: torch.dtype, rtol: float, shape: tuple[int, ...]
 ) -> None:
-    layer, x = Linear(96, 40, gelu).to(dtype), torch.randn(shape).to(dtype)
+    layer, x = Linear(96, 40, gelu).eval().to(dtype), torch.randn(shape).to(dtype)
     with torch.no_grad():
         found = layer(x)
     assert calls == [1] and found.dtype == dtype
@@ -42,14 +42,14 @@ def test_inference_runs_on_onednn_and_equals_float64(
 
 
 def test_inputs_in_any_layout() -> None:
-    layer, x = Linear(16, 8), torch.randn(4, 6, 16)
+    layer, x = Linear(16, 8).eval(), torch.randn(4, 6, 16)
     with torch.inference_mode():
         for other in (x.transpose(0, 1), x[:, ::2], x.transpose(1, 2).contiguous().mT, x[1:3, 1]):
             torch.testing.assert_close(layer(other), F.linear(other, layer.weight, layer.bias))
 
 
 def test_gradients_are_torchs(calls: list[int]) -> None:
-    layer, x = Linear(16, 8, gelu=True), torch.randn(3, 16, requires_grad=True)
+    layer, x = Linear(16, 8, gelu=True).eval(), torch.randn(3, 16, requires_grad=True)
     inputs = (x, layer.weight, layer.bias)
     found = torch.autograd.grad(layer(x).square().sum(), inputs)
     want = torch.autograd.grad(F.gelu(F.linear(*inputs)).square().sum(), inputs)
@@ -59,12 +59,14 @@ def test_gradients_are_torchs(calls: list[int]) -> None:
 
 @torch.no_grad()
 def test_what_onednn_is_not_for_takes_torchs_way(calls: list[int]) -> None:
-    layer, x = Linear(16, 8), torch.randn(3, 16)
+    layer, x = Linear(16, 8).eval(), torch.randn(3, 16)
     with torch.autocast("cpu", torch.bfloat16):
         assert layer(x).dtype == torch.bfloat16
     with torch.backends.mkldnn.flags(enabled=False):
         layer(x)
     assert layer(x[:0]).shape == (0, 8)
+    layer.train()(x)
+    layer.eval()
     assert layer.double()(x.double()).dtype == torch.float64
     assert not calls
     with pytest.raises(RuntimeError, match="shapes cannot be multiplied"):
@@ -72,6 +74,6 @@ def test_what_onednn_is_not_for_takes_torchs_way(calls: list[int]) -> None:
 
 
 def test_frozen_weights_train_what_comes_before(calls: list[int]) -> None:
-    layer, x = Linear(16, 8).requires_grad_(False), torch.randn(3, 16, requires_grad=True)
+    layer, x = Linear(16, 8).eval().requires_grad_(False), torch.randn(3, 16, requires_grad=True)
     layer(x).sum().backward()
     assert x.grad is not None and not calls
