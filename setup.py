@@ -28,6 +28,7 @@ REQUIREMENTS = [
     "pillow",
     "rich",
     "safetensors",
+    "tensorboard",
     "faster-coco-eval>=1.7",
     "pycocotools>=2.0.8",  # the first for numpy 2
 ]

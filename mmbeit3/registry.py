@@ -7,6 +7,7 @@ for the prefix, and the ``locations`` on first use.
 from mmengine.registry import DATASETS as MMENGINE_DATASETS
 from mmengine.registry import HOOKS as MMENGINE_HOOKS
 from mmengine.registry import METRICS as MMENGINE_METRICS
+from mmengine.registry import MODEL_WRAPPERS as MMENGINE_MODEL_WRAPPERS
 from mmengine.registry import MODELS as MMENGINE_MODELS
 from mmengine.registry import (
     OPTIM_WRAPPER_CONSTRUCTORS as MMENGINE_OPTIM_WRAPPER_CONSTRUCTORS,
@@ -15,6 +16,9 @@ from mmengine.registry import TRANSFORMS as MMENGINE_TRANSFORMS
 from mmengine.registry import Registry
 
 MODELS = Registry("model", parent=MMENGINE_MODELS, locations=["mmbeit3.models"])
+MODEL_WRAPPERS = Registry(
+    "model wrapper", parent=MMENGINE_MODEL_WRAPPERS, locations=["mmbeit3.engine"]
+)
 DATASETS = Registry("dataset", parent=MMENGINE_DATASETS, locations=["mmbeit3.datasets"])
 TRANSFORMS = Registry(
     "transform", parent=MMENGINE_TRANSFORMS, locations=["mmbeit3.datasets.transforms"]

@@ -19,7 +19,8 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         "--auto-scale-lr",
         action="store_true",
-        help="scale the learning rate from the config's base batch size to the one that runs",
+        help="scale the learning rate from the recipe's batch size to the one that runs, in "
+        "place of accumulating gradients",
     )
     parser.add_argument(
         "--resume",
@@ -41,18 +42,26 @@ def parse_args() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def main() -> None:
+def main() -> int | None:
     """Do what the command line asks for."""
     args = parse_args()
     os.environ.setdefault("LOCAL_RANK", str(args.local_rank))
 
+    from mmengine.logging import print_log
+
     from mmbeit3.apis.config import load_config, parse_options
     from mmbeit3.apis.training import train
+    from mmbeit3.engine.interruption import TERMINATED_STATUS, Terminated
 
     cfg = load_config(args.config, parse_options(args.cfg_options), args.work_dir)
     cfg.launcher = args.launcher
     resume = True if args.resume == "auto" else args.resume or False
-    train(cfg, resume=resume, amp=args.amp, scale_lr=args.auto_scale_lr)
+    try:
+        train(cfg, resume=resume, amp=args.amp, scale_lr=args.auto_scale_lr)
+    except Terminated as error:
+        print_log(str(error), "current")
+        return TERMINATED_STATUS
+    return None
 
 
 if __name__ == "__main__":

@@ -25,10 +25,17 @@ env_cfg = dict(
     dist_cfg=dict(backend="nccl"),
 )
 
-# More backends, one line each: dict(type="TensorboardVisBackend"), dict(type="WandbVisBackend")
-vis_backends = [dict(type="LocalVisBackend")]
+# More backends, one line each: dict(type="WandbVisBackend"), dict(type="MLflowVisBackend"), ...
+vis_backends = [dict(type="LocalVisBackend"), dict(type="TensorboardVisBackend")]
 visualizer = dict(type="DetLocalVisualizer", vis_backends=vis_backends, name="visualizer")
-log_processor = dict(type="LogProcessor", window_size=50, by_epoch=False)
+log_processor = dict(
+    type="LogProcessor",
+    window_size=50,
+    by_epoch=False,
+    mean_pattern=r".*(loss|time|grad_norm|images_per_s).*",
+)
+# For GPUs that are too small, model_wrapper_cfg=dict(type="mmbeit3.FullySharded") divides parameters,
+# gradients and optimiser states over them (docs/training.md).
 log_level = "INFO"
 load_from = None
 resume = False

@@ -19,6 +19,7 @@ from mmengine.logging import print_log
 from mmengine.runner import Runner
 
 from mmbeit3.checkpoint.reading import similar_files
+from mmbeit3.engine.distributed import init_distributed
 from mmbeit3.utils import InputError
 
 DATALOADERS = ("train_dataloader", "val_dataloader", "test_dataloader")
@@ -164,13 +165,10 @@ def use_amp(cfg: Config) -> None:
     wrapper.setdefault("loss_scale", 1.0 if wrapper.dtype == "bfloat16" else "dynamic")
 
 
-def check_launcher(cfg: Config) -> None:
-    """Raise an InputError if several processes are asked for on a machine without a GPU."""
-    if cfg.get("launcher", "none") != "none" and get_device() == "cpu":
-        raise InputError(
-            f"--launcher {cfg.launcher} needs a GPU in every process and PyTorch sees none; on "
-            "the CPU run one process, without --launcher"
-        )
+def start_processes(cfg: Config) -> None:
+    """Start torch.distributed as ``launcher`` and ``env_cfg.dist_cfg`` say; alone, do nothing."""
+    options = (cfg.get("env_cfg") or {}).get("dist_cfg") or {}
+    init_distributed(cfg.get("launcher", "none"), **options)
 
 
 def use_device(cfg: Config) -> None:
@@ -272,6 +270,8 @@ def _check_index(option: str, part: str, node: Sequence[Any]) -> None:
 
 
 def _check_new_key(option: str, parts: list[str], depth: int, node: Mapping[str, Any]) -> None:
+    if depth == 0 and parts[0] in _runner_keys():  # one that this config does without
+        return
     inside = ".".join(parts[:depth]) or "the config"
     last = depth + 1 == len(parts)
     similar = difflib.get_close_matches(parts[depth], list(node), n=1, cutoff=SIMILAR)

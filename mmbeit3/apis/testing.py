@@ -16,7 +16,7 @@ from mmengine.logging import print_log
 from mmengine.runner import Runner
 
 from mmbeit3.apis.acceleration import accelerate
-from mmbeit3.apis.config import check_launcher, is_segmentation, resolve_classes
+from mmbeit3.apis.config import is_segmentation, resolve_classes, start_processes
 from mmbeit3.apis.sources import make_folder
 from mmbeit3.apis.tta import innermost_datasets, use_tta
 from mmbeit3.checkpoint import read_checkpoint
@@ -65,7 +65,7 @@ def test(
     """
     if not (cfg.get("test_dataloader") and cfg.get("test_evaluator")):
         raise InputError("the config cannot be tested: it has no test_dataloader or test_evaluator")
-    check_launcher(cfg)
+    start_processes(cfg)
     meta = read_checkpoint(checkpoint).get("meta")
     meta = meta if isinstance(meta, dict) else {}
     resolve_classes(cfg, meta)

@@ -6,12 +6,14 @@ import logging
 from pathlib import Path
 
 from mmengine.config import Config
+from mmengine.dist import get_dist_info
 from mmengine.logging import print_log
-from mmengine.runner import find_latest_checkpoint
 
-from mmbeit3.apis.config import check_launcher, resolve_classes, use_amp, use_device
-from mmbeit3.checkpoint import check_checkpoint
-from mmbeit3.engine.runner import build_runner
+from mmbeit3.apis.config import resolve_classes, start_processes, use_amp, use_device
+from mmbeit3.checkpoint import check_checkpoint, write_whole
+from mmbeit3.engine import build_runner, find_checkpoint
+from mmbeit3.engine.checkpoint_hook import POINTER
+from mmbeit3.engine.distributed import together
 from mmbeit3.utils import InputError
 
 
@@ -28,30 +30,42 @@ def train(
         amp: Whether to train in mixed precision, bfloat16 unless the config names another type.
             Defaults to False: as the config says.
         scale_lr: Whether to scale the learning rate from the batch size in the config's
-            ``auto_scale_lr`` to the one that runs. Defaults to False.
+            ``auto_scale_lr`` to the one that runs, in place of accumulating gradients up to the
+            former. Defaults to False.
 
     Returns:
         The folder of the results.
 
     Raises:
-        InputError: The config, the annotations or a checkpoint cannot be used.
+        InputError: The config, the annotations or a checkpoint cannot be used, or training cannot
+            go on.
+        Terminated: The process was told to end; a checkpoint has been written.
     """
-    _check_trainable(cfg)
-    check_launcher(cfg)
-    if scale_lr:
-        _scale_lr(cfg)
-    if amp:
-        use_amp(cfg)
-    use_device(cfg)
-    _set_resume(cfg, resume)
-    _check_weights(cfg)  # before the minutes that data and model may take
-    resolve_classes(cfg)
-    runner = build_runner(cfg)
+    start_processes(cfg)
+    batch = together(lambda: _prepare(cfg, resume, amp, scale_lr))
+    runner = together(lambda: build_runner(cfg))
+    print_log(batch, "current")
     _warn_of_random_backbone(cfg)
     runner.train()
     work_dir = Path(runner.work_dir)
     print_log(_results(work_dir, Path(runner.log_dir)), "current")
     return work_dir
+
+
+def _prepare(cfg: Config, resume: bool | str | Path, amp: bool, scale_lr: bool) -> str:
+    """Fit the config to this run, and check what it names; gives the sentence about the batch."""
+    _check_trainable(cfg)
+    _check_work_dir(Path(cfg.work_dir))
+    if scale_lr:
+        _scale_lr(cfg)
+    if amp:
+        use_amp(cfg)
+    use_device(cfg)
+    batch = _set_accumulation(cfg, scale_lr)
+    _set_resume(cfg, resume)
+    _check_weights(cfg)  # before the minutes that data and model may take
+    resolve_classes(cfg)
+    return batch
 
 
 def _check_trainable(cfg: Config) -> None:
@@ -70,13 +84,50 @@ def _scale_lr(cfg: Config) -> None:
     settings["enable"] = True
 
 
+def _check_work_dir(work_dir: Path) -> None:
+    """Make sure, before anything takes long, that results can be written."""
+    if get_dist_info()[0] == 0:
+        probe = work_dir / ".writable"
+        write_whole(probe, b"")
+        probe.unlink(missing_ok=True)
+
+
+def _set_accumulation(cfg: Config, scale_lr: bool) -> str:
+    """Turn ``accumulative_counts="auto"`` into a number; gives the sentence about the batch."""
+    wrapper, loader = cfg.optim_wrapper, cfg.train_dataloader
+    recipe = (cfg.get("auto_scale_lr") or {}).get("base_batch_size")
+    processes, size = get_dist_info()[1], loader.get("batch_size", 1)
+    counts = wrapper.get("accumulative_counts", 1)
+    if counts == "auto":
+        if not recipe:
+            raise InputError(
+                'optim_wrapper.accumulative_counts="auto" needs the batch size that the learning '
+                "rate was chosen for; set auto_scale_lr=dict(base_batch_size=...) or a number"
+            )
+        counts = 1 if scale_lr else max(1, round(recipe / (processes * size)))
+        wrapper.accumulative_counts = counts
+    images = processes * size * counts
+    text = (
+        f"one iteration is one optimiser step of {images} images: {processes} process(es) x "
+        f"{size} images x {counts} accumulated"
+    )
+    if recipe and images == recipe:
+        return f"{text}, as in the recipe"
+    if recipe and not scale_lr:
+        text += (
+            f". The recipe has {recipe}, and the learning rate is not scaled: change "
+            "train_dataloader.batch_size, or use --auto-scale-lr"
+        )
+    return text
+
+
 def _set_resume(cfg: Config, resume: bool | str | Path) -> None:
     if not resume and cfg.get("resume"):
         resume = cfg.get("load_from") or True
     if not resume:
         return
     if resume is True:
-        latest = find_latest_checkpoint(cfg.work_dir)
+        latest = find_checkpoint(cfg.work_dir)
         if latest is None:
             # mmdet drops load_from here, and a job restarted before its first checkpoint would
             # train from random weights.
@@ -116,8 +167,8 @@ def _warn_of_random_backbone(cfg: Config) -> None:
 
 def _results(work_dir: Path, log_dir: Path) -> str:
     lines = [f"results are in {work_dir}"]
-    if (work_dir / "last_checkpoint").is_file():
-        lines.append(f"  last checkpoint: {Path(find_latest_checkpoint(str(work_dir))).name}")
+    if (work_dir / POINTER).is_file():
+        lines.append(f"  last checkpoint: {Path((work_dir / POINTER).read_text()).name}")
     lines += [f"  best checkpoint: {file.name}" for file in sorted(work_dir.glob("best_*.pth"))]
     lines.append(f"  log: {log_dir.name}/{log_dir.name}.log")
     return "\n".join(lines)

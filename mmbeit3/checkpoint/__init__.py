@@ -9,6 +9,7 @@ from mmbeit3.checkpoint.layouts import (
 from mmbeit3.checkpoint.loading import load_backbone, load_weights
 from mmbeit3.checkpoint.reading import check_checkpoint, read_checkpoint, state_dict_of
 from mmbeit3.checkpoint.report import LoadReport, Mismatch
+from mmbeit3.checkpoint.saving import save_checkpoint, write_whole
 
 __all__ = [
     "LoadReport",
@@ -21,5 +22,7 @@ __all__ = [
     "official_state_dict",
     "read_checkpoint",
     "read_tower",
+    "save_checkpoint",
     "state_dict_of",
+    "write_whole",
 ]

@@ -22,6 +22,7 @@ from mmbeit3.checkpoint.report import (
     summary,
     tower_hint,
 )
+from mmbeit3.checkpoint.sharded import shard_like
 from mmbeit3.utils import InputError
 
 
@@ -61,7 +62,7 @@ def load_backbone(
     report.missing = [name for name in report.missing if name not in fitted.left_as_initialised]
     if not report.complete:
         raise InputError(rejection(report, origin, tower_hint(report, fitted, own)))
-    backbone.load_state_dict(fitted.weights, strict=False)
+    backbone.load_state_dict(shard_like(fitted.weights, own), strict=False)
     dtypes = {str(value.dtype).removeprefix("torch.") for value in tower.weights.values()}
     kind = f"{tower.layout} layout, {' and '.join(sorted(dtypes))}"
     print_log(
@@ -110,12 +111,14 @@ def load_weights(
             fitted = fit_tower(read_tower(inside, origin), backbone, origin)
             state = {name: value for name, value in state.items() if name not in inside}
             state.update({BACKBONE + name: value for name, value in fitted.weights.items()})
-    report = compare(state, model.state_dict())
+    own = model.state_dict()
+    report = compare(state, own)
     if strict and not report.complete:
         raise InputError(rejection(report, origin, model_hint(report)))
     if not report.matched or misses_backbone(report):
         raise InputError(rejection(report, origin, model_hint(report)))
-    model.load_state_dict({name: state[name] for name in report.matched}, strict=False)
+    matched = {name: state[name] for name in report.matched}
+    model.load_state_dict(shard_like(matched, own), strict=False)
     report.fitted = fitted
     print_log(summary(report, origin), logger)
     return report

@@ -7,7 +7,7 @@ import json
 import os
 import re
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -48,8 +48,24 @@ def save_checkpoint(content: Mapping[str, Any], path: str | Path) -> Path:
     check_suffix(path)
     with _partial_of(path) as partial:
         _write(content, partial, path.suffix)
-        os.replace(partial, path)
+        _put(partial, path)
     return path
+
+
+def write_whole(path: str | Path, content: bytes) -> None:
+    """Write a small file; an interruption or a full disk leaves an older one as it was.
+
+    Args:
+        path: The file. Its folder is created.
+        content: What to write.
+
+    Raises:
+        InputError: It cannot be written.
+    """
+    path = Path(path)
+    with _partial_of(path) as partial:
+        partial.write_bytes(content)
+        _put(partial, path)
 
 
 def publish_checkpoint(source: str | Path, target: str | Path, trust: bool = False) -> Published:
@@ -81,7 +97,7 @@ def publish_checkpoint(source: str | Path, target: str | Path, trust: bool = Fal
         _write(kept, partial, target.suffix)
         stem = re.sub(rf"-[0-9a-f]{{{HASH_LENGTH}}}$", "", target.stem)
         path = target.with_name(f"{stem}-{_sha256(partial)[:HASH_LENGTH]}{target.suffix}")
-        os.replace(partial, path)
+        _put(partial, path)
     under = next((key for key in WEIGHT_KEYS if isinstance(content.get(key), Mapping)), None)
     dropped = [
         key
@@ -118,6 +134,19 @@ def _partial_of(path: Path) -> Iterator[Path]:
             f"{path} cannot be written ({cause.strerror or cause}): make room there, or give a "
             "name in another folder"
         ) from error
+
+
+def _put(partial: Path, path: Path) -> None:
+    """Give a written file its name, when all of it is on the disk: power may fail too."""
+    with partial.open("rb+") as file:
+        os.fsync(file.fileno())
+    os.replace(partial, path)
+    with suppress(OSError):  # some file systems do not sync folders
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
 
 
 def _write(content: Mapping[str, Any], path: Path, suffix: str) -> None:

@@ -1,6 +1,19 @@
 """The training engine: mmengine's, with what this project needs beside it."""
 
+from mmbeit3.engine.checkpoint_hook import CheckpointHook, find_checkpoint
+from mmbeit3.engine.ema import EMAHook
+from mmbeit3.engine.interruption import Terminated
 from mmbeit3.engine.layer_decay import LayerDecayConstructor
 from mmbeit3.engine.runner import Runner, build_runner
+from mmbeit3.engine.sharding import FullySharded
 
-__all__ = ["LayerDecayConstructor", "Runner", "build_runner"]
+__all__ = [
+    "CheckpointHook",
+    "EMAHook",
+    "FullySharded",
+    "LayerDecayConstructor",
+    "Runner",
+    "Terminated",
+    "build_runner",
+    "find_checkpoint",
+]

@@ -15,6 +15,8 @@ optim_wrapper = dict(
     dtype="bfloat16",  # silent; ViTDet: float16
     loss_scale=1.0,
     optimizer=dict(type="AdamW", lr=5e-5, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.1),
+    # As many micro-batches as make auto_scale_lr.base_batch_size on the devices that there are.
+    accumulative_counts="auto",
     clip_grad=None,  # silent; ViTDet and EVA: none
     constructor="mmbeit3.LayerDecayConstructor",
     # Silent on weight-decay exceptions; EVA (the same size of model): none.

@@ -13,6 +13,8 @@ optim_wrapper = dict(
     dtype="bfloat16",
     loss_scale=1.0,  # bfloat16 has float32's range: nothing to scale
     optimizer=dict(type="AdamW", lr=1e-4, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.1),
+    # As many micro-batches as make auto_scale_lr.base_batch_size on the devices that there are.
+    accumulative_counts="auto",
     clip_grad=None,
     constructor="mmbeit3.LayerDecayConstructor",
     paramwise_cfg=dict(

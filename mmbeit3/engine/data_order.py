@@ -1,0 +1,141 @@
+"""The order of the training data, and each sample's random numbers, as functions of a position."""
+
+from __future__ import annotations
+
+import os
+import traceback
+from collections.abc import Iterator, Sized
+from typing import Any
+
+import torch
+from mmengine.dist import get_dist_info
+from torch import Tensor
+from torch.utils.data import Dataset, Sampler, get_worker_info
+
+from mmbeit3.engine.randomness import Stream, derive, generators_kept, seed_generators
+from mmbeit3.utils import InputError
+
+
+class SampleIndex(int):
+    """Index into a data set that knows its position in the order of the whole training."""
+
+    position: int
+
+    def __new__(cls, index: int, position: int) -> SampleIndex:
+        """Make the index ``index`` of the sample at ``position``."""
+        self = super().__new__(cls, index)
+        self.position = position
+        return self
+
+    def __reduce__(self) -> tuple:
+        return SampleIndex, (int(self), self.position)
+
+
+class MicroBatchSampler(Sampler):
+    """Endless order of samples, divided into micro-batches over processes and accumulation steps.
+
+    All samples in a new order, again and again. Micro-batch m has the positions m * B .. m * B +
+    B - 1; process r of W runs the micro-batches r, W + r, 2 W + r, ... Which images make one
+    optimiser step hence depends on their number alone, not on how many processes share them. Any
+    position is found without those before it.
+
+    Args:
+        dataset (Sized): The data set.
+        batch_size (int): Images of a micro-batch, B.
+        seed (int): The training's seed.
+        shuffle (bool): Whether each pass has a new random order. Defaults to True.
+    """
+
+    def __init__(self, dataset: Sized, batch_size: int, seed: int, shuffle: bool = True) -> None:
+        self.size = len(dataset)
+        self.batch_size = batch_size
+        self.seed = seed
+        self.shuffle = shuffle
+        self.rank, self.world_size = get_dist_info()
+        self.start = 0
+        if not self.size:
+            raise InputError("the training set is empty")
+
+    def start_at(self, num_done: int) -> None:
+        """Begin after ``num_done`` micro-batches of this process."""
+        self.start = num_done
+
+    def __iter__(self) -> Iterator[SampleIndex]:
+        epoch, order = -1, []
+        number = self.start
+        while True:
+            first = (number * self.world_size + self.rank) * self.batch_size
+            for position in range(first, first + self.batch_size):
+                if position // self.size != epoch:
+                    epoch = position // self.size
+                    order = self._order(epoch)
+                yield SampleIndex(order[position % self.size], position)
+            number += 1
+
+    def __len__(self) -> int:
+        return self.size
+
+    def _order(self, epoch: int) -> list[int]:
+        if not self.shuffle:
+            return list(range(self.size))
+        words = derive(self.seed, Stream.ORDER, epoch)
+        generator = torch.Generator().manual_seed(int(words[0]) << 32 | int(words[1]))
+        return torch.randperm(self.size, generator=generator).tolist()
+
+
+class PositionedDataset(Dataset):
+    """A data set whose augmentation draws from the sample's position, and which says what failed.
+
+    Args:
+        dataset (Dataset): The data set; its other attributes are found here too.
+        seed (int): The training's seed.
+        num_workers (int): Data workers of the loader.
+    """
+
+    def __init__(self, dataset: Dataset, seed: int, num_workers: int) -> None:
+        self.dataset = dataset
+        self.seed = seed
+        # The process and the sample that each worker is at, for when one dies without a word.
+        self.at_work: Tensor = torch.full((max(num_workers, 1), 2), -1).share_memory_()
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getattr__(self, name: str) -> Any:
+        if name in ("dataset", "__setstate__"):  # absent while being unpickled
+            raise AttributeError(name)
+        return getattr(self.dataset, name)
+
+    def __getitem__(self, index: SampleIndex) -> Any:
+        worker = get_worker_info()
+        self.at_work[worker.id if worker else 0] = torch.tensor([os.getpid(), int(index)])
+        with generators_kept():
+            seed_generators(self.seed, Stream.SAMPLE, index.position)
+            try:
+                return self.dataset[int(index)]
+            except Exception as error:
+                raise InputError(
+                    f"the training sample {self.describe(int(index))} cannot be read: "
+                    f"{type(error).__name__}: {error} ({_place(error)})"
+                ) from error
+
+    def describe(self, index: int) -> str:
+        """Name a sample by its number and, where the data set tells, its image file."""
+        try:
+            path = self.dataset.get_data_info(index).get("img_path")
+        except Exception:  # some other library's data set
+            path = None
+        return f"{index} ({path})" if path else str(index)
+
+    def sample_of(self, pid: int) -> str | None:
+        """Name the sample that the worker with a process id was at; None if there is no such."""
+        for process, index in self.at_work.tolist():
+            if process == pid and index >= 0:
+                return self.describe(index)
+        return None
+
+
+def _place(error: Exception) -> str:
+    """Where an error arose, for those whose own transform is to blame."""
+    frame = traceback.extract_tb(error.__traceback__)[-1]
+    return f"{os.path.basename(frame.filename)}, line {frame.lineno}"

@@ -1,0 +1,114 @@
+"""What is wrong when training cannot go on: in terms of data, losses and memory."""
+
+from __future__ import annotations
+
+import math
+import re
+from typing import TYPE_CHECKING, Any
+
+import torch
+from mmengine.dist import get_rank
+from torch import Tensor
+
+from mmbeit3.utils import InputError, listed
+
+if TYPE_CHECKING:
+    from mmbeit3.engine.train_loop import TrainLoop
+
+# "DataLoader worker (pid 7) is killed by signal: Killed.", "... worker (pid(s) 7, 8) exited ..."
+DEAD_WORKER = re.compile(r"DataLoader worker \(pid(?:\(s\))? ([\d, ]+)\)")
+NO_MEMORY = re.compile(r"out of memory|can't allocate memory|not enough memory", re.IGNORECASE)
+
+
+def check_finite(loop: TrainLoop, losses: dict[str, Tensor], data: Any) -> str | None:
+    """Say what is not finite after a step: a loss, or else the norm of the gradients.
+
+    Under a dynamic loss scale, gradients that overflow are a matter of course and not looked at.
+
+    Args:
+        loop (TrainLoop): The loop.
+        losses (dict[str, Tensor]): The loss terms of a micro-batch and their sum, ``loss``.
+        data (Any): The micro-batch, for the names of its files.
+
+    Returns:
+        str | None: The message, or None if all is well.
+    """
+    values = {name: float(value.detach()) for name, value in losses.items()}
+    bad = {name: value for name, value in values.items() if not math.isfinite(value)}
+    bad = {name: value for name, value in bad.items() if name != "loss"} or bad
+    if not bad and not _scales_dynamically(loop.runner.optim_wrapper):
+        norm = loop.runner.message_hub.log_scalars.get("train/grad_norm")
+        if norm is not None and not math.isfinite(float(norm.current())):
+            bad = {"the norm of the gradients": float(norm.current())}
+    if not bad:
+        return None
+    terms = ", ".join(f"{name} is {value}" for name, value in bad.items())
+    good = {name: value for name, value in values.items() if name not in (*bad, "loss")}
+    rest = ", ".join(f"{name} {value:.4g}" for name, value in good.items())
+    return (
+        f"iteration {loop.iter + 1}, process {get_rank()}: {terms} (the other terms: "
+        f"{rest or 'none'}).\nThe images: {listed(_files(data), limit=64)}.\nLook at their "
+        "annotations (tools/misc/check_dataset.py); if they are fine, lower the learning rate or "
+        "set optim_wrapper.clip_grad=dict(max_norm=1.0), and resume"
+    )
+
+
+def _scales_dynamically(wrapper: Any) -> bool:
+    scaler = getattr(wrapper, "loss_scaler", None)
+    return scaler is not None and wrapper._scale_update_param is None
+
+
+def _files(data: Any) -> list[str]:
+    samples = data.get("data_samples", ()) if isinstance(data, dict) else ()
+    return [str(getattr(sample, "img_path", "unnamed")) for sample in samples] or ["unnamed"]
+
+
+def explain(error: BaseException, loop: TrainLoop) -> str | None:
+    """Say what an error in training means for the user.
+
+    Args:
+        error (BaseException): What a data loader or the model raised.
+        loop (TrainLoop): The loop.
+
+    Returns:
+        str | None: The message; None for an error that is nothing but a mistake in the code.
+    """
+    text = str(error)
+    if isinstance(error, InputError):
+        # A worker hands its error on as text, its traceback in front.
+        return text.rpartition("InputError: ")[2].rstrip()
+    if found := DEAD_WORKER.search(text):
+        return _dead_worker(text, [int(pid) for pid in found.group(1).split(",")], loop)
+    if isinstance(error, (torch.OutOfMemoryError, MemoryError)) or (
+        isinstance(error, RuntimeError) and NO_MEMORY.search(text)
+    ):
+        return _no_memory(text, loop)
+    if isinstance(error, OSError):  # of logs and pictures; checkpoints have their own answer
+        return f"training stopped in iteration {loop.iter + 1}: {error}"
+    return None
+
+
+def _dead_worker(text: str, pids: list[int], loop: TrainLoop) -> str:
+    sample_of = getattr(loop.dataloader.dataset, "sample_of", lambda pid: None)
+    samples = [sample for pid in pids if (sample := sample_of(pid))]
+    reason = text.partition("\n")[0].strip()
+    return (
+        f"a data worker died while it read the training sample {' or '.join(samples) or 'unknown'}:"
+        f" {reason} A worker that is killed has mostly run out of main memory (lower "
+        "train_dataloader.num_workers); one that crashes, crashes on its image"
+    )
+
+
+def _no_memory(text: str, loop: TrainLoop) -> str:
+    reason = text.partition("\n")[0].strip()
+    lines = [f"out of memory in iteration {loop.iter + 1}, process {get_rank()}: {reason}"]
+    try:
+        from mmbeit3.analysis import advise
+
+        device = next(loop.runner.model.parameters()).device
+        if device.type == "cuda":
+            available = torch.cuda.get_device_properties(device).total_memory
+            lines.append(advise(loop.runner.cfg, available, loop.world_size))
+    except Exception:  # the message about memory must not be lost for want of advice
+        lines.append("tools/analysis_tools/memory_plan.py says which switches make it fit")
+    return "\n".join(lines)

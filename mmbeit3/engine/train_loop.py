@@ -1,0 +1,250 @@
+"""The training loop: one iteration is one optimiser step, and it can be left and resumed anywhere.
+
+How it differs from mmengine's ``IterBasedTrainLoop``, whose place it takes:
+
+- With gradient accumulation an iteration is all the micro-batches of one step, so that schedules,
+  checkpoints and logs count what a recipe counts, on any number of devices.
+- Data order, augmentation and the model's random numbers follow from the position
+  (:mod:`mmbeit3.engine.randomness`): resuming repeats them exactly and skips nothing one by one.
+- Before every iteration the processes agree on whether to go on. A data error, a termination signal
+  or a loss that is not finite ends all of them, with the reason, and with a checkpoint if the
+  weights are good.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+from mmengine.dist import get_dist_info
+from mmengine.runner import BaseLoop
+from mmengine.runner.utils import calc_dynamic_intervals
+from torch.utils.data import DataLoader
+
+from mmbeit3.engine.agreement import any_process, mean_of_processes, texts_of_all
+from mmbeit3.engine.data_order import MicroBatchSampler, PositionedDataset
+from mmbeit3.engine.health import check_finite, explain
+from mmbeit3.engine.interruption import (
+    Terminated,
+    Termination,
+    TerminationHook,
+    notice_dead_workers_when_fetching,
+)
+from mmbeit3.engine.randomness import Stream, seed_generators
+from mmbeit3.utils import InputError
+
+VALIDATED = "validated_iter"  # where the message hub keeps the iteration of the last validation
+
+
+class TrainLoop(BaseLoop):
+    """Trains for a number of optimiser steps; built by this project's Runner.
+
+    Args:
+        runner (Runner): The runner.
+        dataloader (DataLoader | dict): The training data.
+        max_iters (int): Optimiser steps.
+        val_begin (int): The iteration from which to validate. Defaults to 1.
+        val_interval (int): Iterations between validations. Defaults to 1000.
+        dynamic_intervals (list[tuple[int, int]], optional): Other intervals from given iterations
+            on. Defaults to None.
+        accumulative_counts (int): Micro-batches of one step. Defaults to 1.
+    """
+
+    def __init__(
+        self,
+        runner: Any,
+        dataloader: DataLoader | dict,
+        max_iters: int,
+        val_begin: int = 1,
+        val_interval: int = 1000,
+        dynamic_intervals: Sequence[tuple[int, int]] | None = None,
+        accumulative_counts: int = 1,
+    ) -> None:
+        super().__init__(runner, dataloader)
+        self.max_iters = int(max_iters)
+        self.max_epochs = 1  # mmengine takes the whole training for one epoch
+        self.val_begin = val_begin
+        self.accumulative_counts = accumulative_counts
+        self.intervals = calc_dynamic_intervals(val_interval, list(dynamic_intervals or ()))
+        self.stop_training = False  # set by mmengine's EarlyStoppingHook
+        self.termination = Termination()
+        self.rank, self.world_size = get_dist_info()
+        self._epoch = self._iter = 0  # set by Runner.resume
+        runner.register_hook(TerminationHook(self.termination))
+        runner.visualizer.dataset_meta = getattr(self.dataloader.dataset, "metainfo", None)
+
+    @property
+    def epoch(self) -> int:
+        """int: Always 0 while training."""
+        return self._epoch
+
+    @property
+    def iter(self) -> int:
+        """int: Optimiser steps done."""
+        return self._iter
+
+    @property
+    def val_interval(self) -> int:
+        """int: Iterations between validations, at this point of the training."""
+        milestones, intervals = self.intervals
+        return intervals[sum(start <= self._iter for start in milestones) - 1]
+
+    def run(self) -> Any:
+        """Train to the end.
+
+        Returns:
+            nn.Module: The model.
+
+        Raises:
+            InputError: Training cannot go on; the message says why and from where to resume.
+            Terminated: The process was told to end; a checkpoint has been written.
+        """
+        runner = self.runner
+        runner.call_hook("before_train")
+        runner.call_hook("before_train_epoch")
+        wrapper = runner.optim_wrapper
+        # Here, as the optimiser was built for steps; this class divides them into micro-batches.
+        wrapper._accumulative_counts = self.accumulative_counts
+        wrapper.initialize_count_status(
+            runner.model,
+            self._iter * self.accumulative_counts,
+            self.max_iters * self.accumulative_counts,
+        )
+        try:
+            with self.termination.awaited():
+                self._train()
+        except (InputError, Terminated):
+            raise
+        except Exception as error:  # in one process alone: the others wait for it, and are ended
+            text = explain(error, self)
+            if text is None:
+                raise
+            raise InputError(f"{text}\n{runner.saved()}") from error
+        runner.call_hook("after_train_epoch")
+        runner.call_hook("after_train")
+        return runner.model
+
+    def _train(self) -> None:
+        self._validate_if_due()  # a run killed in its validation
+        batches = self._micro_batches()
+        while self._iter < self.max_iters and not self.stop_training:
+            self.runner.model.train()
+            self._run_iter(self._fetch(batches))
+            self._validate_if_due()
+
+    def _micro_batches(self) -> Iterator[Any]:
+        """Endless micro-batches, from where the training stands."""
+        sampler = self.dataloader.sampler
+        if isinstance(sampler, MicroBatchSampler):
+            # Resuming has brought the seed of the run that was left.
+            sampler.seed = self.dataloader.dataset.seed = self.runner.seed
+            sampler.start_at(self._iter * self.accumulative_counts)
+        epoch = 0
+        while True:  # other samplers end with the data set
+            if hasattr(sampler, "set_epoch"):
+                sampler.set_epoch(epoch)
+            batches = iter(self.dataloader)
+            notice_dead_workers_when_fetching()
+            yield from batches
+            epoch += 1
+
+    def _fetch(self, batches: Iterator[Any]) -> list[Any]:
+        """Get the micro-batches of the next step, if all processes can go on."""
+        found, error = [], None
+        try:
+            found = [next(batches) for _ in range(self.accumulative_counts)]
+        except (Exception, StopIteration) as caught:
+            error = caught
+        failed, terminated = any_process(error is not None, self.termination.requested)
+        if failed:
+            self._save()
+            self._stop(explain(error, self) if error else None, error)
+        if terminated:
+            self._save()
+            raise Terminated(f"told to end after iteration {self._iter}: {self.runner.saved()}")
+        return found
+
+    def _run_iter(self, micro_batches: list[Any]) -> None:
+        runner = self.runner
+        hook_arguments = dict(batch_idx=self._iter, data_batch=micro_batches[-1])
+        runner.call_hook("before_train_iter", **hook_arguments)
+        outputs, problem = [], None
+        for step, data in enumerate(micro_batches):
+            number = self._iter * self.accumulative_counts + step
+            seed_generators(runner.seed, Stream.MODEL, number * self.world_size + self.rank)
+            outputs.append(runner.model.train_step(data, optim_wrapper=runner.optim_wrapper))
+            problem = problem or check_finite(self, outputs[-1], data)
+        if any(any_process(problem is not None)):
+            self._stop(problem)
+        losses = {name: sum(o[name] for o in outputs) / len(outputs) for name in outputs[0]}
+        runner.call_hook("after_train_iter", **hook_arguments, outputs=mean_of_processes(losses))
+        self._iter += 1
+
+    def _validate_if_due(self) -> None:
+        runner, done = self.runner, self._iter
+        due = done % self.val_interval == 0 or done == self.max_iters
+        if runner.val_loop is None or not done or done < self.val_begin or not due:
+            return
+        if runner.message_hub.runtime_info.get(VALIDATED) == done:
+            return
+        runner.message_hub.update_info(VALIDATED, done)  # the best checkpoint then knows it
+        try:
+            runner.val_loop.run()
+        except Terminated:
+            runner.message_hub.update_info(VALIDATED, 0)
+            self._save()
+            raise Terminated(
+                f"told to end while validating after iteration {done}: {runner.saved()}"
+            ) from None
+
+    def _save(self) -> None:
+        """Write a checkpoint between two iterations, unless there is nothing new to keep."""
+        self.runner.save_now(self._iter)
+
+    def _stop(self, text: str | None, error: BaseException | None = None) -> None:
+        """End all processes with the texts of those that know the reason."""
+        texts = texts_of_all(text or (error and f"{type(error).__name__}: {error}"))
+        if error is not None and text is None:
+            raise error
+        if self.rank:
+            sys.exit(0)  # the first process says it
+        raise InputError("\n".join([*dict.fromkeys(texts), self.runner.saved()]))
+
+
+def build_train_loader(
+    build: Callable[..., DataLoader], dataloader: dict, seed: int, **options: Any
+) -> DataLoader:
+    """Build the training loader with order and augmentation that follow from positions.
+
+    Only mmengine's endless order is replaced; a loader with another sampler, with a batch sampler
+    of its own or with a changed number of batches is built as it is.
+
+    Args:
+        build (Callable): mmengine's ``Runner.build_dataloader``.
+        dataloader (dict): The config.
+        seed (int): The training's seed.
+        **options: Handed to ``build``.
+    """
+    sampler = dataloader.get("sampler")
+    name = sampler.get("type") if isinstance(sampler, dict) else None
+    ours = str(name).rpartition(".")[2] == "InfiniteSampler" and not dataloader.get("batch_sampler")
+    if not ours or "num_batch_per_epoch" in dataloader:
+        return build(dataloader, seed=seed, **options)
+    plain = build(dataloader, seed=seed, **options)  # mmengine builds the parts
+    dataset = PositionedDataset(plain.dataset, seed, plain.num_workers)
+    shuffle = sampler.get("shuffle", True)
+    return DataLoader(
+        dataset,
+        batch_size=plain.batch_size,
+        sampler=MicroBatchSampler(dataset, plain.batch_size, seed, shuffle),
+        num_workers=plain.num_workers,
+        collate_fn=plain.collate_fn,
+        pin_memory=plain.pin_memory,
+        drop_last=plain.drop_last,
+        timeout=plain.timeout,
+        worker_init_fn=plain.worker_init_fn,
+        multiprocessing_context=plain.multiprocessing_context,
+        prefetch_factor=plain.prefetch_factor,
+        persistent_workers=plain.persistent_workers,
+    )

@@ -1,0 +1,149 @@
+"""A training of a small network on generated points, with all that a resumed one must repeat."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import uuid
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from mmengine.config import Config
+from mmengine.evaluator import BaseMetric
+from mmengine.hooks import Hook
+from mmengine.model import BaseModel
+from mmengine.registry import DATASETS, HOOKS, METRICS, MODELS
+from torch import Tensor, nn
+from torch.utils.data import Dataset
+
+
+@MODELS.register_module(force=True)
+class Net(BaseModel):
+    """Has dropout, normalises over the batch, and can be told to go wrong."""
+
+    def __init__(self, nan_at: int = -1, no_memory_at: int = -1) -> None:
+        super().__init__()
+        self.backbone = nn.Module()
+        self.backbone.layers = nn.ModuleList([nn.Linear(4, 16), nn.Linear(16, 16)])
+        self.norm = nn.BatchNorm1d(16)
+        self.head = nn.Linear(16, 2)
+        self.nan_at, self.no_memory_at, self.calls = nan_at, no_memory_at, 0
+
+    def forward(self, inputs: Tensor, labels: Tensor, mode: str) -> Any:
+        x = inputs
+        for layer in self.backbone.layers:
+            x = nn.functional.dropout(layer(x).relu(), 0.3, self.training)
+        scores = self.head(self.norm(x))
+        if mode != "loss":
+            return list(zip(scores.argmax(1).tolist(), labels.tolist(), strict=True))
+        self.calls += 1
+        if self.calls == self.no_memory_at:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+        loss = nn.functional.cross_entropy(scores, labels)
+        bad = torch.tensor(float("nan" if self.calls == self.nan_at else 1))
+        return {"loss_cls": loss, "loss_size": 0.01 * scores.square().mean() * bad}
+
+
+@DATASETS.register_module(force=True)
+class Points(Dataset):
+    """Points with random noise; one sample may fail, or kill its worker."""
+
+    metainfo = {"classes": ("a", "b")}
+
+    def __init__(self, num: int = 22, fails: int = -1, dies: int = -1) -> None:
+        self.inputs = torch.randn(num, 4, generator=torch.Generator().manual_seed(0))
+        self.fails, self.dies = fails, dies
+
+    def __len__(self) -> int:
+        return len(self.inputs)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        if index == self.fails:
+            raise FileNotFoundError(f"{index}.jpg is gone")
+        if index == self.dies:
+            os.kill(os.getpid(), signal.SIGKILL)
+        noise = random.random() + np.random.rand() + torch.rand(4)
+        return {
+            "inputs": self.inputs[index] + 0.1 * noise,
+            "labels": int(self.inputs[index, 0] > 0),
+        }
+
+    def get_data_info(self, index: int) -> dict[str, str]:
+        return {"img_path": f"images/{index}.jpg"}
+
+
+@METRICS.register_module(force=True)
+class Accuracy(BaseMetric):
+    """Share of right answers; notes how many there were."""
+
+    counts: list[int] = []
+
+    def process(self, data_batch: Any, data_samples: list) -> None:
+        self.results += [found == expected for found, expected in data_samples]
+
+    def compute_metrics(self, results: list) -> dict[str, float]:
+        Accuracy.counts.append(len(results))
+        return {"accuracy": sum(results) / len(results)}
+
+
+@HOOKS.register_module(force=True)
+class SignalHook(Hook):
+    """Sends this process a signal at an iteration, or in the validation after it."""
+
+    def __init__(self, at: int, number: int, in_validation: bool = False) -> None:
+        self.at, self.number, self.in_validation = at, number, in_validation
+
+    def after_train_iter(self, runner: Any, *args: Any, **kwargs: Any) -> None:
+        if runner.iter == self.at and not self.in_validation:
+            os.kill(os.getpid(), self.number)
+
+    def before_val_epoch(self, runner: Any) -> None:
+        if runner.iter == self.at and self.in_validation:
+            os.kill(os.getpid(), self.number)
+
+
+def config(work_dir: Path, max_iters: int = 8, **changes: Any) -> Config:
+    """Make the config; ``changes`` are dotted keys with ``__`` for the dots."""
+    loader = {
+        "dataset": {"type": "Points"},
+        "batch_size": 4,
+        "num_workers": 0,
+        "collate_fn": {"type": "default_collate"},
+    }
+    cfg = Config(
+        {
+            "model": {"type": "Net"},
+            "work_dir": str(work_dir),
+            "experiment_name": uuid.uuid4().hex,
+            "train_dataloader": {**loader, "sampler": {"type": "InfiniteSampler"}},
+            "train_cfg": {
+                "type": "IterBasedTrainLoop",
+                "max_iters": max_iters,
+                "val_interval": 4,
+            },
+            "optim_wrapper": {"optimizer": {"type": "AdamW", "lr": 0.05}},
+            "param_scheduler": [{"type": "LinearLR", "by_epoch": False, "end": 6}],
+            "val_dataloader": {**loader, "sampler": {"type": "DefaultSampler", "shuffle": False}},
+            "val_cfg": {},
+            "val_evaluator": {"type": "Accuracy"},
+            "custom_hooks": [{"type": "mmbeit3.EMAHook", "momentum": 0.1}],
+            "default_hooks": {
+                "checkpoint": {
+                    "type": "CheckpointHook",
+                    "by_epoch": False,
+                    "interval": 2,
+                    "max_keep_ckpts": 3,
+                    "save_best": "accuracy",
+                    "rule": "greater",
+                },
+                "logger": {"type": "LoggerHook", "interval": 1},
+            },
+            "log_processor": {"by_epoch": False},
+            "visualizer": None,
+        }
+    )
+    cfg.merge_from_dict({key.replace("__", "."): value for key, value in changes.items()})
+    return cfg
