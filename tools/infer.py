@@ -1,12 +1,13 @@
 """Run a detector or a segmentor over a folder of images: pictures, results, and a summary.
 
 Exit status: 0 when every image was done, 1 when some could not be read, 2 for wrong arguments, 130
-after Ctrl-C.
+after Ctrl-C. Of several processes the first has it, and the others 0.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
 
 from mmbeit3.apis.console import INTERRUPT_STATUS, add_acceleration, run
 
@@ -22,7 +23,10 @@ def parse_args() -> argparse.Namespace:
         "or reduced to a size that is comfortable to look at; results never are. Images are turned "
         "as their EXIF data says, transparency becomes white, greys of more than 8 bits are "
         "stretched to the range of the image. Exit status: 0 all images done, 1 some could not be "
-        "read, 2 wrong arguments, 130 interrupted (what is done is kept).",
+        "read, 2 wrong arguments, 130 interrupted (what is done is kept). Several processes divide "
+        "the images: torchrun --nproc_per_node 8 tools/infer.py ... --launcher pytorch, each on a "
+        "GPU of its own or, without any, on the CPU. The results are those of one process; the "
+        "progress shown is that of the first, over its share.",
     )
     parser.add_argument("config", help="config file of the model")
     parser.add_argument("checkpoint", help="its weights (.pth or .safetensors)")
@@ -55,17 +59,25 @@ def parse_args() -> argparse.Namespace:
         metavar="KEY=VALUE",
         help='values that replace the config\'s: a.b=1 a.c="[1,2]" a.list.0.d=x',
     )
+    parser.add_argument("--launcher", choices=("none", "pytorch", "slurm", "mpi"), default="none")
+    # torch.distributed.launch of different versions passes either spelling.
+    parser.add_argument("--local_rank", "--local-rank", type=int, default=0, help=argparse.SUPPRESS)
     return parser.parse_args()
 
 
 def main() -> int:
     """Run the command and return its exit status."""
     args = parse_args()
+    os.environ.setdefault("LOCAL_RANK", str(args.local_rank))
+
     from mmbeit3.apis.config import load_config, parse_options
     from mmbeit3.apis.inference import infer_folder, print_summary
+    from mmbeit3.engine.agreement import together
+    from mmbeit3.engine.distributed import init_distributed
 
+    init_distributed(args.launcher, backend="gloo")  # only words are exchanged
     summary = infer_folder(
-        load_config(args.config, parse_options(args.cfg_options)),
+        together(lambda: load_config(args.config, parse_options(args.cfg_options))),
         args.checkpoint,
         args.folder,
         args.out_dir,
@@ -77,10 +89,12 @@ def main() -> int:
         compiles=args.compile,
         overlays=not args.no_overlays,
     )
+    if summary is None:  # the first process has it
+        return 0
     print_summary(summary, args.out_dir)
-    if summary["interrupted"]:
+    if summary["interrupted"] and not summary["error"]:
         return INTERRUPT_STATUS
-    return 1 if summary["failed"] else 0
+    return 1 if summary["failed"] or summary["error"] else 0
 
 
 def _positive(text: str) -> int:

@@ -20,7 +20,7 @@ JPEG_QUALITY = 90
 
 @dataclass
 class Written:
-    """An image that is done, and its size."""
+    """An image that is done, and its size; all but ``source`` is what JSON can hold."""
 
     source: Source
     height: int
@@ -40,6 +40,8 @@ class Results(ABC):
     library: ClassVar[str]
     #: What is written, besides the summary and the pictures.
     files: ClassVar[str]
+    #: What :meth:`write` returns.
+    written: ClassVar[type[Written]]
 
     def __init__(self, out_dir: Path) -> None:
         self.out_dir = out_dir

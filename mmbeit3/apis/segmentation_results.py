@@ -31,7 +31,7 @@ MASK_VALUES = {
 class WrittenClassMap(Written):
     """An image that is done: how many of its pixels have each class, (num_classes,)."""
 
-    counts: np.ndarray
+    counts: list[int]
 
 
 class SegmentationResults(Results):
@@ -48,6 +48,7 @@ class SegmentationResults(Results):
     task = "segmentation"
     library = "mmseg"
     files = "labels"
+    written = WrittenClassMap
 
     def __init__(self, out_dir: Path, classes: SegClasses) -> None:
         super().__init__(out_dir)
@@ -63,12 +64,13 @@ class SegmentationResults(Results):
             picture = draw_class_map(found.image, found.labels, *classes)
             write_picture(self.out_dir / source.overlay, picture)
         counts = np.bincount(found.labels.ravel(), minlength=len(self._counts))
-        return WrittenClassMap(source, *found.labels.shape, counts)
+        return WrittenClassMap(source, *found.labels.shape, counts.tolist())
 
     def add(self, written: WrittenClassMap) -> dict[str, Any]:
         """Count the pixels of one image; returns its file and its shares, the largest first."""
-        self._counts += written.counts
-        return {"label": written.source.label, "shares": self._shares(written.counts)}
+        counts = np.asarray(written.counts)
+        self._counts += counts
+        return {"label": written.source.label, "shares": self._shares(counts)}
 
     def summary(self) -> dict[str, Any]:
         """Return the classes: index, name, colour (red, green, blue), and share of all pixels."""

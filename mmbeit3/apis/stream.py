@@ -58,12 +58,13 @@ def map_ahead(
         yield pending.popleft()[0].result()
 
 
-def track(results: Iterable[Result], total: int) -> Iterator[Result]:
+def track(results: Iterable[Result], total: int, what: str = "images") -> Iterator[Result]:
     """Pass results on, showing how many images are done, the rate, and the time remaining.
 
     Args:
         results (Iterable): What to pass on, one per image.
         total (int): How many there will be.
+        what (str): What to call those that are counted. Defaults to "images".
 
     Yields:
         The results.
@@ -71,7 +72,8 @@ def track(results: Iterable[Result], total: int) -> Iterator[Result]:
     console = Console()
     columns = (
         *(TextColumn("inference"), BarColumn(), MofNCompleteColumn()),
-        *(TextColumn("{task.fields[rate]:.1f} images/s, remaining"), TimeRemainingColumn()),
+        TextColumn(what + ", {task.fields[rate]:.1f} images/s, remaining"),
+        TimeRemainingColumn(),
     )
     start = logged = time.perf_counter()
     with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
@@ -83,7 +85,7 @@ def track(results: Iterable[Result], total: int) -> Iterator[Result]:
             if not console.is_terminal and now - logged >= LOG_INTERVAL:
                 logged = now
                 remaining = timedelta(seconds=round((total - done) / rate))
-                print(f"{done}/{total} images, {rate:.1f} images/s, {remaining} remaining")
+                print(f"{done}/{total} {what}, {rate:.1f} images/s, {remaining} remaining")
             yield result
 
 

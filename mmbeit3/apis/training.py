@@ -12,8 +12,8 @@ from mmengine.logging import print_log
 from mmbeit3.apis.config import resolve_classes, start_processes, use_amp, use_device
 from mmbeit3.checkpoint import check_checkpoint, write_whole
 from mmbeit3.engine import build_runner, find_checkpoint
+from mmbeit3.engine.agreement import together
 from mmbeit3.engine.checkpoint_hook import POINTER
-from mmbeit3.engine.distributed import together
 from mmbeit3.utils import InputError
 
 

@@ -1,12 +1,22 @@
-"""Processes of one training that decide together."""
+"""Processes that decide together; alone, each function is what one process does."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import sys
+from collections.abc import Callable, Mapping
+from typing import TypeVar
 
 import torch
-from mmengine.dist import all_gather_object, get_comm_device, get_world_size, is_distributed
+from mmengine.dist import (
+    all_gather_object,
+    get_comm_device,
+    get_rank,
+    get_world_size,
+    is_distributed,
+)
 from torch import Tensor, distributed
+
+Result = TypeVar("Result")
 
 
 def any_process(*flags: bool) -> tuple[bool, ...]:
@@ -31,3 +41,47 @@ def texts_of_all(text: str | None) -> list[str]:
     """Collect the texts of the processes that have one; all processes must call it."""
     texts = all_gather_object(text) if is_distributed() else [text]
     return [text for text in texts if text]
+
+
+def together(function: Callable[[], Result]) -> Result:
+    """Call a function in all processes; if it fails in any, none goes on.
+
+    The error is raised in the first process that has one, and the others leave silently, with
+    status 0: a launcher that sees another status ends the rest before the error is printed.
+
+    Args:
+        function (Callable): What to call.
+
+    Returns:
+        What the function returned in this process.
+    """
+    if not is_distributed():
+        return function()
+    result, error = None, None
+    try:
+        result = function()
+    except Exception as found:
+        error = found
+    failed: list[bool] = [False] * distributed.get_world_size()
+    distributed.all_gather_object(failed, error is not None)
+    if any(failed):
+        if failed.index(True) == get_rank():
+            raise error
+        sys.exit(0)
+    return result
+
+
+def from_first(function: Callable[[], Result]) -> Result:
+    """Call a function in the first process, and give all of them what it returns.
+
+    Args:
+        function (Callable): What to call; its result must allow pickling. If it fails, the error
+            is raised in the first process and the others leave, as in :func:`together`.
+
+    Returns:
+        What the function returned.
+    """
+    results = [together(lambda: function() if get_rank() == 0 else None)]
+    if is_distributed():
+        distributed.broadcast_object_list(results)
+    return results[0]

@@ -1,13 +1,11 @@
-"""Several processes: starting torch.distributed, and what they find out together."""
+"""Starting torch.distributed, on GPUs or on the CPU."""
 
 from __future__ import annotations
 
 import multiprocessing
 import os
 import sys
-from collections.abc import Callable
 from datetime import timedelta
-from typing import TypeVar
 
 import torch
 from mmengine.dist import get_rank, init_dist, is_distributed
@@ -15,8 +13,6 @@ from mmengine.logging import print_log
 from torch import distributed
 
 from mmbeit3.utils import InputError
-
-Result = TypeVar("Result")
 
 #: What each launcher sets: the variables of a process's number on its machine, and of their count.
 LOCAL_VARIABLES = {
@@ -66,50 +62,6 @@ def init_distributed(launcher: str, backend: str = "nccl", timeout: float | None
         print_log(
             f"no GPU: the processes run on the CPU, with gloo in place of {backend}", "current"
         )
-
-
-def together(function: Callable[[], Result]) -> Result:
-    """Call a function in all processes; if it fails in any, none goes on.
-
-    The error is raised in the first process that has one, and the others leave silently, with
-    status 0: a launcher that sees another status ends the rest before the error is printed.
-
-    Args:
-        function (Callable): What to call.
-
-    Returns:
-        What the function returned in this process.
-    """
-    if not is_distributed():
-        return function()
-    result, error = None, None
-    try:
-        result = function()
-    except Exception as found:
-        error = found
-    failed: list[bool] = [False] * distributed.get_world_size()
-    distributed.all_gather_object(failed, error is not None)
-    if any(failed):
-        if failed.index(True) == get_rank():
-            raise error
-        sys.exit(0)
-    return result
-
-
-def from_first(function: Callable[[], Result]) -> Result:
-    """Call a function in the first process, and give all of them what it returns.
-
-    Args:
-        function (Callable): What to call; its result must allow pickling. If it fails, the error
-            is raised in the first process and the others leave, as in :func:`together`.
-
-    Returns:
-        What the function returned.
-    """
-    results = [together(lambda: function() if get_rank() == 0 else None)]
-    if is_distributed():
-        distributed.broadcast_object_list(results)
-    return results[0]
 
 
 def _local_rank(launcher: str) -> int:

@@ -18,38 +18,47 @@ if TYPE_CHECKING:
 # "DataLoader worker (pid 7) is killed by signal: Killed.", "... worker (pid(s) 7, 8) exited ..."
 DEAD_WORKER = re.compile(r"DataLoader worker \(pid(?:\(s\))? ([\d, ]+)\)")
 NO_MEMORY = re.compile(r"out of memory|can't allocate memory|not enough memory", re.IGNORECASE)
+REMEDY = "lower the learning rate or set optim_wrapper.clip_grad=dict(max_norm=1.0), and resume"
 
 
-def check_finite(loop: TrainLoop, losses: dict[str, Tensor], data: Any) -> str | None:
-    """Say what is not finite after a step: a loss, or else the norm of the gradients.
-
-    Under a dynamic loss scale, gradients that overflow are a matter of course and not looked at.
+def check_losses(loop: TrainLoop, losses: dict[str, Tensor], data: Any) -> str | None:
+    """Say which loss terms of a micro-batch are not finite.
 
     Args:
         loop (TrainLoop): The loop.
-        losses (dict[str, Tensor]): The loss terms of a micro-batch and their sum, ``loss``.
+        losses (dict[str, Tensor]): The terms and their sum, ``loss``.
         data (Any): The micro-batch, for the names of its files.
 
     Returns:
         str | None: The message, or None if all is well.
     """
-    values = {name: float(value.detach()) for name, value in losses.items()}
+    values = {name: float(value.detach()) for name, value in losses.items() if name != "loss"}
     bad = {name: value for name, value in values.items() if not math.isfinite(value)}
-    bad = {name: value for name, value in bad.items() if name != "loss"} or bad
-    if not bad and not _scales_dynamically(loop.runner.optim_wrapper):
-        norm = loop.runner.message_hub.log_scalars.get("train/grad_norm")
-        if norm is not None and not math.isfinite(float(norm.current())):
-            bad = {"the norm of the gradients": float(norm.current())}
     if not bad:
         return None
     terms = ", ".join(f"{name} is {value}" for name, value in bad.items())
-    good = {name: value for name, value in values.items() if name not in (*bad, "loss")}
-    rest = ", ".join(f"{name} {value:.4g}" for name, value in good.items())
+    rest = ", ".join(f"{name} {value:.4g}" for name, value in values.items() if name not in bad)
     return (
         f"iteration {loop.iter + 1}, process {get_rank()}: {terms} (the other terms: "
         f"{rest or 'none'}).\nThe images: {listed(_files(data), limit=64)}.\nLook at their "
-        "annotations (tools/misc/check_dataset.py); if they are fine, lower the learning rate or "
-        "set optim_wrapper.clip_grad=dict(max_norm=1.0), and resume"
+        f"annotations (tools/misc/check_dataset.py); if they are fine, {REMEDY}"
+    )
+
+
+def check_gradients(loop: TrainLoop) -> str | None:
+    """Say so if losses were finite and the norm of their gradients is not.
+
+    It is the same in all processes. Under a dynamic loss scale, gradients that overflow are a
+    matter of course and not looked at.
+    """
+    norm = loop.runner.message_hub.log_scalars.get("train/grad_norm")
+    if norm is None or _scales_dynamically(loop.runner.optim_wrapper):
+        return None
+    if math.isfinite(float(norm.current())):
+        return None
+    return (
+        f"iteration {loop.iter + 1}: the norm of the gradients is {float(norm.current())}, though "
+        f"all losses are finite: {REMEDY}"
     )
 
 

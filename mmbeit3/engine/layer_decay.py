@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 import re
-from typing import NamedTuple
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from typing import Any
 
+from mmengine.dist import is_main_process
 from mmengine.logging import print_log
 from mmengine.optim import OptimWrapper
 from mmengine.registry import OPTIM_WRAPPERS, OPTIMIZERS
 from torch import nn
 
+from mmbeit3.engine.param_groups import Groups, ParamGroup, format_groups
 from mmbeit3.registry import OPTIM_WRAPPER_CONSTRUCTORS
 from mmbeit3.utils import InputError
 
-
-class _Group(NamedTuple):
-    """What the parameters of one optimiser group share; sorts from the patches to the heads."""
-
-    layer: int
-    lr: float
-    weight_decay: float
+CUSTOM_OPTIONS = {"lr_mult", "decay_mult"}
 
 
 @OPTIM_WRAPPER_CONSTRUCTORS.register_module()
@@ -29,6 +27,11 @@ class LayerDecayConstructor:
     The rule is that of BEiT and of ViTDet: of L layers, patch embedding, positions and CLS token
     have the id 0, layer i has i + 1, and all the rest (neck, heads, the backbone's last norm and
     its adapter) has L + 1; the learning rate is multiplied by ``layer_decay_rate ** (L + 1 - id)``.
+    Relative positions are of the layer that they are in, and decayed as its weights are: ViTDet
+    exempts the norms and ``pos_embed``, EVA nothing (``projects/ViTDet/configs/COCO`` of both).
+
+    The log of the first process gets a table of the groups; parameters with ``requires_grad=False``
+    are in none, and have rows of their own.
 
     Args:
         optim_wrapper_cfg (dict): Optimiser wrapper with its ``optimizer``, as in mmengine; the
@@ -40,15 +43,19 @@ class LayerDecayConstructor:
             wins. Names and meaning are mmengine's.
 
     Raises:
-        InputError: if an option is missing, unknown or impossible, or a parameter of the backbone
-            matches no rule.
+        InputError: if an option is missing, unknown or impossible, a key fits no parameter, or a
+            parameter of the backbone matches no rule.
     """
 
     def __init__(self, optim_wrapper_cfg: dict, paramwise_cfg: dict | None = None) -> None:
         paramwise_cfg = dict(paramwise_cfg or {})
         self.decay_rate = paramwise_cfg.pop("layer_decay_rate", None)
         self.flat_decay_mult = paramwise_cfg.pop("flat_decay_mult", 1.0)
-        self.custom_keys = paramwise_cfg.pop("custom_keys", {})
+        # As mmengine: the longest first, of equal length in the order of the alphabet.
+        custom = paramwise_cfg.pop("custom_keys", None) or {}
+        self.custom_keys = dict(sorted(custom.items(), key=lambda item: (-len(item[0]), item[0])))
+        self.wrapper_cfg = dict(optim_wrapper_cfg)
+        self.optimizer_cfg = self.wrapper_cfg.pop("optimizer")
         if self.decay_rate is None or not 0 < self.decay_rate <= 1:
             raise InputError(
                 f"paramwise_cfg.layer_decay_rate is {self.decay_rate!r}; "
@@ -59,48 +66,82 @@ class LayerDecayConstructor:
                 f"paramwise_cfg has {sorted(paramwise_cfg)}; LayerDecayConstructor knows "
                 "layer_decay_rate, flat_decay_mult and custom_keys."
             )
-        self.wrapper_cfg = dict(optim_wrapper_cfg)
-        self.optimizer_cfg = self.wrapper_cfg.pop("optimizer")
+        _check_options(self.custom_keys, self.optimizer_cfg)
 
     def __call__(self, model: nn.Module) -> OptimWrapper:
         """Build the optimiser of ``model`` (bare, or wrapped for distributed training)."""
-        model = getattr(model, "module", model)
-        groups: dict[_Group, list[nn.Parameter]] = {}
-        for name, param in model.named_parameters():
-            if param.requires_grad:
-                group = self._group_of(name, param.ndim, len(model.backbone.layers))
-                groups.setdefault(group, []).append(param)
-        groups = dict(sorted(groups.items()))
-        _log_table(groups)
+        groups = self.groups(model)
+        base = self.optimizer_cfg["lr"]
+        if is_main_process():
+            table = format_groups(groups, base, num_layers_of(model))
+            print_log(f"Layer-wise learning-rate decay:\n{table}", "current")
         params = [
-            dict(params=members, lr=group.lr, weight_decay=group.weight_decay)
+            dict(
+                params=[param for _, param in members],
+                lr=base * group.lr_scale,
+                weight_decay=group.weight_decay,
+            )
             for group, members in groups.items()
+            if not group.frozen
         ]
         optimizer = OPTIMIZERS.build(dict(self.optimizer_cfg, params=params))
         cfg = dict(type="OptimWrapper") | self.wrapper_cfg
         return OPTIM_WRAPPERS.build(cfg, default_args=dict(optimizer=optimizer))
 
-    def _group_of(self, name: str, ndim: int, num_layers: int) -> _Group:
+    def groups(self, model: nn.Module) -> Groups:
+        """Sort the parameters of ``model`` into groups.
+
+        Args:
+            model (nn.Module): Detector or segmentor, bare or wrapped for distributed training.
+
+        Returns:
+            Groups: Names and parameters of each group, in ascending order.
+
+        Raises:
+            InputError: if a custom key fits no parameter, or a parameter of the backbone no rule.
+        """
+        model = _bare(model)
+        num_layers = num_layers_of(model)
+        named = dict(model.named_parameters())
+        _check_keys(self.custom_keys, named)
+        groups: Groups = defaultdict(list)
+        for name, param in named.items():
+            groups[self._group_of(name, param, num_layers)].append((name, param))
+        return dict(sorted(groups.items()))
+
+    def _group_of(self, name: str, param: nn.Parameter, num_layers: int) -> ParamGroup:
         layer = layer_id(name, num_layers)
-        keys = sorted((key for key in self.custom_keys if key in name), key=len)
-        custom = self.custom_keys[keys[-1]] if keys else {}
-        scale = self.decay_rate ** (num_layers + 1 - layer)
-        flat = self.flat_decay_mult if ndim == 1 else 1.0
-        return _Group(
+        if not param.requires_grad:
+            return ParamGroup(True, layer)
+        key = next((key for key in self.custom_keys if key in name), "")
+        custom = self.custom_keys.get(key, {})
+        lr_mult = custom.get("lr_mult", 1.0)
+        flat = self.flat_decay_mult if param.ndim == 1 else 1.0
+        return ParamGroup(
+            False,
             layer,
-            self.optimizer_cfg["lr"] * scale * custom.get("lr_mult", 1.0),
+            self.decay_rate ** (num_layers + 1 - layer) * lr_mult,
+            key if lr_mult != 1 else "",
             self.optimizer_cfg["weight_decay"] * custom.get("decay_mult", flat),
         )
 
 
-def _log_table(groups: dict[_Group, list[nn.Parameter]]) -> None:
-    lines = [f"{'layer':>5}  {'lr':>10}  {'weight decay':>12}  {'parameters':>12}"]
-    for group, members in groups.items():
-        count = sum(param.numel() for param in members)
-        lines.append(
-            f"{group.layer:>5}  {group.lr:>10.3e}  {group.weight_decay:>12g}  {count:>12,}"
+def num_layers_of(model: nn.Module) -> int:
+    """Count the layers of the backbone of ``model``.
+
+    Raises:
+        InputError: if it has no ``backbone`` with ``layers``.
+    """
+    backbone = getattr(_bare(model), "backbone", None)
+    layers = getattr(backbone, "layers", None)
+    if not isinstance(layers, nn.ModuleList):
+        found = "no backbone" if backbone is None else f"the backbone {type(backbone).__name__}"
+        raise InputError(
+            f"the model has {found}; LayerDecayConstructor needs one whose `layers` are an "
+            "nn.ModuleList, such as mmbeit3.BEiT3. For others set optim_wrapper.constructor to "
+            "'DefaultOptimWrapperConstructor', and paramwise_cfg to what that one knows."
         )
-    print_log("Layer-wise learning-rate decay:\n" + "\n".join(lines), "current")
+    return len(layers)
 
 
 def layer_id(name: str, num_layers: int) -> int:
@@ -126,3 +167,33 @@ def layer_id(name: str, num_layers: int) -> int:
         "backbone.patch_embed.*, backbone.pos_embed, backbone.cls_token, backbone.layers.N.*, "
         "backbone.norm.* or backbone.adapter.*."
     )
+
+
+def _bare(model: nn.Module) -> nn.Module:
+    """Take off the wrapper of distributed training, as mmengine's constructors do."""
+    return getattr(model, "module", model)
+
+
+def _check_options(custom_keys: Mapping[str, Any], optimizer_cfg: Mapping[str, Any]) -> None:
+    for key, options in custom_keys.items():
+        if unknown := sorted(set(options) - CUSTOM_OPTIONS):
+            raise InputError(
+                f"paramwise_cfg.custom_keys has {unknown} under {key!r}; LayerDecayConstructor "
+                f"knows {' and '.join(sorted(CUSTOM_OPTIONS))}."
+            )
+    if absent := [name for name in ("lr", "weight_decay") if name not in optimizer_cfg]:
+        raise InputError(
+            f"optim_wrapper.optimizer has no {' and no '.join(absent)}, which "
+            "LayerDecayConstructor scales; state both."
+        )
+
+
+def _check_keys(custom_keys: Iterable[str], names: Iterable[str]) -> None:
+    """Raise an InputError for a key that no name contains: it would be without effect."""
+    names = list(names)
+    for key in custom_keys:
+        if not any(key in name for name in names):
+            raise InputError(
+                f"paramwise_cfg.custom_keys has {key!r}, which is in the name of no parameter of "
+                f"the model: correct it or take it out. The first names are {', '.join(names[:3])}."
+            )

@@ -24,7 +24,7 @@ from torch.utils.data import DataLoader
 
 from mmbeit3.engine.agreement import any_process, mean_of_processes, texts_of_all
 from mmbeit3.engine.data_order import MicroBatchSampler, PositionedDataset
-from mmbeit3.engine.health import check_finite, explain
+from mmbeit3.engine.health import check_gradients, check_losses, explain
 from mmbeit3.engine.interruption import (
     Terminated,
     Termination,
@@ -174,8 +174,8 @@ class TrainLoop(BaseLoop):
             number = self._iter * self.accumulative_counts + step
             seed_generators(runner.seed, Stream.MODEL, number * self.world_size + self.rank)
             outputs.append(runner.model.train_step(data, optim_wrapper=runner.optim_wrapper))
-            problem = problem or check_finite(self, outputs[-1], data)
-        if any(any_process(problem is not None)):
+            problem = problem or check_losses(self, outputs[-1], data)
+        if any(any_process(problem is not None)) or (problem := check_gradients(self)):
             self._stop(problem)
         losses = {name: sum(o[name] for o in outputs) / len(outputs) for name in outputs[0]}
         runner.call_hook("after_train_iter", **hook_arguments, outputs=mean_of_processes(losses))

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import os
 import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +14,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from mmdet.registry import MODELS
 from mmengine.config import Config
 from PIL import Image
 from pycocotools import mask as coco_mask
@@ -212,7 +215,25 @@ def test_a_crash_keeps_what_is_done(tmp_path, folder, colour_cfg, colour_checkpo
     with pytest.raises(RuntimeError):
         infer_folder(colour_cfg, colour_checkpoint, folder, out, batch_size=1)
     assert {result["image_id"] for result in read(out / "results.json")} == {1, 2}
-    assert read(out / "summary.json")["interrupted"] is True
+    summary = read(out / "summary.json")
+    assert (summary["interrupted"], summary["error"]) == (True, "RuntimeError: ")
+
+
+def test_sigterm_keeps_what_is_done(tmp_path, folder, colour_cfg, colour_checkpoint, monkeypatch):
+    detector = MODELS.get("ColourDetector")
+    test_step = detector.test_step
+
+    def terminated(self, data):
+        if data["data_samples"][0].img_id == 2:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return test_step(self, data)
+
+    monkeypatch.setattr(detector, "test_step", terminated)
+    out = tmp_path / "out"
+    summary = infer_folder(colour_cfg, colour_checkpoint, folder, out, batch_size=1)
+    assert (summary["interrupted"], summary["error"]) == (True, None)
+    assert [image["file_name"] for image in summary["images"]] == ["a.bmp", "a.png"]
+    assert {result["image_id"] for result in read(out / "results.json")} == {1, 2}
 
 
 def class_map(*, red: bool = True, green: bool = True) -> np.ndarray:

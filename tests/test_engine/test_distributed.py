@@ -10,7 +10,8 @@ import torch
 from torch import distributed
 
 from mmbeit3.engine import distributed as ours
-from mmbeit3.engine.distributed import from_first, init_distributed, together
+from mmbeit3.engine.agreement import from_first, together
+from mmbeit3.engine.distributed import init_distributed
 from mmbeit3.utils import InputError
 
 VARIABLES = (

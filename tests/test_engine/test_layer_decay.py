@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
 import torch
 from mmengine.model import BaseModule
-from torch import nn
+from torch import distributed, nn
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import fully_shard
+from torch.testing._internal.distributed.fake_pg import FakeStore
 
+from mmbeit3.engine import layer_decay
 from mmbeit3.engine.layer_decay import LayerDecayConstructor, layer_id
+from mmbeit3.engine.param_groups import format_groups
 from mmbeit3.models import BEiT3, BEiT3Adapter
 from mmbeit3.utils import InputError
 
@@ -100,6 +107,95 @@ def test_frozen_parameters_are_left_out() -> None:
     assert isinstance(wrapper.optimizer, torch.optim.AdamW)
 
 
+def rows_of(model: nn.Module, **paramwise) -> dict[str, list[str]]:
+    """The table's lines by their first cell."""
+    constructor = LayerDecayConstructor(dict(optimizer=OPTIMIZER), paramwise)
+    table = format_groups(constructor.groups(model), OPTIMIZER["lr"], 3)
+    assert len({len(line) for line in table.splitlines()}) == 1, table
+    cells = [[cell.strip() for cell in line.split("  ") if cell] for line in table.splitlines()]
+    return {line[0]: line[1:] for line in cells}
+
+
+def count(*modules: nn.Module) -> str:
+    return f"{sum(param.numel() for module in modules for param in module.parameters()):,}"
+
+
+def test_the_table_says_who_learns_how() -> None:
+    model = Detector()
+    rows = rows_of(model, layer_decay_rate=0.5, flat_decay_mult=0.0)
+    flat = sum(p.numel() for p in model.backbone.layers[1].parameters() if p.ndim == 1)
+    weights = sum(p.numel() for p in model.backbone.layers[1].parameters() if p.ndim > 1)
+    assert list(rows) == [
+        *("group", "patch embedding, positions", "layer 0", "layer 1", "layer 2"),
+        *("backbone.norm, neck", "total"),
+    ]
+    assert rows["group"] == ["layer id", "lr scale", "lr", "decay 0.5", "decay 0"]
+    assert rows["layer 1"] == ["2", "0.25", "2.500e-02", f"{weights:,}", f"{flat:,}"]
+    totals = sum(int(cell.replace(",", "")) for cell in rows["total"])
+    assert totals == sum(p.numel() for p in model.parameters())
+
+
+def test_layers_that_learn_alike_share_a_line_and_frozen_parts_have_their_own() -> None:
+    model = Detector()
+    layers = model.backbone.layers
+    layers[0].requires_grad_(False)
+    model.neck.requires_grad_(False)
+    keys = {"layers.2.ffn": dict(lr_mult=0.1)}
+    rows = rows_of(model, layer_decay_rate=1.0, custom_keys=keys)
+    rest = [module for name, module in layers[2].named_children() if name != "ffn"]
+    assert rows["layers 1 to 2"] == ["2-3", "1", "1.000e-01", count(layers[1], *rest), "-"]
+    assert rows["layer 2 ('layers.2.ffn')"] == ["3", "0.1", "1.000e-02", count(layers[2].ffn), "-"]
+    assert rows["frozen: layer 0"] == ["1", "-", "-", "-", count(layers[0])]
+    assert rows["frozen: neck"] == ["4", "-", "-", "-", count(model.neck)]
+
+
+@pytest.mark.parametrize("main", [True, False])
+def test_the_first_process_logs_the_table(main: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    logged = []
+    monkeypatch.setattr(layer_decay, "print_log", lambda text, logger: logged.append(text))
+    monkeypatch.setattr(layer_decay, "is_main_process", lambda: main)
+    settings(layer_decay_rate=0.5)
+    assert ["patch embedding, positions" in text for text in logged] == [True] * main
+
+
+def test_relative_positions_are_of_their_layer_and_decay() -> None:
+    model = BaseModule()
+    model.backbone = BEiT3(ARCH, img_size=32, window_size=2, rel_pos=True)
+    constructor = LayerDecayConstructor(
+        dict(optimizer=OPTIMIZER), dict(layer_decay_rate=0.5, flat_decay_mult=0.0)
+    )
+    groups = {name: group for group, of in constructor.groups(model).items() for name, _ in of}
+    for layer in range(3):
+        for axis in "hw":
+            group = groups[f"backbone.layers.{layer}.attn.rel_pos.rel_pos_{axis}"]
+            assert (group.layer, group.weight_decay) == (layer + 1, 0.5)
+
+
+@pytest.fixture
+def four_processes() -> Iterator[None]:
+    """A process group whose other members are made up: enough to divide parameters."""
+    distributed.init_process_group("fake", store=FakeStore(), rank=0, world_size=4)
+    yield
+    distributed.destroy_process_group()
+
+
+def test_wrapped_and_sharded_models_get_the_same_groups(four_processes: None) -> None:
+    constructor = LayerDecayConstructor(dict(optimizer=OPTIMIZER), dict(layer_decay_rate=0.5))
+    expected = constructor.groups(Detector())
+    table = format_groups(expected, 0.1, 3)
+    wrapped = nn.parallel.DistributedDataParallel(Detector())
+    sharded = fully_shard(Detector(), mesh=init_device_mesh("cpu", (4,)))
+    assert any(p.to_local().numel() < p.numel() for p in sharded.parameters())
+    for model in (wrapped, sharded):
+        groups = constructor.groups(model)
+        assert list(groups) == list(expected)
+        assert format_groups(groups, 0.1, 3) == table
+        optimizer = constructor(model).optimizer
+        assert sum(len(group["params"]) for group in optimizer.param_groups) == len(
+            list(model.parameters())
+        )
+
+
 def test_mistakes_are_named() -> None:
     with pytest.raises(InputError, match="layer_decay_rate is None"):
         settings()
@@ -107,3 +203,19 @@ def test_mistakes_are_named() -> None:
         settings(layer_decay_rate=0.9, norm_decay_mult=0.0)
     with pytest.raises(InputError, match="backbone.encoder.layers.0.weight matches no rule"):
         layer_id("backbone.encoder.layers.0.weight", 12)
+    with pytest.raises(InputError, match="'norm9', which is in the name of no parameter"):
+        settings(layer_decay_rate=0.9, custom_keys={"norm9": dict(decay_mult=0.0)})
+    with pytest.raises(InputError, match=r"\['lr_mul'\] under 'norm1'"):
+        settings(layer_decay_rate=0.9, custom_keys={"norm1": dict(lr_mul=0.0)})
+    with pytest.raises(InputError, match="no weight_decay"):
+        LayerDecayConstructor(dict(optimizer=dict(lr=0.1)), dict(layer_decay_rate=0.9))
+
+
+def test_other_backbones_are_refused() -> None:
+    constructor = LayerDecayConstructor(dict(optimizer=OPTIMIZER), dict(layer_decay_rate=0.9))
+    model = BaseModule()
+    with pytest.raises(InputError, match="the model has no backbone"):
+        constructor(model)
+    model.backbone = nn.Sequential(nn.Conv2d(3, 8, 1))
+    with pytest.raises(InputError, match="the backbone Sequential; .*DefaultOptimWrapper"):
+        constructor(model)

@@ -236,3 +236,18 @@ def test_learning_rates_follow_the_images_of_a_step(tmp_path: Path) -> None:
 def test_one_process_has_no_wrapper(tmp_path: Path) -> None:
     changes = {"model_wrapper_cfg": {"type": "mmbeit3.FullySharded"}}
     assert not isinstance(train(tmp_path, max_iters=1, **changes), MMDistributedDataParallel)
+
+
+def test_gradients_that_are_no_number_stop_the_training(tmp_path: Path) -> None:
+    runner = build_runner(config(tmp_path, randomness__seed=0))
+    head = runner.model.head
+    calls = []
+
+    def spoil(gradient: torch.Tensor) -> torch.Tensor:
+        calls.append(1)
+        return gradient * (float("inf") if len(calls) == 4 else 1)
+
+    head.weight.register_hook(spoil)
+    with pytest.raises(InputError, match="iteration 4: the norm of the gradients is (inf|nan)"):
+        runner.train()
+    assert not (tmp_path / "iter_4.pth").exists()

@@ -32,7 +32,9 @@ val_evaluator = dict(ann_file=data_root + "/annotations/val.json")
 test_evaluator = val_evaluator
 train_cfg = dict(max_iters={max_iters}, val_interval=1000000)
 custom_hooks = [dict(type="mmbeit3.EMAHook", momentum=0.01)]
-default_hooks = dict(logger=dict(interval=1), checkpoint=dict(interval={interval}, max_keep_ckpts=2))
+default_hooks = dict(
+    logger=dict(interval=1), checkpoint=dict(interval={interval}, max_keep_ckpts=2)
+)
 """
 
 
@@ -72,8 +74,8 @@ def main() -> int:
     lost = max(kill["lost"] for kill in kills)
     writing = sum(kill["moment"] == "writing" for kill in kills)
     print(
-        f"\n{good} of {len(kills)} kills ({writing} while a checkpoint was written) were followed by"
-        f" a bit-identical end; iterations lost: at most {lost}, checkpoints are {INTERVAL} apart"
+        f"\n{good} of {len(kills)} kills ({writing} while a checkpoint was written) were followed "
+        f"by a bit-identical end; iterations lost: at most {lost}, of {INTERVAL} between checkpoints"
         f"\nresults are in {out_dir / 'campaign.json'}"
     )
     return int(good < len(kills) or lost > INTERVAL)

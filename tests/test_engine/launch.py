@@ -1,0 +1,22 @@
+"""Trains a config in this process; torchrun starts several: launch.py CONFIG WORK_DIR LAUNCHER."""
+
+from __future__ import annotations
+
+import sys
+
+import torch
+
+from mmbeit3.apis.config import load_config
+from mmbeit3.apis.console import run
+from mmbeit3.apis.training import train
+
+
+def main() -> None:
+    torch.set_num_threads(1)
+    cfg = load_config(sys.argv[1], work_dir=sys.argv[2])
+    cfg.launcher = sys.argv[3]
+    train(cfg, resume="--resume" in sys.argv)
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,72 @@
+"""Two processes, of which one has a reason to stop: both must, and nothing may be lost."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from itertools import islice
+from pathlib import Path
+
+import pytest
+import torch
+
+from mmbeit3.checkpoint import read_checkpoint
+from mmbeit3.engine import data_order
+from mmbeit3.engine.data_order import MicroBatchSampler
+
+HERE = Path(__file__).parent
+
+
+@pytest.fixture(scope="module")
+def ends(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[dict[str, str]]]:
+    """The folder of the trainings, and how each ended in each process."""
+    folder = tmp_path_factory.mktemp("stopping")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(data_order, "get_dist_info", lambda: (1, 2))
+        order = list(islice(MicroBatchSampler(range(22), 4, seed=5), 4 * 3))
+    seen_by_the_second = str(int(order[-1]))
+    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    done = subprocess.run(
+        [sys.executable, *launcher, str(HERE / "stopping.py"), str(folder), seen_by_the_second],
+        capture_output=True,
+        text=True,
+        timeout=240,
+        env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(HERE)},
+    )
+    assert done.returncode == 0, done.stderr[-4000:]
+    return folder, [json.loads((folder / f"{rank}.json").read_text()) for rank in (0, 1)]
+
+
+def test_a_bad_loss_of_one_stops_both(ends: tuple) -> None:
+    folder, (first, second) = ends
+    assert "InputError: iteration 4, process 1: loss_size is nan" in first["nan"]
+    assert f"the last good checkpoint is {folder / 'nan' / 'iter_2.pth'}" in first["nan"]
+    assert second["nan"] == "SystemExit: 0"
+
+
+def test_a_sample_of_one_stops_both_and_is_named(ends: tuple) -> None:
+    folder, (first, second) = ends
+    assert "InputError: the training sample" in first["fails"]
+    assert "is gone" in first["fails"] and "last good checkpoint" in first["fails"]
+    assert second["fails"] == "SystemExit: 0"
+    assert list((folder / "fails").glob("iter_*.pth"))
+
+
+@pytest.mark.parametrize("kind", ["stop", "sharded stop"])
+def test_a_signal_to_one_saves_and_ends_both(ends: tuple, kind: str) -> None:
+    _, (first, second) = ends
+    for end in (first[kind], second[kind]):
+        assert end.startswith("Terminated: told to end after iteration 5: the last good checkpoint")
+
+
+def test_what_was_stopped_ends_as_what_was_not(ends: tuple) -> None:
+    folder, (first, second) = ends
+    assert first["sharded"] == second["sharded"] == first["ddp"] == second["ddp"] == "done"
+    one, other = (read_checkpoint(folder / kind / "iter_8.pth") for kind in ("ddp", "sharded"))
+    for part in ("state_dict", "ema_state_dict"):
+        for name, value in one[part].items():
+            # Statistics over the batch are those of the first process, before and after resuming.
+            if "running" not in name:
+                torch.testing.assert_close(other[part][name], value, rtol=1e-4, atol=1e-5, msg=name)
