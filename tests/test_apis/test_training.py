@@ -1,5 +1,9 @@
 from __future__ import annotations
 
+import os
+import re
+import shutil
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -11,6 +15,7 @@ from mmbeit3.apis.config import load_config
 from mmbeit3.apis.training import train
 from mmbeit3.checkpoint import official_state_dict, read_checkpoint
 from mmbeit3.datasets import make_shapes
+from mmbeit3.engine import checkpoint_hook
 from mmbeit3.models import BEiT3
 from mmbeit3.utils import InputError
 
@@ -54,7 +59,10 @@ def test_training_learns_names_its_results_and_resumes(
 ) -> None:
     cfg = tiny(shapes, tmp_path, **{"train_cfg.max_iters": 1})
     assert train(cfg, amp=True) == tmp_path
-    warning, results = logged
+    batch, warning, results = logged
+    assert batch == (
+        "one iteration is one optimiser step of 2 images: 1 process(es) x 2 images x 1 accumulated"
+    )
     assert "the backbone starts from random weights" in warning
     assert f"results are in {tmp_path}\n  last checkpoint: iter_1.pth" in results
     first = read_checkpoint(tmp_path / "iter_1.pth")
@@ -88,17 +96,19 @@ def test_resuming_without_a_checkpoint_keeps_load_from(tmp_path: Path, logged: l
         ({"load_from": "w.pth", "resume": False}, False, (False, "w.pth")),
         ({"load_from": "w.pth", "resume": True}, False, (True, "w.pth")),
         ({"load_from": "w.pth"}, "iter_7.pth", (True, "iter_7.pth")),
-        ({"load_from": "w.pth"}, True, (True, "iter_9.pth")),
-        ({"load_from": None, "resume": True}, False, (True, "iter_9.pth")),
+        ({"load_from": "w.pth"}, True, (True, "{work_dir}/iter_9.pth")),
+        ({"load_from": None, "resume": True}, False, (True, "{work_dir}/iter_9.pth")),
     ],
 )
 def test_what_is_resumed(
     tmp_path: Path, in_config: dict, argument: bool | str, expected: tuple
 ) -> None:
-    (tmp_path / "last_checkpoint").write_text("iter_9.pth")
+    torch.save({"state_dict": {"a": torch.ones(1)}}, tmp_path / "iter_9.pth")
     cfg = Config({"work_dir": str(tmp_path), **in_config})
     training._set_resume(cfg, argument)
-    assert (cfg.get("resume"), cfg.get("load_from")) == expected
+    resume, file = expected
+    assert cfg.get("resume") == resume
+    assert cfg.get("load_from") == (file and file.format(work_dir=tmp_path))
 
 
 @pytest.mark.parametrize("entry", ["init_cfg", "load_from"])
@@ -176,3 +186,88 @@ def test_what_cannot_work_is_found_before_training(
         cfg.merge_from_dict(options)
         train(cfg)
     assert not list(tmp_path.iterdir())
+
+
+def test_a_damaged_checkpoint_costs_one_interval(
+    shapes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keep = {"default_hooks.checkpoint.max_keep_ckpts": 2}
+    train(tiny(shapes, tmp_path, **keep))
+    expected = read_checkpoint(tmp_path / "iter_2.pth")["state_dict"]
+    expected = {name: value.clone() for name, value in expected.items()}
+    file = tmp_path / "iter_2.pth"
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 1
+    file.write_bytes(content)
+    lines: list[str] = []
+    monkeypatch.setattr(checkpoint_hook, "print_log", lambda text, *_, **__: lines.append(text))
+    train(tiny(shapes, tmp_path, **keep, **{"randomness.seed": None}), resume=True)
+    assert "iter_2.pth is damaged" in lines[0]
+    found = read_checkpoint(file)["state_dict"]
+    assert all(torch.equal(found[name], value) for name, value in expected.items())
+
+
+def test_a_folder_that_cannot_be_written_is_refused_at_once(shapes: Path) -> None:
+    folder = Path(tempfile.mkdtemp())  # not in tmp_path, which only its owner may enter
+    try:
+        folder.chmod(0o555)
+        was_root = os.geteuid() == 0
+        if was_root:  # whom no mode stops
+            os.seteuid(65534)
+        try:
+            with pytest.raises(InputError, match="cannot be written .*[Pp]ermission"):
+                train(tiny(shapes, folder / "work"))
+        finally:
+            if was_root:
+                os.seteuid(0)
+    finally:
+        folder.chmod(0o755)
+        shutil.rmtree(folder)
+
+
+@pytest.mark.parametrize(
+    ("settings", "counts", "sentence"),
+    [
+        ({"optim_wrapper": {"accumulative_counts": "auto"}}, 8, "64 images.*, as in the recipe"),
+        ({"optim_wrapper": {"accumulative_counts": 4}}, 4, "32 images.*The recipe has 64"),
+        (
+            {
+                "optim_wrapper": {"accumulative_counts": "auto"},
+                "train_dataloader": {"batch_size": 9},
+            },
+            7,
+            "63 images.*The recipe has 64.*--auto-scale-lr",
+        ),
+        ({"optim_wrapper": {}, "auto_scale_lr": None}, None, "8 images: .* x 1 accumulated$"),
+    ],
+)
+def test_gradients_are_accumulated_up_to_the_recipes_batch(
+    settings: dict, counts: int | None, sentence: str
+) -> None:
+    cfg = Config(
+        {
+            "train_dataloader": {"batch_size": 8},
+            "auto_scale_lr": {"base_batch_size": 64},
+            **settings,
+        }
+    )
+    assert re.search(sentence, training._set_accumulation(cfg, scale_lr=False))
+    assert cfg.optim_wrapper.get("accumulative_counts") == counts
+
+
+def test_scaled_learning_rates_accumulate_nothing() -> None:
+    cfg = Config(
+        {
+            "train_dataloader": {"batch_size": 2},
+            "auto_scale_lr": {"base_batch_size": 64},
+            "optim_wrapper": {"accumulative_counts": "auto"},
+        }
+    )
+    training._set_accumulation(cfg, scale_lr=True)
+    assert cfg.optim_wrapper.accumulative_counts == 1
+
+
+def test_accumulating_needs_to_know_the_batch() -> None:
+    cfg = Config({"train_dataloader": {}, "optim_wrapper": {"accumulative_counts": "auto"}})
+    with pytest.raises(InputError, match="set auto_scale_lr=dict"):
+        training._set_accumulation(cfg, scale_lr=False)

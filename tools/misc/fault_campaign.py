@@ -75,7 +75,7 @@ def main() -> int:
     writing = sum(kill["moment"] == "writing" for kill in kills)
     print(
         f"\n{good} of {len(kills)} kills ({writing} while a checkpoint was written) were followed "
-        f"by a bit-identical end; iterations lost: at most {lost}, of {INTERVAL} between checkpoints"
+        f"by a bit-identical end; lost at most {lost} iterations, checkpoints are {INTERVAL} apart"
         f"\nresults are in {out_dir / 'campaign.json'}"
     )
     return int(good < len(kills) or lost > INTERVAL)
