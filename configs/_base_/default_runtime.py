@@ -34,8 +34,8 @@ log_processor = dict(
     by_epoch=False,
     mean_pattern=r".*(loss|time|grad_norm|images_per_s).*",
 )
-# For GPUs that are too small, model_wrapper_cfg=dict(type="mmbeit3.FullySharded") divides parameters,
-# gradients and optimiser states over them (docs/training.md).
+# For a model too large for each GPU, model_wrapper_cfg=dict(type="mmbeit3.FullySharded") divides
+# parameters, gradients and optimiser states over them (docs/training.md).
 log_level = "INFO"
 load_from = None
 resume = False

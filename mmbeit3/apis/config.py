@@ -130,7 +130,7 @@ def resolve_classes(
     datasets = [
         found
         for name in DATALOADERS
-        for found in _datasets((cfg.get(name) or {}).get("dataset"), f"{name}.dataset")
+        for found in datasets_in((cfg.get(name) or {}).get("dataset"), f"{name}.dataset")
     ]
     if not datasets:
         return None
@@ -296,16 +296,24 @@ def _fill(cfg: Config, parts: list[str]) -> ConfigDict:
     return node[parts[-1]]
 
 
-def _datasets(node: Any, place: str) -> Iterator[tuple[str, ConfigDict]]:
-    """Our data sets and their places, inside wrappers and concatenations too."""
+def datasets_in(node: Any, place: str) -> Iterator[tuple[str, ConfigDict]]:
+    """Find our data sets in a part of a config, inside wrappers and concatenations too.
+
+    Args:
+        node: The part.
+        place: Its dotted key.
+
+    Yields:
+        Dotted key and settings of each.
+    """
     if isinstance(node, (list, tuple)):
         for index, entry in enumerate(node):
-            yield from _datasets(entry, f"{place}.{index}")
+            yield from datasets_in(entry, f"{place}.{index}")
     elif isinstance(node, dict):
         if node.get("type") in (COCO_TYPE, SEG_FOLDER_TYPE, *FIXED_TYPES):
             yield place, node
         for key in ("dataset", "datasets"):
-            yield from _datasets(node.get(key), f"{place}.{key}")
+            yield from datasets_in(node.get(key), f"{place}.{key}")
 
 
 def _training_classes(

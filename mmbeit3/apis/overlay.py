@@ -32,12 +32,12 @@ def draw_instances(
     image: np.ndarray,
     boxes: np.ndarray,
     labels: np.ndarray,
-    scores: np.ndarray,
+    scores: np.ndarray | None,
     masks: np.ndarray | None,
     classes: Sequence[str],
     palette: Sequence[Colour],
 ) -> np.ndarray:
-    """Draw detections on an image.
+    """Draw detections, or annotations, on an image.
 
     The picture is resized by :func:`display_scale`. An instance has the colour of its class; each
     further instance of the same class gets another shade of it.
@@ -46,7 +46,7 @@ def draw_instances(
         image (np.ndarray): (H, W, 3), BGR, uint8; left unchanged.
         boxes (np.ndarray): (N, 4), x1 y1 x2 y2 in pixels of ``image``.
         labels (np.ndarray): (N,), indices of classes.
-        scores (np.ndarray): (N,), in [0, 1].
+        scores (np.ndarray, optional): (N,), in [0, 1]; annotations have none.
         masks (np.ndarray, optional): (N, H, W), bool.
         classes (Sequence[str]): Names of the classes.
         palette (Sequence[tuple]): BGR colour of each class.
@@ -56,7 +56,9 @@ def draw_instances(
     """
     scale = display_scale(*image.shape[:2])
     picture = _resize(image, scale)
-    order = np.argsort(-scores, kind="stable")  # the surest are drawn last and labelled first
+    order = np.arange(len(labels))
+    if scores is not None:
+        order = np.argsort(-scores, kind="stable")  # the surest are drawn last and labelled first
     labels = labels[order]
     colours = _instance_colours(labels, palette)
     boxes = np.rint(boxes[order] * scale).astype(int)
@@ -65,7 +67,9 @@ def draw_instances(
         _draw_masks(picture, [masks[index] for index in order], scale, colours, thickness)
     for box, colour in zip(boxes[::-1], colours[::-1], strict=True):
         cv2.rectangle(picture, box[:2].tolist(), box[2:].tolist(), colour, thickness)
-    texts = [f"{classes[i]} {s:.2f}" for i, s in zip(labels, scores[order], strict=True)]
+    texts = [classes[index] for index in labels]
+    if scores is not None:
+        texts = [f"{text} {score:.2f}" for text, score in zip(texts, scores[order], strict=True)]
     chips = Chips(picture)
     for text, box, colour in zip(texts, boxes.tolist(), colours, strict=True):
         chips.put(text, colour, partial(_around, box))

@@ -10,9 +10,10 @@ from mmengine.dist import get_dist_info
 from mmengine.logging import print_log
 
 from mmbeit3.apis.config import resolve_classes, start_processes, use_amp, use_device
+from mmbeit3.apis.data_checks import check_training_data
 from mmbeit3.checkpoint import check_checkpoint, write_whole
 from mmbeit3.engine import build_runner, find_checkpoint
-from mmbeit3.engine.agreement import together
+from mmbeit3.engine.agreement import from_first, together
 from mmbeit3.engine.checkpoint_hook import POINTER
 from mmbeit3.utils import InputError
 
@@ -43,6 +44,7 @@ def train(
     """
     start_processes(cfg)
     batch = together(lambda: _prepare(cfg, resume, amp, scale_lr))
+    from_first(lambda: check_training_data(cfg))
     runner = together(lambda: build_runner(cfg))
     print_log(batch, "current")
     _warn_of_random_backbone(cfg)

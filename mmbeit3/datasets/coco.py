@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import difflib
 import logging
-import os
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -21,6 +20,7 @@ from mmbeit3.datasets.coco_checks import (
     raise_on_errors,
     read_json,
 )
+from mmbeit3.datasets.image_files import ImageFile, check_image_files
 from mmbeit3.datasets.palette import make_palette
 from mmbeit3.registry import DATASETS
 from mmbeit3.utils import InputError, listed
@@ -81,8 +81,10 @@ class CocoDataset(MMDetCocoDataset):
     - without ``metainfo.classes`` the classes are read from the annotation file, by category id;
     - with it, label i is ``classes[i]`` in any order, and a name that the file lacks is an error.
       Evaluate with ``mmbeit3.CocoMetric``, which numbers the labels the same way;
-    - a malformed file, an image that is not there and a set left empty by ``filter_cfg`` raise
-      :class:`mmbeit3.utils.InputError`, which names the entry.
+    - a malformed file, an image that is not there, is cut off or has another size, an object
+      without the mask that the pipeline loads, and a set left empty by ``filter_cfg`` raise
+      :class:`mmbeit3.utils.InputError`, which names the entry. That the images of a large set
+      passed is kept, see :func:`mmbeit3.datasets.file_checks.keep`.
 
     Args:
         metainfo (dict, optional): ``classes`` (tuple[str, ...], or the path of a text file with
@@ -142,7 +144,7 @@ class CocoDataset(MMDetCocoDataset):
         if empty and annotations:
             text = f"{self.ann_file} has no annotation of: {listed(empty, limit=20)}"
             print_log(text, "current", logging.WARNING)
-        return [
+        infos = [
             self.parse_data_info(
                 {
                     "raw_img_info": image | {"img_id": image["id"]},
@@ -151,12 +153,29 @@ class CocoDataset(MMDetCocoDataset):
             )
             for image in images
         ]
+        loaders = [step for step in self.pipeline.transforms if getattr(step, "with_mask", False)]
+        if loaders:
+            _check_masks(infos, by_image, self.ann_file)
+        if any(not getattr(step, "poly2mask", True) for step in loaders):
+            _warn_of_bitmaps(infos, self.ann_file)
+        return infos
 
     def filter_data(self) -> list[dict]:
-        """Leave out images as ``filter_cfg`` says, and make sure that the others can be read.
+        """Leave out images as ``filter_cfg`` says, and check the files of the others.
 
         Raises:
-            InputError: No image is left, or files are missing.
+            InputError: No image is left, or files are missing, cut off, or of another size.
+        """
+        kept = self.select_images()
+        if _is_local(self.data_prefix["img"], self.backend_args):
+            check_image_files(image_files(kept), self.ann_file, self.ignores_orientation())
+        return kept
+
+    def select_images(self) -> list[dict]:
+        """Leave out images as ``filter_cfg`` says.
+
+        Raises:
+            InputError: No image is left.
         """
         kept = super().filter_data()
         if not kept:
@@ -166,9 +185,46 @@ class CocoDataset(MMDetCocoDataset):
                 f"{num_annotated} have a usable box of the classes "
                 f"{listed(self._metainfo['classes'], limit=20)}; filter_cfg is {self.filter_cfg}"
             )
-        if _is_local(self.data_prefix["img"], self.backend_args):
-            _check_images_exist([info["img_path"] for info in kept], self.ann_file)
         return kept
+
+    def ignores_orientation(self) -> bool:
+        """Whether the pipeline loads images without turning them by their EXIF orientation."""
+        settings = (getattr(step, "color_type", "") for step in self.pipeline.transforms)
+        return any("ignore_orientation" in setting for setting in settings)
+
+
+def image_files(infos: list[dict]) -> list[ImageFile]:
+    """The files of a data set's images, with the sizes that its annotation file gives them."""
+    return [ImageFile(info["img_path"], info["width"], info["height"]) for info in infos]
+
+
+def _check_masks(infos: list[dict], by_image: dict[int, list[dict]], ann_file: str) -> None:
+    """Find what would be a KeyError when the image is loaded."""
+    for info in infos:
+        if all("mask" in instance for instance in info["instances"]):
+            continue
+        annotations = by_image[info["img_id"]]
+        number = next(one["id"] for one in annotations if not one.get("segmentation"))
+        raise InputError(
+            f"{ann_file}: the annotation with id {number}, of image {info['img_id']}, has no "
+            "segmentation, but the pipeline loads masks. Give every object a mask, or train a "
+            "detector without masks, with_mask=False"
+        )
+
+
+def _warn_of_bitmaps(infos: list[dict], ann_file: str) -> None:
+    """Say how many objects mmdet ignores, as it does not make polygons of their bitmaps."""
+    number = sum(
+        not instance["ignore_flag"] and isinstance(instance["mask"], dict)
+        for info in infos
+        for instance in info["instances"]
+    )
+    if number:
+        text = (
+            f"{ann_file}: {number} objects that are no crowds have RLE masks, which training with "
+            "polygons leaves out; set poly2mask=True in LoadAnnotations to train on them"
+        )
+        print_log(text, "current", logging.WARNING)
 
 
 def _with_float_polygons(annotation: dict) -> dict:
@@ -208,30 +264,3 @@ def _suggest(name: str, known: Iterable[str]) -> str:
 
 def _is_local(path: str, backend_args: dict | None) -> bool:
     return isinstance(get_file_backend(path, backend_args=backend_args), LocalBackend)
-
-
-def _check_images_exist(paths: list[str], ann_file: str) -> None:
-    """Compare with one listing of each folder: a stat of every file takes minutes on a network."""
-    listings: dict[str, set[str]] = {}
-    missing = []
-    for path in paths:
-        folder, name = os.path.split(path)
-        if folder not in listings:
-            listings[folder] = _names_in(folder)
-        if name not in listings[folder]:
-            missing.append(path)
-    if missing:
-        folder = os.path.dirname(missing[0])
-        state = "" if os.path.isdir(folder or ".") else " (there is no such folder)"
-        raise InputError(
-            f"{len(missing)} of the {len(paths)} images that {ann_file} names are missing, "
-            f"the first: {os.path.basename(missing[0])} in {folder}{state}. "
-            "Check data_root and data_prefix.img"
-        )
-
-
-def _names_in(folder: str) -> set[str]:
-    try:
-        return set(os.listdir(folder or "."))
-    except FileNotFoundError:
-        return set()

@@ -6,17 +6,26 @@ import contextlib
 import gc
 import json
 import logging
+import reprlib
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from math import isfinite
+from numbers import Real
 from pathlib import Path
 from typing import Any
 
 from mmengine.logging import print_log
 
+from mmbeit3.datasets.rle_checks import find_code_problems
 from mmbeit3.utils import InputError
 
 MAX_EXAMPLES = 10
+MAX_ID = 2**63  # ids become 64-bit integers in evaluation
+MAX_PIXELS = 2**30  # OpenCV reads no larger image
+NUMBERS = {int, float}  # what JSON's numbers become; not bool
+
+_SHORT = reprlib.Repr()  # what stands in a file may be of any length and depth
+_SHORT.maxstring = _SHORT.maxother = _SHORT.maxlong = 60
 
 
 @dataclass
@@ -31,17 +40,18 @@ class Report:
     warnings: list[str] = field(default_factory=list)
     num_errors: int = 0
     num_warnings: int = 0
+    max_examples: int = MAX_EXAMPLES
 
     def error(self, text: str) -> None:
         """Count an error and keep it if it is among the first."""
         self.num_errors += 1
-        if len(self.errors) < MAX_EXAMPLES:
+        if len(self.errors) < self.max_examples:
             self.errors.append(text)
 
     def warn(self, text: str) -> None:
         """Count a warning and keep it if it is among the first."""
         self.num_warnings += 1
-        if len(self.warnings) < MAX_EXAMPLES:
+        if len(self.warnings) < self.max_examples:
             self.warnings.append(text)
 
 
@@ -81,7 +91,13 @@ def read_json(path: str | Path) -> Any:
             "Was it copied or downloaded in full?"
         ) from error
     except UnicodeDecodeError as error:
-        raise InputError(f"{path} is not a text file in UTF-8: {error.reason}") from error
+        raise InputError(
+            f"{path} is not a text file in UTF-8: {error.reason} at byte {error.start}"
+        ) from error
+    except RecursionError as error:
+        raise InputError(f"{path} is nested too deeply for annotations") from error
+    except ValueError as error:  # Python reads no integers of thousands of digits
+        raise InputError(f"{path} holds a number that is too long: {error}") from error
 
 
 def load_coco(path: str | Path, name: str | None = None, require_annotations: bool = True) -> dict:
@@ -119,15 +135,18 @@ def _listing(title: str, examples: list[str], count: int) -> str:
     return "\n  ".join([title, *examples, *rest])
 
 
-def check_coco(data: Any, require_annotations: bool = True) -> Report:
+def check_coco(
+    data: Any, require_annotations: bool = True, max_examples: int = MAX_EXAMPLES
+) -> Report:
     """Check COCO instance annotations in one pass: structure, ids, boxes, masks.
 
     Args:
         data: The parsed file.
         require_annotations: Whether ``annotations`` must be there; the official files of test
             images have none. Defaults to True.
+        max_examples: How many errors, and how many warnings, are kept in words. Defaults to 10.
     """
-    report = Report()
+    report = Report(max_examples=max_examples)
     if not isinstance(data, dict):
         hint = "; is this a results file?" if isinstance(data, list) else ""
         report.error(
@@ -153,14 +172,19 @@ def check_coco(data: Any, require_annotations: bool = True) -> Report:
 def _check_images(images: list, report: Report) -> dict[int, tuple[int, int]]:
     """The (width, height) of each image by id."""
     sizes: dict[int, tuple[int, int]] = {}
+    indices: dict[str, int] = {}
     for index, image in enumerate(images):
         problem = _image_problem(image)
         if problem is None and image["id"] in sizes:
             problem = "another image has the same id"
         if problem:
             report.error(f"images[{index}]{_id_of(image)}: {problem}")
-        else:
-            sizes[image["id"]] = (image["width"], image["height"])
+            continue
+        sizes[image["id"]] = (image["width"], image["height"])
+        name = image["file_name"]
+        first = indices.setdefault(name, index)
+        if first != index and name:  # annotations made up for evaluation know no names
+            report.warn(f"images[{index}]{_id_of(image)}: images[{first}] is {name!r}, too")
     return sizes
 
 
@@ -168,14 +192,31 @@ def _image_problem(image: Any) -> str | None:
     problem = _missing(image, ("id", "file_name", "width", "height"))
     if problem:
         return problem
-    if not isinstance(image["id"], int):
-        return f"id is {image['id']!r}, expected an integer"
-    if not isinstance(image["file_name"], str):
-        return f"file_name is {image['file_name']!r}, expected a name"
+    if not _is_id(image["id"]):
+        return f"id is {_SHORT.repr(image['id'])}, expected an integer (64 bits)"
+    if not _is_text(image["file_name"]):
+        return f"file_name is {_SHORT.repr(image['file_name'])}, expected a name"
     for key in ("width", "height"):
-        if not isinstance(image[key], int) or image[key] <= 0:
-            return f"{key} is {image[key]!r}, expected pixels (an integer above 0)"
+        if type(image[key]) is not int or image[key] <= 0:
+            return f"{key} is {_SHORT.repr(image[key])}, expected pixels (an integer above 0)"
+    if image["width"] * image["height"] > MAX_PIXELS:
+        return f"is said to have more than {MAX_PIXELS:,} pixels, which OpenCV does not read"
     return None
+
+
+def _is_id(value: Any) -> bool:
+    return type(value) is int and -MAX_ID <= value < MAX_ID
+
+
+def _is_text(value: Any) -> bool:
+    """Whether a value can be a name, of a file too; JSON may hold halves of characters."""
+    if not isinstance(value, str) or "\0" in value:
+        return False
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def check_categories(categories: list, report: Report) -> dict[int, str]:
@@ -185,10 +226,10 @@ def check_categories(categories: list, report: Report) -> dict[int, str]:
         problem = _missing(category, ("id", "name"))
         if problem is None:
             number, name = category["id"], category["name"]
-            if not isinstance(number, int):
-                problem = f"id is {number!r}, expected an integer"
-            elif not isinstance(name, str) or not name:
-                problem = f"name is {name!r}, expected text"
+            if not _is_id(number):
+                problem = f"id is {_SHORT.repr(number)}, expected an integer (64 bits)"
+            elif not _is_text(name) or not name.strip():
+                problem = f"name is {_SHORT.repr(name)}, expected text"
             elif number in names:
                 problem = "another category has the same id"
             elif name in names.values():
@@ -204,6 +245,7 @@ def _check_annotations(
     annotations: list, sizes: dict[int, tuple[int, int]], categories: dict[int, str], report: Report
 ) -> None:
     seen: set[int] = set()
+    compressed: list[int] = []
     num_tiny = 0
     for index, annotation in enumerate(annotations):
         problem = _annotation_problem(annotation, sizes, categories)
@@ -213,17 +255,13 @@ def _check_annotations(
             report.error(f"annotations[{index}]{_id_of(annotation)}: {problem}")
             continue
         seen.add(annotation["id"])
-        x, y, width, height = annotation["bbox"]
-        image_width, image_height = sizes[annotation["image_id"]]
-        doubt = None
-        if width < 1 or height < 1 or annotation["area"] <= 0:
-            num_tiny += 1
-            doubt = "is smaller than a pixel or has no area: training leaves it out"
-        elif x < -1 or y < -1 or x + width > image_width + 1 or y + height > image_height + 1:
-            doubt = (
-                f"reaches beyond its image of {image_width} x {image_height}; "
-                "the format is [x, y, width, height] in pixels"
-            )
+        mask = annotation.get("segmentation")
+        if type(mask) is dict and type(mask["counts"]) is str:
+            compressed.append(index)
+        _, _, width, height = annotation["bbox"]
+        is_tiny = width < 1 or height < 1 or annotation["area"] <= 0
+        num_tiny += is_tiny
+        doubt = _doubt(annotation, is_tiny, *sizes[annotation["image_id"]])
         if doubt:
             box = annotation["bbox"]
             report.warn(f"annotations[{index}]{_id_of(annotation)}: bbox {box} {doubt}")
@@ -232,49 +270,98 @@ def _check_annotations(
             f"all {num_tiny} boxes are smaller than a pixel, the first is "
             f"{annotations[0]['bbox']}: boxes are [x, y, width, height] in pixels, not fractions"
         )
+    _check_codes([(index, annotations[index]) for index in compressed], report)
+
+
+def _doubt(annotation: dict, is_tiny: bool, image_width: int, image_height: int) -> str | None:
+    """What looks wrong about a valid annotation."""
+    if is_tiny:
+        return "is smaller than a pixel or has no area: training leaves it out"
+    x, y, width, height = annotation["bbox"]
+    if x < -1 or y < -1 or x + width > image_width + 1 or y + height > image_height + 1:
+        return (
+            f"reaches beyond its image of {image_width} x {image_height}; "
+            "the format is [x, y, width, height] in pixels"
+        )
+    if annotation["area"] > (image_width + 2) * (image_height + 2):
+        return f"has the area {annotation['area']}, more than its image"
+    return None
+
+
+def _check_codes(annotations: list[tuple[int, dict]], report: Report) -> None:
+    """Check the compressed RLE of annotations with their indices, many at a time."""
+    masks = [annotation["segmentation"] for _, annotation in annotations]
+    areas = [mask["size"][0] * mask["size"][1] for mask in masks]
+    problems = find_code_problems([mask["counts"] for mask in masks], areas)
+    for place, problem in problems.items():
+        index, annotation = annotations[place]
+        report.error(f"annotations[{index}]{_id_of(annotation)}: the RLE's counts {problem}")
 
 
 def _annotation_problem(
     annotation: Any, sizes: dict[int, tuple[int, int]], categories: dict[int, str]
 ) -> str | None:
+    """What is wrong with an annotation; its compressed RLE is left to ``_check_codes``."""
     problem = _missing(annotation, ("id", "image_id", "category_id", "bbox", "area"))
     if problem:
         return problem
     for key in ("id", "image_id", "category_id"):
-        if not isinstance(annotation[key], int):
-            return f"{key} is {annotation[key]!r}, expected an integer"
+        if not _is_id(annotation[key]):
+            return f"{key} is {_SHORT.repr(annotation[key])}, expected an integer (64 bits)"
     if annotation["image_id"] not in sizes:
         return f"image_id {annotation['image_id']} is not in images"
     if annotation["category_id"] not in categories:
         return f"category_id {annotation['category_id']} is not in categories ({_span(categories)})"
     if not is_finite_number(annotation["area"]):
-        return f"area is {annotation['area']!r}, expected pixels"
-    return box_problem(annotation["bbox"]) or _mask_problem(
-        annotation.get("segmentation"), sizes[annotation["image_id"]]
-    )
+        return f"area is {_SHORT.repr(annotation['area'])}, expected pixels"
+    for key in ("iscrowd", "ignore"):
+        if annotation.get(key, 0) not in (0, 1):
+            return f"{key} is {_SHORT.repr(annotation[key])}, expected 0 or 1"
+    width, height = sizes[annotation["image_id"]]
+    box = annotation["bbox"]
+    problem = box_problem(box)
+    if problem:
+        return problem
+    x, y, box_width, box_height = box
+    reach = max(width, height)
+    if min(x, y) < -reach or max(x + box_width, y + box_height) > 2 * reach:
+        return _far("bbox", box, width, height)
+    return _mask_problem(annotation.get("segmentation"), width, height)
+
+
+def _far(name: str, numbers: list, width: int, height: int) -> str:
+    return f"{name} {_SHORT.repr(numbers)} reaches far beyond its image of {width} x {height}"
 
 
 def box_problem(box: Any) -> str | None:
     """What keeps a value from being a COCO box, or None."""
     try:
         x, y, width, height = box
-        finite = isfinite(x + y + width + height)
-    except (TypeError, ValueError):
+        finite = isfinite(x + y + width + height) and _all_numbers(box)
+    except (TypeError, ValueError, OverflowError):
         finite = False
     if not finite:
-        return f"bbox is {box!r}, expected 4 finite numbers [x, y, width, height]"
+        return f"bbox is {_SHORT.repr(box)}, expected 4 finite numbers [x, y, width, height]"
     if width < 0 or height < 0:
         return f"bbox is {box!r}: its width or height is negative ([x, y, width, height])"
     return None
 
 
-def _mask_problem(segmentation: Any, image_size: tuple[int, int]) -> str | None:
-    if not segmentation:  # a box without a mask is fine where only boxes are used
+def _all_numbers(values: Collection) -> bool:
+    """Whether all values are numbers, of numpy too, and none a bool."""
+    return NUMBERS.issuperset(map(type, values)) or all(
+        isinstance(value, Real) and not isinstance(value, bool) for value in values
+    )
+
+
+def _mask_problem(segmentation: Any, width: int, height: int) -> str | None:
+    if segmentation is None:  # a box without a mask is fine where only boxes are used
         return None
     if isinstance(segmentation, dict):
-        return rle_problem(segmentation, image_size)
+        return _rle_problem(segmentation, width, height)
     if not isinstance(segmentation, list):
         return f"segmentation is {_kind(segmentation)}, expected polygons or an RLE object"
+    reach = max(width, height)
     for index, polygon in enumerate(segmentation):
         if not isinstance(polygon, list):
             return f"segmentation[{index}] is {_kind(polygon)}, expected a list [x0, y0, x1, ...]"
@@ -285,28 +372,48 @@ def _mask_problem(segmentation: Any, image_size: tuple[int, int]) -> str | None:
             )
         try:
             finite = isfinite(sum(polygon))  # one pass in C; nan and inf survive the sum
-        except TypeError:
+        except (TypeError, OverflowError):
             finite = False
         if not finite:
             return f"segmentation[{index}] holds something that is not a finite number"
+        if min(polygon) < -reach or max(polygon) > 2 * reach:
+            return _far(f"segmentation[{index}]", polygon, width, height)
     return None
 
 
 def rle_problem(rle: dict, image_size: tuple[int, int]) -> str | None:
     """What keeps an object from being the RLE mask of an image (width, height), or None."""
+    problem = _rle_problem(rle, *image_size)
+    if problem or isinstance(rle["counts"], list):
+        return problem
+    found = find_code_problems([rle["counts"]], [image_size[0] * image_size[1]])
+    return f"the RLE's counts {found[0]}" if found else None
+
+
+def _rle_problem(rle: dict, width: int, height: int) -> str | None:
+    """The same, but for the content of compressed counts."""
     if "size" not in rle or "counts" not in rle:
-        return f"the RLE has the keys {sorted(rle)}, expected 'size' and 'counts'"
-    width, height = image_size
-    if rle["size"] != [height, width]:
-        return f"the RLE has size {rle['size']}, expected [height, width] = {[height, width]}"
-    if not isinstance(rle["counts"], (list, str, bytes)):
-        return f"the RLE's counts are {_kind(rle['counts'])}, expected a list or text"
+        return f"the RLE has the keys {_SHORT.repr(sorted(rle))}, expected 'size' and 'counts'"
+    size, counts = rle["size"], rle["counts"]
+    if size != [height, width] or not _all_numbers(size):
+        return f"the RLE has size {_SHORT.repr(size)}, expected [height, width] = {[height, width]}"
+    if isinstance(counts, (str, bytes)):
+        return None
+    if not isinstance(counts, list):
+        return f"the RLE's counts are {_kind(counts)}, expected a list or text"
+    if not {int}.issuperset(map(type, counts)) or min(counts, default=0) < 0:
+        return "the RLE's counts hold something other than whole numbers from 0 on"
+    if sum(counts) != height * width:
+        return f"the RLE's counts cover {sum(counts)} pixels, expected {height * width}"
     return None
 
 
 def is_finite_number(value: Any) -> bool:
-    """Whether a value is a number other than nan and infinity."""
-    return isinstance(value, (int, float)) and isfinite(value)
+    """Whether a value is a number other than nan and infinity, and not a bool."""
+    try:
+        return isinstance(value, (int, float)) and not isinstance(value, bool) and isfinite(value)
+    except OverflowError:
+        return False
 
 
 def _missing(entry: Any, keys: tuple[str, ...]) -> str | None:
@@ -319,12 +426,13 @@ def _missing(entry: Any, keys: tuple[str, ...]) -> str | None:
 
 
 def _id_of(entry: Any) -> str:
-    return f" (id {entry['id']})" if isinstance(entry, dict) and "id" in entry else ""
+    known = isinstance(entry, dict) and "id" in entry
+    return f" (id {_SHORT.repr(entry['id'])})" if known else ""
 
 
 def _kind(value: Any) -> str:
     names = {dict: "an object", list: "a list", str: "text", int: "an integer", float: "a number"}
-    return names.get(type(value), repr(value))
+    return names.get(type(value)) or _SHORT.repr(value)
 
 
 def _span(ids: Collection[int]) -> str:

@@ -2,31 +2,22 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import logging
-import os
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
 
-import mmcv
 import numpy as np
-from filelock import FileLock
 from mmengine.logging import print_log
 from PIL import Image
-from rich.progress import track
 
+from mmbeit3.datasets.file_checks import in_threads, keep
+from mmbeit3.datasets.image_files import read_size, unreadable
 from mmbeit3.utils import InputError, listed
 
 IGNORED = 255
 MAX_EXAMPLES = 10
-LARGE = 500  # label maps from which on the check shows its progress and its result is kept
-NUM_THREADS = 8
 INDEX_MODES = ("L", "P", "1")  # Pillow's names of grey, palette and two-level pictures of 8 bits
 SIXTEEN_BIT_MODES = ("I", "I;16", "I;16B", "I;16L")
-ORIENTATION, QUARTER_TURNS = 0x0112, (5, 6, 7, 8)  # the EXIF tag, and its values that swap sides
 MOST = 0.5  # share of the pixels at which an ignored value is remarked on
 
 Pair = tuple[str, str]
@@ -61,32 +52,34 @@ class LabelCounts:
 def count_labels(pairs: Sequence[Pair], source: str) -> LabelCounts:
     """Read every label map and the size of its image.
 
-    The result of a set of at least 500 maps is kept in ``$XDG_CACHE_HOME/mmbeit3`` (by default
-    ``~/.cache/mmbeit3``) under the paths, sizes and times of all its files. Processes that start
-    together read the maps once between them.
+    The result is kept until a file changes, see :func:`mmbeit3.datasets.file_checks.keep`.
 
     Args:
         pairs: Paths of images and of their label maps.
         source: What to call the set in messages.
 
     Raises:
-        InputError: A file cannot be read, a map has other than 8 bits or no indices, or image and
-            map differ in size; an EXIF orientation of the image is taken into account, as mmcv does
-            when it loads it.
+        InputError: A file cannot be read or is cut off, a map has other than 8 bits or no indices,
+            or image and map differ in size; an EXIF orientation of the image is taken into account,
+            as mmcv does when it loads it.
     """
-    if len(pairs) < LARGE:
-        return _count(pairs, source)
-    try:
-        file = _cache_file(pairs)
-        with FileLock(f"{file}.lock"):
-            counts = _load(file)
-            if counts is None:
-                counts = _count(pairs, source)
-                _save(counts, file, source)
-            return counts
-    except (OSError, RuntimeError) as error:  # RuntimeError: there is no home directory
-        _say_not_kept(source, error)
-        return _count(pairs, source)
+    paths = [path for pair in pairs for path in pair]
+    found = keep("labels", paths, source, lambda: _to_json(_count(pairs, source)))
+    return LabelCounts(
+        found["num_maps"],
+        np.array(found["pixels"]),
+        np.array(found["maps"]),
+        {int(value): tuple(example) for value, example in found["examples"].items()},
+    )
+
+
+def _to_json(counts: LabelCounts) -> dict:
+    return {
+        "num_maps": counts.num_maps,
+        "pixels": counts.pixels.tolist(),
+        "maps": counts.maps.tolist(),
+        "examples": counts.examples,
+    }
 
 
 def check_labels(
@@ -256,21 +249,17 @@ def _count(pairs: Sequence[Pair], source: str) -> LabelCounts:
     pixels, maps = np.zeros(256, np.int64), np.zeros(256, np.int64)
     examples: dict[int, tuple[str, int]] = {}
     problems = []
-    with ThreadPoolExecutor(NUM_THREADS) as pool:
-        title = f"checking the label maps of {source}"
-        found = pool.map(_inspect, pairs)
-        for (_, path), result in zip(
-            pairs, track(found, title, len(pairs), disable=len(pairs) < LARGE), strict=True
-        ):
-            if isinstance(result, str):
-                problems.append(result)
-                continue
-            pixels += result
-            maps += result > 0
-            for value in np.flatnonzero(result).tolist():
-                count = int(result[value])
-                if count > examples.get(value, ("", 0))[1]:
-                    examples[value] = (path, count)
+    results = in_threads(_inspect, pairs, f"checking the label maps of {source}")
+    for (_, path), result in zip(pairs, results, strict=True):
+        if isinstance(result, str):
+            problems.append(result)
+            continue
+        pixels += result
+        maps += result > 0
+        for value in np.flatnonzero(result).tolist():
+            count = int(result[value])
+            if count > examples.get(value, ("", 0))[1]:
+                examples[value] = (path, count)
     if problems:
         lines = [f"{source}: {len(problems)} of {len(pairs)} pairs of image and label map are bad"]
         lines += problems[:MAX_EXAMPLES]
@@ -288,17 +277,19 @@ def _inspect(pair: Pair) -> np.ndarray | str:
             problem = _format_problem(file)
             if problem:
                 return f"{label_map} {problem}"
+            file.verify()  # the sums of the chunks, which decoding leaves out
+        with Image.open(label_map) as file:
             labels = np.asarray(file)
     except Exception as error:  # a damaged file makes Pillow raise errors of many kinds
-        return f"{label_map} cannot be read: {error}"
+        return f"{label_map} {unreadable(error)}"
     try:
-        size, turned = _image_size(image)
+        size = read_size(image)
     except Exception as error:
-        return f"{image} cannot be read: {error}"
-    found = labels.shape[::-1]
-    if found != size:
-        text = f"{label_map} is {found[0]} x {found[1]}, but {image} is {size[0]} x {size[1]}"
-        if turned and found == size[::-1]:
+        return f"{image} {unreadable(error)}"
+    found, (width, height) = labels.shape[::-1], size.loaded
+    if found != size.loaded:
+        text = f"{label_map} is {found[0]} x {found[1]}, but {image} is {width} x {height}"
+        if found == size.stored:
             text += " when its EXIF orientation is followed: turn the label map too"
         return text
     return np.bincount(labels.reshape(-1), minlength=256)
@@ -314,58 +305,4 @@ def _format_problem(file: Image.Image) -> str | None:
     return (
         f"has colours or transparency (mode {file.mode}); expected one index a pixel, 8-bit grey "
         "or palette: replace every colour by the number of its class"
-    )
-
-
-def _image_size(path: str) -> tuple[tuple[int, int], bool]:
-    """Width and height as loaded, and whether an EXIF orientation asks for swapping them."""
-    with Image.open(path) as file:
-        if file.getexif().get(ORIENTATION) not in QUARTER_TURNS:
-            return file.size, False
-    # In which formats it is followed depends on the versions of OpenCV and Pillow.
-    height, width = mmcv.imread(path).shape[:2]
-    return (width, height), True
-
-
-def _cache_file(pairs: Sequence[Pair]) -> Path:
-    digest = hashlib.sha256()
-    for pair in pairs:
-        for path in map(os.path.abspath, pair):
-            state = os.stat(path)
-            digest.update(f"{path}\0{state.st_size}\0{state.st_mtime_ns}\0".encode())
-    folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "mmbeit3")
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder / f"labels-{digest.hexdigest()[:16]}.json"
-
-
-def _say_not_kept(source: str, error: Exception) -> None:
-    print_log(f"the check of {source} is not kept: {error}", "current", logging.WARNING)
-
-
-def _save(counts: LabelCounts, file: Path, source: str) -> None:
-    content = {
-        "num_maps": counts.num_maps,
-        "pixels": counts.pixels.tolist(),
-        "maps": counts.maps.tolist(),
-        "examples": counts.examples,
-    }
-    partial = file.with_suffix(".partial")
-    try:
-        partial.write_text(json.dumps(content), encoding="utf-8")
-        partial.replace(file)
-    except OSError as error:  # here, as what took minutes must not be done twice
-        _say_not_kept(source, error)
-
-
-def _load(file: Path) -> LabelCounts | None:
-    """The counts that were kept; None if there are none, or a full disk has cut them."""
-    try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-    except (FileNotFoundError, json.JSONDecodeError):
-        return None
-    return LabelCounts(
-        content["num_maps"],
-        np.array(content["pixels"]),
-        np.array(content["maps"]),
-        {int(value): (path, count) for value, (path, count) in content["examples"].items()},
     )

@@ -31,6 +31,7 @@ from mmbeit3.datasets.coco_checks import (
     read_json,
     rle_problem,
 )
+from mmbeit3.datasets.rle_checks import find_code_problems
 from mmbeit3.utils import InputError
 
 BACKENDS = ("faster-coco-eval", "pycocotools")
@@ -251,6 +252,11 @@ def _masks_fit(masks: list, images: list[int], sizes: dict[int, tuple[int, int]]
         set(map(type, masks)) <= {dict}
         and [mask["size"] for mask in masks] == [expected[number] for number in images]
         and {type(mask["counts"]) for mask in masks} <= {str, bytes}
+        # pycocotools reads beyond its memory where they are garbage
+        and not find_code_problems(
+            [mask["counts"] for mask in masks],
+            [height * width for height, width in (mask["size"] for mask in masks)],
+        )
     )
 
 

@@ -11,6 +11,7 @@ import yaml
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
 
+from mmbeit3.checkpoint import load_weights
 from mmbeit3.datasets import COCOStuffDataset
 from mmbeit3.registry import MODELS
 
@@ -88,6 +89,25 @@ def test_ade20k_goes_on_where_coco_stuff_ends(size: str) -> None:
     assert first.optim_wrapper == second.optim_wrapper == alone.optim_wrapper
     alone.model.backbone.init_cfg = None
     assert second.model == alone.model
+
+
+def test_all_but_the_classes_is_taken_over_from_coco_stuff() -> None:
+    init_default_scope("mmseg")
+    models = []
+    for data in ("coco-stuff164k", "coco-stuff_ade20k"):
+        cfg = Config.fromfile(FOLDER / f"mask2former_beit3-base-adapter_896_{data}.py").model
+        cfg.backbone.update(
+            init_cfg=None,
+            arch=dict(embed_dims=48, num_layers=4, num_heads=3, feedforward_channels=64),
+        )
+        cfg.decode_head.in_channels = [48] * 4
+        models.append(MODELS.build(cfg))
+    first, second = models
+    state = {name: torch.rand_like(value) for name, value in first.state_dict().items()}
+    report = load_weights(second, {"state_dict": state}, strict=False)
+    classes = {"decode_head.cls_embed.weight", "decode_head.cls_embed.bias"}
+    assert set(report.matched) == set(second.state_dict()) - classes
+    assert all(torch.equal(second.state_dict()[name], state[name]) for name in report.matched)
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import logging
+import shutil
 from pathlib import Path
 
 import pytest
@@ -174,13 +175,55 @@ def test_nothing_left_after_filtering(shapes: Path) -> None:
 
 
 def test_missing_images(shapes: Path, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"10 of the 10 images .* first: 000000.jpg in .*no such"):
+    with pytest.raises(InputError, match=r"10 of the 10 images .* first: 000000.jpg in .*No such"):
         _build(shapes, data_prefix={"img": "trian/"})
     data = json.loads((shapes / "annotations" / "train.json").read_text())
     data["images"][4]["file_name"] = "gone.jpg"
     ann_file = _altered(shapes, tmp_path, images=data["images"])
     with pytest.raises(InputError, match=r"1 of the 10 images .* first: gone.jpg in "):
         _build(shapes, ann_file=ann_file)
+
+
+def test_damaged_images_and_other_sizes(shapes: Path, tmp_path: Path) -> None:
+    root = Path(shutil.copytree(shapes, tmp_path / "shapes"))
+    path = root / "train" / "000003.jpg"
+    path.write_bytes(path.read_bytes()[:-200])
+    with pytest.raises(InputError, match=r"1 of the 10 images of .*\n.*000003\.jpg cannot be read"):
+        _build(root)
+    data = json.loads((shapes / "annotations" / "train.json").read_text())
+    data["images"][2]["width"] = 65
+    ann_file = _altered(shapes, tmp_path, images=data["images"])
+    with pytest.raises(InputError, match=r"000002\.jpg is 64 x 64, but expected to be 65 x 64"):
+        _build(shapes, ann_file=ann_file)
+
+
+def _without_polygons(root: Path, tmp_path: Path, mask: object) -> str:
+    annotations = json.loads((root / "annotations" / "train.json").read_text())["annotations"]
+    annotations[4]["segmentation"] = mask
+    return _altered(root, tmp_path, annotations=annotations)
+
+
+def _loading(**settings: bool) -> list[dict]:
+    return [dict(type="mmdet.LoadAnnotations", with_bbox=True, **settings)]
+
+
+def test_an_object_without_a_mask(shapes: Path, tmp_path: Path) -> None:
+    ann_file = _without_polygons(shapes, tmp_path, [])
+    _build(shapes, ann_file=ann_file, pipeline=_loading())
+    with pytest.raises(InputError, match="with id 5, of image 1, has no segmentation, but the pi"):
+        _build(shapes, ann_file=ann_file, pipeline=_loading(with_mask=True))
+
+
+def test_bitmaps_that_are_no_polygons_are_remarked_on(
+    shapes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lines: list[str] = []
+    monkeypatch.setattr("mmbeit3.datasets.coco.print_log", lambda text, *_: lines.append(text))
+    ann_file = _without_polygons(shapes, tmp_path, {"size": [64, 64], "counts": [96, 4000]})
+    _build(shapes, ann_file=ann_file, pipeline=_loading(with_mask=True))
+    assert not lines
+    _build(shapes, ann_file=ann_file, pipeline=_loading(with_mask=True, poly2mask=False))
+    assert len(lines) == 1 and "1 objects that are no crowds have RLE masks" in lines[0]
 
 
 def test_images_elsewhere_are_not_looked_for(shapes: Path) -> None:

@@ -62,7 +62,7 @@ BAD = {
     "images empty": (_set("images", to=[]), "'images' is empty"),
     "image without a size": (_drop("images", 0, "width"), "images[0] (id 7): 'width' is missing"),
     "image with a bad size": (_set("images", 0, "height", to=0), "height is 0, expected pixels"),
-    "image id": (_set("images", 0, "id", to="7"), "images[0] (id 7): id is '7', expected an integ"),
+    "image id": (_set("images", 0, "id", to="7"), "images[0] (id '7'): id is '7', expected an "),
     "image twice": (_set("images", to=GOOD["images"] * 2), "images[1] (id 7): another image"),
     "category id twice": (
         _set("categories", 1, "id", to=1),
@@ -101,6 +101,43 @@ BAD = {
         _set(*ANN, "segmentation", to={"size": [48, 64]}),
         "the RLE has the keys ['size'], expected 'size' and 'counts'",
     ),
+    "RLE that covers too little": (
+        _set(*ANN, "segmentation", to={"size": [48, 64], "counts": [1000, 72]}),
+        "the RLE's counts cover 1072 pixels, expected 3072",
+    ),
+    "RLE with a negative run": (
+        _set(*ANN, "segmentation", to={"size": [48, 64], "counts": [3073, -1]}),
+        "counts hold something other than whole numbers from 0 on",
+    ),
+    "compressed RLE of garbage": (
+        _set(*ANN, "segmentation", to={"size": [48, 64], "counts": "no code"}),
+        "annotations[1] (id 901): the RLE's counts hold a character that does not belong",
+    ),
+    "compressed RLE that covers too much": (
+        _set(*ANN, "segmentation", to={"size": [48, 64], "counts": "Pna0"}),
+        "annotations[1] (id 901): the RLE's counts cover ",
+    ),
+    "mask that is text": (_set(*ANN, "segmentation", to=""), "segmentation is text, expected poly"),
+    "point far outside": (
+        _set(*ANN, "segmentation", 0, 2, to=1e9),
+        "segmentation[0] [10, 10, 1000000000.0, 10, 30, 40] reaches far beyond its image of 64 x",
+    ),
+    "box far outside": (
+        _set(*ANN, "bbox", to=[-70, 0, 5, 5]),
+        "bbox [-70, 0, 5, 5] reaches far beyond its image of 64 x 48",
+    ),
+    "bool for an id": (_set(*ANN, "image_id", to=True), "image_id is True, expected an integer"),
+    "id of 70 bits": (_set("images", 0, "id", to=2**70), "id is 1180591620717411303424, expected"),
+    "bool for a width": (_set("images", 0, "width", to=True), "width is True, expected pixels"),
+    "width of a planet": (_set("images", 0, "width", to=10**12), "more than 1,073,741,824 pixels"),
+    "half a character": (_set("images", 0, "file_name", to="\ud800.jpg"), r"name is '\ud800.jpg'"),
+    "file name with a zero": (_set("images", 0, "file_name", to="a\0"), r"file_name is 'a\x00'"),
+    "blank category": (_set("categories", 0, "name", to=" "), "name is ' ', expected text"),
+    "iscrowd": (_set(*ANN, "iscrowd", to=2), "iscrowd is 2, expected 0 or 1"),
+    "ignore": (_set(*ANN, "ignore", to="no"), "ignore is 'no', expected 0 or 1"),
+    "integer beyond floats": (_set(*ANN, "bbox", 0, to=10**400), "expected 4 finite numbers"),
+    "bool in the box": (_set(*ANN, "bbox", 0, to=True), "bbox is [True, 10, 20, 30], expected 4"),
+    "area beyond floats": (_set(*ANN, "area", to=10**400), "expected pixels"),
 }
 
 
@@ -149,6 +186,22 @@ def test_corner_boxes_are_doubtful() -> None:
     assert "reaches beyond its image of 64 x 48" in report.warnings[0]
 
 
+def test_an_image_that_is_there_twice_is_doubtful() -> None:
+    data = copy.deepcopy(GOOD)
+    data["images"].append(data["images"][0] | {"id": 8})
+    report = check_coco(data)
+    assert report.num_errors == 0
+    assert report.warnings == ["images[1] (id 8): images[0] is 'a.jpg', too"]
+
+
+def test_an_area_larger_than_the_image_is_doubtful() -> None:
+    data = copy.deepcopy(GOOD)
+    data["annotations"][0]["area"] = 70 * 50
+    report = check_coco(data)
+    assert report.num_errors == 0
+    assert "has the area 3500, more than its image" in report.warnings[0]
+
+
 def test_boxes_in_fractions_are_an_error() -> None:
     data = copy.deepcopy(GOOD)
     for annotation in data["annotations"]:
@@ -173,9 +226,13 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
     truncated.write_text('{"images": [\n  {"id": 1}, ')
     with pytest.raises(InputError, match="line 2, column"):
         read_json(truncated)
-    (tmp_path / "image.json").write_bytes(b"\xff\xd8\xff\xe0")
-    with pytest.raises(InputError, match="not a text file"):
+    (tmp_path / "image.json").write_bytes(b"{ \xff\xd8\xff\xe0")
+    with pytest.raises(InputError, match="not a text file in UTF-8: .* at byte 2"):
         read_json(tmp_path / "image.json")
+    for text, message in (("[" * 10**5, "nested too deeply"), ("9" * 5000, "number that is too l")):
+        truncated.write_text(text)
+        with pytest.raises(InputError, match=message):
+            read_json(truncated)
 
 
 def test_load_coco_lists_the_errors(tmp_path: Path) -> None:

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mmbeit3.datasets import make_shapes, seg_checks
+from mmbeit3.datasets import file_checks, make_shapes, seg_checks
+from mmbeit3.datasets.image_files import ORIENTATION
 from mmbeit3.datasets.seg_checks import (
     LabelCounts,
     check_ade20k_labels,
@@ -23,7 +24,8 @@ SIX = ("background", "disk", "square", "triangle", "star", "ring")
 @pytest.fixture
 def logged(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     lines: list[str] = []
-    monkeypatch.setattr(seg_checks, "print_log", lambda text, *_: lines.append(text))
+    for module in (seg_checks, file_checks):
+        monkeypatch.setattr(module, "print_log", lambda text, *_: lines.append(text))
     return lines
 
 
@@ -126,7 +128,7 @@ def test_long_lists_of_problems_are_cut(tmp_path: Path) -> None:
 def test_the_exif_orientation_counts_as_it_does_on_loading(tmp_path: Path) -> None:
     image, label_map = _pair(tmp_path, np.zeros((4, 6), np.uint8))
     exif = Image.Exif()
-    exif[seg_checks.ORIENTATION] = 6
+    exif[ORIENTATION] = 6
     Image.new("RGB", (4, 6)).save(image, exif=exif)  # shown, and loaded by cv2, as 6 x 4
     assert count_labels([(image, label_map)], "it").pixels[0] == 24
     Image.new("RGB", (6, 4)).save(image, exif=exif)
@@ -137,7 +139,7 @@ def test_the_exif_orientation_counts_as_it_does_on_loading(tmp_path: Path) -> No
 @pytest.mark.parametrize("suffix", [".jpg", ".png", ".webp", ".tif", ".bmp"])
 def test_the_size_of_an_image_is_that_of_mmcv(tmp_path: Path, suffix: str) -> None:
     exif = Image.Exif()
-    exif[seg_checks.ORIENTATION] = 6
+    exif[ORIENTATION] = 6
     path = tmp_path / f"image{suffix}"
     Image.new("RGB", (6, 4)).save(path, exif=exif)
     labels = np.zeros(mmcv.imread(str(path)).shape[:2], np.uint8)
@@ -148,7 +150,7 @@ def test_the_size_of_an_image_is_that_of_mmcv(tmp_path: Path, suffix: str) -> No
 def test_the_counts_of_large_sets_are_kept_until_a_file_changes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(seg_checks, "LARGE", 1)
+    monkeypatch.setattr(file_checks, "LARGE", 1)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     pair = _pair(tmp_path, np.array([[0, 3], [2, 3]], np.uint8))
     first = count_labels([pair], "it")
@@ -167,7 +169,7 @@ def test_the_counts_of_large_sets_are_kept_until_a_file_changes(
 def test_a_cache_that_cannot_be_written_is_done_without(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, logged: list[str]
 ) -> None:
-    monkeypatch.setattr(seg_checks, "LARGE", 1)
+    monkeypatch.setattr(file_checks, "LARGE", 1)
     (tmp_path / "file").touch()
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
     pair = _pair(tmp_path, np.zeros((4, 6), np.uint8))
@@ -181,9 +183,9 @@ def test_without_a_home_nothing_is_kept(
     def no_home() -> Path:
         raise RuntimeError("Could not determine home directory.")
 
-    monkeypatch.setattr(seg_checks, "LARGE", 1)
+    monkeypatch.setattr(file_checks, "LARGE", 1)
     monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
-    monkeypatch.setattr(seg_checks.Path, "home", no_home)
+    monkeypatch.setattr(Path, "home", no_home)
     assert count_labels([_pair(tmp_path, np.zeros((4, 6), np.uint8))], "it").pixels[0] == 24
     assert "not kept: Could not determine home" in logged[0]
 
@@ -191,7 +193,7 @@ def test_without_a_home_nothing_is_kept(
 def test_a_full_disk_costs_no_second_reading(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, logged: list[str]
 ) -> None:
-    monkeypatch.setattr(seg_checks, "LARGE", 1)
+    monkeypatch.setattr(file_checks, "LARGE", 1)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     pair = _pair(tmp_path, np.zeros((4, 6), np.uint8))
     reads, count = [], seg_checks._count
@@ -205,7 +207,7 @@ def test_a_full_disk_costs_no_second_reading(
 
     monkeypatch.setattr(seg_checks, "_count", counting)
     with monkeypatch.context() as patch:
-        patch.setattr(seg_checks.Path, "write_text", full)
+        patch.setattr(Path, "write_text", full)
         count_labels([pair], "it")
     assert len(reads) == 1 and "No space left" in logged[0]
     count_labels([pair], "it")

@@ -17,7 +17,13 @@ def run(command: list[str], cwd: Path, **environment: str) -> subprocess.Complet
     return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True)
 
 
-@pytest.mark.parametrize("tool", ["train", "test", "infer", "benchmark"])
+@pytest.mark.parametrize(
+    "tool",
+    [
+        *("train", "test", "infer", "benchmark", "misc/check_dataset"),
+        *("analysis_tools/plot_lr", "analysis_tools/memory_plan", "dataset_converters/objects365"),
+    ],
+)
 def test_help_comes_before_the_slow_imports(tool: str, tmp_path: Path) -> None:
     code = (
         "import runpy, sys\n"

@@ -1,0 +1,101 @@
+"""Checking the data sets of a config before the first step, without building its model."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from os import path as osp
+from typing import Any
+
+from mmengine.config import Config, ConfigDict
+from mmengine.dataset import BaseDataset
+from mmengine.registry import DefaultScope
+
+from mmbeit3.apis.config import COCO_TYPE, datasets_in
+from mmbeit3.datasets.file_checks import keep
+from mmbeit3.registry import DATASETS
+from mmbeit3.utils import InputError
+
+LARGE_FILE = 20_000_000  # bytes of an annotation file that takes seconds to load
+
+
+def check_training_data(cfg: Config) -> None:
+    """Load the data sets of this package's types that a config trains and validates on.
+
+    Loading checks annotations, images and label maps, and the runner loads them again; here,
+    mistakes are found before a large model is built. That a large annotation file was in order is
+    kept until it changes, so that it is not read twice at every start. Warnings are left to the
+    runner's loading.
+
+    Args:
+        cfg: The config, with its classes resolved.
+
+    Raises:
+        InputError: An entry of the data cannot be used; all data sets are checked first.
+    """
+    problems = []
+    with _no_warnings():
+        for place, config in find_datasets(cfg, ("train", "val")):
+            try:
+                _load(config, cfg.get("default_scope"))
+            except InputError as error:
+                problems.append(f"{place}: {error}")
+    if problems:
+        raise InputError("\n".join(problems))
+
+
+def find_datasets(cfg: Config, splits: Sequence[str]) -> list[tuple[str, ConfigDict]]:
+    """Find the data sets of this package's types in a config, inside wrappers too.
+
+    Args:
+        cfg: The config.
+        splits: Of 'train', 'val' and 'test'.
+
+    Returns:
+        Their places in the config, and their settings; a data set that is there twice, once.
+    """
+    found: list[tuple[str, ConfigDict]] = []
+    for split in splits:
+        loader = cfg.get(f"{split}_dataloader") or {}
+        for place, config in datasets_in(loader.get("dataset"), f"{split}_dataloader.dataset"):
+            if all(config != known for _, known in found):
+                found.append((place, config))
+    return found
+
+
+def build_dataset(config: ConfigDict, scope: str | None, **changes: Any) -> BaseDataset:
+    """Build a data set of a config.
+
+    Args:
+        config: Its settings.
+        scope: The ``default_scope`` of the config, in which the transforms are looked up.
+        **changes: Settings that replace those of the config.
+    """
+    with DefaultScope.overwrite_default_scope(scope):
+        return DATASETS.build(ConfigDict(config, **changes))
+
+
+def _load(config: ConfigDict, scope: str | None) -> None:
+    file = osp.join(config.get("data_root") or "", config.get("ann_file") or "")
+    is_large = config["type"] == COCO_TYPE and osp.isfile(file)
+    if not (is_large and os.path.getsize(file) >= LARGE_FILE):
+        build_dataset(config, scope)
+        return
+
+    def check() -> bool:
+        build_dataset(config, scope)
+        return True
+
+    keep(f"annotations {config}", [file], file, check, is_costly=True)
+
+
+@contextmanager
+def _no_warnings() -> Iterator[None]:
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        yield
+    finally:
+        logging.disable(before)

@@ -1,0 +1,306 @@
+"""What is in a data set and what is wrong with it: a report in JSON, tables and a page of pictures.
+
+``tools/misc/check_dataset.py`` runs it.
+"""
+
+from __future__ import annotations
+
+import html
+import json
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import mmcv
+import numpy as np
+from mmdet.datasets.transforms import LoadAnnotations as LoadObjects
+from mmengine.config import Config, ConfigDict
+from mmseg.datasets import BaseSegDataset
+from mmseg.datasets.transforms import LoadAnnotations as LoadLabels
+from rich.console import Console
+from rich.table import Table
+
+from mmbeit3.apis.config import COCO_TYPE, resolve_classes
+from mmbeit3.apis.data_checks import build_dataset, find_datasets
+from mmbeit3.apis.overlay import draw_class_map, draw_instances
+from mmbeit3.apis.results import write_picture
+from mmbeit3.datasets import CocoDataset
+from mmbeit3.datasets.coco import image_files
+from mmbeit3.datasets.coco_checks import check_coco, read_json
+from mmbeit3.datasets.image_files import ImageFile, find_image_problems
+from mmbeit3.datasets.seg_checks import IGNORED, count_labels
+from mmbeit3.utils import InputError
+
+MAX_KEPT = 10_000  # errors and warnings of a data set that the report holds in words
+MAX_SHOWN = 10
+PICTURES = "samples"
+
+Draw = Callable[[], np.ndarray]
+"""Makes the picture of one sample, (H, W, 3), BGR."""
+
+
+@dataclass
+class DatasetReport:
+    """What was found in one data set.
+
+    Attributes:
+        place: Where it stands in the config, or the annotation file.
+        source: The annotation file, or the folder of label maps.
+        num_images: Images that are used.
+        num_errors: Entries that cannot be used.
+        errors: What is wrong with which of them.
+        num_warnings: Entries that look like mistakes.
+        warnings: The same for them.
+        classes: For each class its ``name``, the ``images`` that have it, and ``objects`` (crowds
+            apart) or ``pixels``.
+        pictures: Paths of the sample pictures, below the folder of the report.
+    """
+
+    place: str
+    source: str = ""
+    num_images: int = 0
+    num_errors: int = 0
+    errors: list[str] = field(default_factory=list)
+    num_warnings: int = 0
+    warnings: list[str] = field(default_factory=list)
+    classes: list[dict[str, Any]] = field(default_factory=list)
+    pictures: list[str] = field(default_factory=list)
+
+    def add_errors(self, texts: Sequence[str]) -> None:
+        """Count errors."""
+        self.num_errors += len(texts)
+        self.errors += texts[: MAX_KEPT - len(self.errors)]
+
+
+def report_config(
+    cfg: Config, splits: Sequence[str], out_dir: Path, decode: bool = False, num_samples: int = 12
+) -> list[DatasetReport]:
+    """Check the data sets of a config, print what was found, and write it to a folder.
+
+    Args:
+        cfg: The config; its classes are resolved in place.
+        splits: Of 'train', 'val' and 'test'.
+        out_dir: Where ``report.json`` and ``samples.html`` go, and pictures, in ``samples/``.
+        decode: Whether to decode every image in full. Defaults to False.
+        num_samples: Pictures of each data set. Defaults to 12.
+
+    Raises:
+        InputError: The config has no data set of this package's types in these splits.
+    """
+    reports = []
+    try:
+        resolve_classes(cfg)
+    except InputError as error:
+        reports.append(DatasetReport("classes", num_errors=1, errors=[str(error)]))
+    datasets = find_datasets(cfg, splits)
+    if not datasets:
+        raise InputError(
+            f"the config has no data set of a type mmbeit3.* in {', '.join(splits)}: others are "
+            "not checked"
+        )
+    scope = cfg.get("default_scope")
+    return _report(
+        [(*dataset, scope) for dataset in datasets], reports, out_dir, decode, num_samples
+    )
+
+
+def report_coco(
+    ann_file: Path, images: Path, out_dir: Path, decode: bool = False, num_samples: int = 12
+) -> list[DatasetReport]:
+    """Check a COCO file and its images, as :func:`report_config` does it.
+
+    Args:
+        ann_file: The annotation file.
+        images: Folder of the images.
+        out_dir: See there.
+        decode: See there. Defaults to False.
+        num_samples: See there. Defaults to 12.
+    """
+    config = ConfigDict(
+        type=COCO_TYPE,
+        ann_file=str(ann_file.resolve()),
+        data_prefix=dict(img=str(images.resolve())),
+    )
+    return _report([(str(ann_file), config, "mmdet")], [], out_dir, decode, num_samples)
+
+
+def _report(
+    datasets: Sequence[tuple[str, ConfigDict, str | None]],
+    reports: list[DatasetReport],
+    out_dir: Path,
+    decode: bool,
+    num_samples: int,
+) -> list[DatasetReport]:
+    """Add a report for each data set (its place, its settings, its scope) to those there are."""
+    for number, (place, config, scope) in enumerate(datasets):
+        report = DatasetReport(place)
+        reports.append(report)
+        try:
+            inspect = _inspect_coco if config["type"] == COCO_TYPE else _inspect_seg
+            samples = inspect(report, config, scope, decode)
+            for index, draw in _choose(samples, num_samples):
+                name = f"{PICTURES}/{number}-{index:06d}.jpg"
+                write_picture(out_dir / name, draw())
+                report.pictures.append(name)
+        except InputError as error:
+            report.add_errors([str(error)])
+    console = Console()
+    for report in reports:
+        _print(report, console)
+    out_dir.mkdir(parents=True, exist_ok=True)
+    content = json.dumps([asdict(report) for report in reports], indent=1, ensure_ascii=False)
+    (out_dir / "report.json").write_text(content + "\n", encoding="utf-8")
+    (out_dir / "samples.html").write_text(_page(reports), encoding="utf-8")
+    return reports
+
+
+def _choose(samples: Sequence[Draw], number: int) -> Iterator[tuple[int, Draw]]:
+    """Samples at equal distances, with their indices."""
+    count = min(number, len(samples))
+    for index in np.linspace(0, len(samples) - 1, count).astype(int).tolist():
+        yield index, samples[index]
+
+
+def _inspect_coco(
+    report: DatasetReport, config: ConfigDict, scope: str | None, decode: bool
+) -> list[Draw]:
+    dataset: CocoDataset = build_dataset(config, scope, lazy_init=True)
+    report.source = dataset.ann_file
+    found = check_coco(read_json(dataset.ann_file), not dataset.test_mode, MAX_KEPT)
+    report.num_warnings, report.warnings = found.num_warnings, found.warnings
+    report.num_errors, report.errors = found.num_errors, found.errors
+    if found.num_errors:
+        return []
+    dataset.data_list = dataset.load_data_list()
+    infos = dataset.select_images()
+    report.num_images = len(infos)
+    report.classes = _count_objects(infos, dataset.metainfo["classes"])
+    files = image_files(infos)
+    bad = find_image_problems(files, report.source, dataset.ignores_orientation(), decode)
+    report.add_errors(list(bad.values()))
+    annotated = [info for info in infos if info["instances"] and info["img_path"] not in bad]
+    return [lambda info=info: _draw_objects(info, dataset.metainfo) for info in annotated]
+
+
+def _count_objects(infos: list[dict], classes: Sequence[str]) -> list[dict[str, Any]]:
+    objects: Counter[int] = Counter()
+    images: Counter[int] = Counter()
+    for info in infos:
+        labels = [one["bbox_label"] for one in info["instances"] if not one["ignore_flag"]]
+        objects.update(labels)
+        images.update(set(labels))
+    return [
+        {"name": name, "images": images[label], "objects": objects[label]}
+        for label, name in enumerate(classes)
+    ]
+
+
+def _draw_objects(info: dict, metainfo: dict) -> np.ndarray:
+    """Draw the boxes and masks of an image as training loads them; crowds have names of their own.
+
+    Args:
+        info: The image, as :class:`CocoDataset` lists it.
+        metainfo: Classes and palette.
+    """
+    image = mmcv.imread(info["img_path"])
+    classes = [*metainfo["classes"], *(f"{name} (crowd)" for name in metainfo["classes"])]
+    palette = [colour[::-1] for colour in metainfo["palette"]]
+    boxes, labels, masks = [], [], []
+    for one in info["instances"]:
+        boxes.append(one["bbox"])
+        labels.append(one["bbox_label"] + one["ignore_flag"] * len(palette))
+        mask = one.get("mask")
+        masks.append(np.zeros(image.shape[:2]) if mask is None else _decode(mask, image))
+    return draw_instances(
+        image,
+        np.array(boxes),
+        np.array(labels),
+        None,
+        np.array(masks, bool),
+        classes,
+        palette * 2,
+    )
+
+
+def _decode(mask: list | dict, image: np.ndarray) -> np.ndarray:
+    """The pixels of polygons or RLE, (H, W), as mmdet's loading makes them."""
+    parts = [np.array(part) for part in mask] if isinstance(mask, list) else mask
+    return LoadObjects()._poly2mask(parts, *image.shape[:2])
+
+
+def _inspect_seg(
+    report: DatasetReport, config: ConfigDict, scope: str | None, decode: bool
+) -> list[Draw]:
+    dataset: BaseSegDataset = build_dataset(config, scope, lazy_init=True)
+    map_dir = dataset.data_prefix.get("seg_map_path")
+    report.source = map_dir or dataset.data_prefix.get("img_path", "")
+    infos = dataset.load_data_list()  # label maps are checked here
+    report.num_images = len(infos)
+    if decode or not map_dir:
+        files = [ImageFile(info["img_path"]) for info in infos]
+        bad = find_image_problems(files, report.source, decode=decode)
+        report.add_errors(list(bad.values()))
+        infos = [info for info in infos if info["img_path"] not in bad]
+    if not map_dir or not infos:
+        return []
+    report.classes = _count_pixels(infos, dataset)
+    return [lambda info=info: _draw_labels(info, dataset.metainfo) for info in infos]
+
+
+def _count_pixels(infos: list[dict], dataset: BaseSegDataset) -> list[dict[str, Any]]:
+    pairs = [(info["img_path"], info["seg_map_path"]) for info in infos]
+    counts = count_labels(pairs, dataset.data_prefix["seg_map_path"])
+    # The files hold all classes of a type like ADE20K, where the config may choose some of them.
+    names = dataset.METAINFO.get("classes") or dataset.metainfo["classes"]
+    values = dict(enumerate(names, int(dataset.reduce_zero_label)))
+    values |= {0: "(unlabelled)"} if dataset.reduce_zero_label else {}
+    values |= {IGNORED: "(ignored)"} if counts.has(IGNORED) else {}
+    return [
+        {"name": name, "images": int(counts.maps[value]), "pixels": int(counts.pixels[value])}
+        for value, name in sorted(values.items())
+    ]
+
+
+def _draw_labels(info: dict, metainfo: dict) -> np.ndarray:
+    """Draw the label map of an image as training loads it."""
+    image = mmcv.imread(info["img_path"])
+    labels = LoadLabels()(dict(info, seg_fields=[]))["gt_seg_map"].astype(np.uint8)
+    palette = [tuple(colour)[::-1] for colour in metainfo["palette"]]
+    return draw_class_map(image, labels, metainfo["classes"], palette)
+
+
+def _print(report: DatasetReport, console: Console) -> None:
+    console.rule(report.place)
+    if report.num_images:
+        console.print(f"{report.source}: {report.num_images:,} images", markup=False)
+    if report.classes:
+        unit = list(report.classes[0])[-1]
+        table = Table("class", "images", unit)
+        for row in report.classes:
+            table.add_row(row["name"], f"{row['images']:,}", f"{row[unit]:,}")
+        console.print(table)
+    for kind in ("warnings", "errors"):
+        count, texts = getattr(report, f"num_{kind}"), getattr(report, kind)
+        console.print(f"{count:,} {kind}", style="bold red" if kind == "errors" and count else None)
+        for text in texts[:MAX_SHOWN]:
+            console.print(f"  {text}", markup=False, highlight=False, soft_wrap=True)
+        if count > MAX_SHOWN:
+            console.print(f"  ... and {count - MAX_SHOWN:,} more")
+
+
+def _page(reports: Sequence[DatasetReport]) -> str:
+    """The page of sample pictures."""
+    parts = [
+        '<!doctype html><html lang="en"><meta charset="utf-8"><title>Samples</title>',
+        "<style>body{font-family:sans-serif;margin:2em}img{max-width:100%;margin:0 0 1em}</style>",
+    ]
+    for report in reports:
+        parts.append(f"<h2>{html.escape(report.place)}</h2><p>{html.escape(report.source)}: ")
+        parts.append(
+            f"{report.num_images:,} images, {report.num_errors:,} errors, "
+            f"{report.num_warnings:,} warnings</p>"
+        )
+        parts += [f'<p><img loading="lazy" src="{name}" alt=""></p>' for name in report.pictures]
+    return "\n".join([*parts, "</html>", ""])

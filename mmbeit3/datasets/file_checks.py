@@ -1,0 +1,128 @@
+"""Checks that read all files of a data set: in threads, and kept until one of the files changes."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+import logging
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, TypeVar
+
+from filelock import FileLock
+from mmengine.logging import print_log
+from rich.progress import Progress
+
+LARGE = 500  # files from which on a check shows its progress and its result is kept
+NUM_THREADS = 8
+CHUNK = 50  # files that a thread takes at a time
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+def keep(
+    kind: str,
+    paths: Sequence[str],
+    source: str,
+    check: Callable[[], Any],
+    is_costly: bool = False,
+) -> Any:
+    """Run a check, or return what it found when all its files were as they are now.
+
+    The result on at least 500 files is kept in ``$XDG_CACHE_HOME/mmbeit3`` (by default
+    ``~/.cache/mmbeit3``) under the paths, sizes and times of all of them. Processes that start
+    together do the work once between them. What cannot be kept is done again next time.
+
+    Args:
+        kind: Name of the check, and of all else that its result depends on.
+        paths: The files; all must exist.
+        source: What to call the data set in messages.
+        check: The work. It returns what JSON can hold; where it raises, nothing is kept.
+        is_costly: Whether to keep what was found in fewer files, too. Defaults to False.
+
+    Returns:
+        What ``check`` returned, now or earlier; in the latter case as JSON gives it back.
+    """
+    if len(paths) < LARGE and not is_costly:
+        return check()
+    try:
+        file = _cache_file(kind, paths)
+        with FileLock(f"{file}.lock"):
+            found = _load(file)
+            if found is None:
+                found = {"result": check()}
+                _save(found, file, source)
+            return found["result"]
+    except (OSError, RuntimeError) as error:  # RuntimeError: there is no home directory
+        _say_not_kept(source, error)
+        return check()
+
+
+def in_threads(
+    function: Callable[[Item], Result], items: Sequence[Item], title: str
+) -> Iterator[Result]:
+    """Yield the results of a function in the order of the items, with a progress bar for many.
+
+    Args:
+        function: What to do with an item; it spends its time in reading and decoding.
+        items: The items.
+        title: What to call the work beside the bar.
+    """
+
+    def do_chunk(start: int) -> list[Result]:
+        return [function(item) for item in items[start : start + CHUNK]]
+
+    pool = ThreadPoolExecutor(NUM_THREADS)
+    try:
+        with Progress(disable=len(items) < LARGE) as progress:
+            task = progress.add_task(title, total=len(items))
+            for results in pool.map(do_chunk, range(0, len(items), CHUNK)):
+                progress.advance(task, len(results))
+                yield from results
+    finally:  # an interrupted check must not go through the files that are left
+        pool.shutdown(cancel_futures=True)
+
+
+def _cache_file(kind: str, paths: Iterable[str]) -> Path:
+    chunks = iter(lambda: list(itertools.islice(rest, 1000)), [])
+    rest = iter(paths)
+    digest = hashlib.sha256(kind.encode())
+    with ThreadPoolExecutor(NUM_THREADS) as pool:  # on a network, waiting takes the time
+        for states in pool.map(_states, chunks):
+            digest.update(states)
+    folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "mmbeit3")
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder / f"{kind.partition(' ')[0]}-{digest.hexdigest()[:16]}.json"
+
+
+def _states(paths: list[str]) -> bytes:
+    lines = []
+    for path in map(os.path.abspath, paths):
+        state = os.stat(path)
+        lines.append(f"{path}\0{state.st_size}\0{state.st_mtime_ns}\0")
+    return "".join(lines).encode(errors="surrogateescape")
+
+
+def _say_not_kept(source: str, error: Exception) -> None:
+    print_log(f"the check of {source} is not kept: {error}", "current", logging.WARNING)
+
+
+def _save(found: dict, file: Path, source: str) -> None:
+    partial = file.with_suffix(".partial")
+    try:
+        partial.write_text(json.dumps(found), encoding="utf-8")
+        partial.replace(file)
+    except OSError as error:  # here, as what took minutes must not be done twice
+        _say_not_kept(source, error)
+
+
+def _load(file: Path) -> dict | None:
+    """What was kept; None if nothing was, or a full disk has cut it."""
+    try:
+        return json.loads(file.read_text(encoding="utf-8"))
+    except (FileNotFoundError, json.JSONDecodeError):
+        return None

@@ -1,0 +1,121 @@
+"""Reading a JSON file of gigabytes entry by entry, in the memory of one entry."""
+
+from __future__ import annotations
+
+import codecs
+import json
+import re
+from collections.abc import Iterator
+from typing import Any, BinaryIO
+
+from mmbeit3.utils import InputError
+
+CHUNK = 1 << 22  # bytes
+MAX_ENTRY = 1 << 26  # characters; a longer one is no entry but a broken file
+BLANK = re.compile(r"\s*")
+DECODER = json.JSONDecoder()
+
+
+def stream_entries(file: BinaryIO, name: str) -> Iterator[tuple[str, Any]]:
+    """Go through the lists at the top level of a JSON object.
+
+    Args:
+        file: The open file; it is read once, forwards.
+        name: What to call it in messages.
+
+    Yields:
+        ``(key, entry)`` for each entry of each list, in the order of the file. A value that is no
+        list is yielded whole.
+
+    Raises:
+        InputError: The file is not a JSON object, or is cut short.
+    """
+    reader = _Reader(file, name)
+    reader.expect("{")
+    while True:
+        key = reader.value()
+        if not isinstance(key, str):
+            raise reader.error("expected a name in quotes")
+        reader.expect(":")
+        if reader.peek() == "[":
+            yield from ((key, entry) for entry in _entries(reader))
+        else:
+            yield key, reader.value()
+        if reader.expect(",}") == "}":
+            return
+
+
+def _entries(reader: _Reader) -> Iterator[Any]:
+    reader.expect("[")
+    if reader.peek() == "]":
+        reader.expect("]")
+        return
+    while True:
+        yield reader.value()
+        if reader.expect(",]") == "]":
+            return
+
+
+class _Reader:
+    """A window on the text of a file that moves forwards."""
+
+    def __init__(self, file: BinaryIO, name: str) -> None:
+        self.file, self.name = file, name
+        self.decode = codecs.getincrementaldecoder("utf-8-sig")().decode
+        self.text, self.position = "", 0
+        self.num_dropped = 0  # characters before the window
+        self.at_end = False
+
+    def peek(self) -> str:
+        """The next character that is not blank, which stays; empty at the end."""
+        while True:
+            self.position = BLANK.match(self.text, self.position).end()
+            if self.position < len(self.text) or self.at_end:
+                return self.text[self.position : self.position + 1]
+            self._fill()
+
+    def expect(self, characters: str) -> str:
+        """Take the next character, which must be one of these."""
+        found = self.peek()
+        if not found or found not in characters:
+            raise self.error(
+                f"expected one of {characters}" if found else "the file ends too early"
+            )
+        self.position += 1
+        return found
+
+    def value(self) -> Any:
+        """Take the next value."""
+        self.peek()
+        while True:
+            try:
+                value, end = DECODER.raw_decode(self.text, self.position)
+            except json.JSONDecodeError as error:
+                if self.at_end or len(self.text) - self.position > MAX_ENTRY:
+                    raise self.error(error.msg) from error
+            except RecursionError as error:
+                raise self.error("it is nested too deeply") from error
+            else:
+                # A number may go on after the window: 1, 1e-, 1e-5.
+                if end + 3 <= len(self.text) or self.at_end:
+                    self.position = end
+                    return value
+            self._fill()
+
+    def error(self, problem: str) -> InputError:
+        """What to raise at the current position."""
+        place = self.num_dropped + self.position
+        return InputError(
+            f"{self.name} is not valid JSON: character {place:,}: {problem}. Was it copied or "
+            "downloaded in full?"
+        )
+
+    def _fill(self) -> None:
+        content = self.file.read(CHUNK)
+        self.at_end = not content
+        try:
+            more = self.decode(content, self.at_end)
+        except UnicodeDecodeError as error:
+            raise InputError(f"{self.name} is not a text file in UTF-8: {error.reason}") from error
+        self.num_dropped += self.position
+        self.text, self.position = self.text[self.position :] + more, 0

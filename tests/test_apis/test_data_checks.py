@@ -1,0 +1,168 @@
+from __future__ import annotations
+
+import json
+import logging
+import shutil
+from pathlib import Path
+
+import pytest
+from mmengine.config import Config
+from PIL import Image
+
+from mmbeit3.apis import data_checks
+from mmbeit3.apis.config import load_config
+from mmbeit3.apis.data_checks import check_training_data, find_datasets
+from mmbeit3.apis.data_report import report_coco, report_config
+from mmbeit3.datasets import make_shapes
+from mmbeit3.utils import InputError
+
+CONFIGS = Path(__file__).resolve().parents[2] / "configs"
+DETECTOR = CONFIGS / "beit3_vitdet/cascade-mask-rcnn_beit3-tiny_shapes.py"
+SEGMENTOR = CONFIGS / "beit3_mask2former/mask2former_beit3-tiny_shapes.py"
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_shapes(tmp_path_factory.mktemp("data") / "shapes", 6, 2, 64, seed=0)
+
+
+@pytest.fixture
+def shapes(made: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(made, tmp_path / "shapes"))
+
+
+def config(path: Path, shapes: Path) -> Config:
+    splits = ("train", "val", "test")
+    options = {f"{split}_dataloader.dataset.data_root": str(shapes) for split in splits}
+    return load_config(path, options)
+
+
+def alter(shapes: Path, split: str, index: int, **values: object) -> None:
+    """Change an annotation."""
+    file = shapes / "annotations" / f"{split}.json"
+    data = json.loads(file.read_text())
+    data["annotations"][index] |= values
+    file.write_text(json.dumps(data))
+
+
+def cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-300])
+
+
+@pytest.mark.parametrize("path", [DETECTOR, SEGMENTOR], ids=["detector", "segmentor"])
+def test_good_data_pass(shapes: Path, path: Path) -> None:
+    check_training_data(config(path, shapes))
+
+
+def test_errors_of_all_detection_data_are_named_at_once(shapes: Path) -> None:
+    alter(shapes, "train", 2, area="much")
+    cut(shapes / "val" / "000001.jpg")
+    with pytest.raises(InputError) as caught:
+        check_training_data(config(DETECTOR, shapes))
+    text = str(caught.value)
+    assert "train_dataloader.dataset: " in text and "annotations[2] (id 3): area is 'much'" in text
+    assert "val_dataloader.dataset: 1 of the 2 images of" in text and "000001.jpg cannot be" in text
+
+
+def test_errors_of_segmentation_data(shapes: Path) -> None:
+    cut(shapes / "train" / "000003.jpg")
+    Image.new("L", (64, 64), 17).save(shapes / "semantic" / "val" / "000000.png")
+    with pytest.raises(InputError, match=r"000003.jpg cannot be read[^…]*value 17: 4,096 pixels"):
+        check_training_data(config(SEGMENTOR, shapes))
+
+
+def test_data_inside_wrappers_are_checked_and_others_left_alone(shapes: Path) -> None:
+    cfg = config(DETECTOR, shapes)
+    inner = cfg.train_dataloader.dataset
+    other = dict(type="mmdet.CocoDataset", ann_file="absent.json")
+    concat = dict(type="ConcatDataset", datasets=[inner, other, inner])
+    cfg.train_dataloader.dataset = dict(type="RepeatDataset", times=2, dataset=concat)
+    places = [place for place, _ in find_datasets(cfg, ("train", "val", "test"))]
+    assert places == ["train_dataloader.dataset.dataset.datasets.0", "val_dataloader.dataset"]
+    check_training_data(cfg)
+    (shapes / "train" / "000000.jpg").unlink()
+    with pytest.raises(InputError, match="000000.jpg"):
+        check_training_data(cfg)
+
+
+def test_warnings_are_left_to_the_loading_that_follows(
+    shapes: Path, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture
+) -> None:
+    alter(shapes, "train", 0, area=0)
+    check_training_data(config(DETECTOR, shapes))
+    assert "doubtful" not in caplog.text + "".join(capsys.readouterr())
+    assert logging.root.manager.disable == logging.NOTSET
+
+
+def test_a_large_file_in_order_is_not_read_again(
+    shapes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(data_checks, "LARGE_FILE", 1)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    cfg = config(DETECTOR, shapes)
+    check_training_data(cfg)
+    with monkeypatch.context() as patch:
+        patch.setattr(data_checks, "build_dataset", lambda *_: pytest.fail("read again"))
+        check_training_data(cfg)
+    alter(shapes, "val", 0, bbox=[1, 2, 3])
+    for _ in range(2):
+        with pytest.raises(InputError, match=r"annotations\[0\].*expected 4 finite numbers"):
+            check_training_data(cfg)
+
+
+def test_the_report_of_a_detection_config(shapes: Path, tmp_path: Path) -> None:
+    alter(shapes, "val", 0, image_id=99)
+    alter(shapes, "train", 0, area=0)
+    out = tmp_path / "out"
+    cfg = config(DETECTOR, shapes)
+    reports = report_config(cfg, ("train", "val", "test"), out, decode=True, num_samples=3)
+    train, val = json.loads((out / "report.json").read_text())
+    assert [report.place for report in reports] == [train["place"], val["place"]]
+    assert (train["num_images"], train["num_errors"], train["num_warnings"]) == (6, 0, 1)
+    assert "has no area" in train["warnings"][0]
+    content = json.loads((shapes / "annotations" / "train.json").read_text())
+    expected = [0] * 5
+    for annotation in content["annotations"][1:]:
+        expected[annotation["category_id"] - 1] += 1
+    assert [row["objects"] for row in train["classes"]] == expected
+    assert (val["num_errors"], val["pictures"]) == (1, [])
+    assert "image_id 99 is not in images" in val["errors"][0]
+    page = (out / "samples.html").read_text()
+    assert len(train["pictures"]) == 3
+    for name in train["pictures"]:
+        assert f'src="{name}"' in page
+        assert Image.open(out / name).size == (480, 480)
+
+
+def test_the_report_of_label_maps(shapes: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    reports = report_config(config(SEGMENTOR, shapes), ("train",), out, num_samples=2)
+    (report,) = reports
+    assert (report.num_images, report.num_errors) == (6, 0)
+    assert [row["name"] for row in report.classes][:2] == ["background", "disk"]
+    assert sum(row["pixels"] for row in report.classes) == 6 * 64 * 64
+    assert len(list((out / "samples").iterdir())) == 2
+
+
+def test_the_report_lists_every_bad_image(shapes: Path, tmp_path: Path) -> None:
+    ann_file = shapes / "annotations" / "train.json"
+    for name in ("000001", "000004"):
+        cut(shapes / "train" / f"{name}.jpg")
+    (report,) = report_coco(ann_file, shapes / "train", tmp_path / "out")
+    assert len(report.pictures) == 4
+    assert [Path(text.split(" cannot")[0]).name for text in report.errors] == [
+        "000001.jpg",
+        "000004.jpg",
+    ]
+
+
+def test_other_classes_in_the_validation_data_are_an_error(shapes: Path, tmp_path: Path) -> None:
+    file = shapes / "annotations" / "val.json"
+    file.write_text(file.read_text().replace("triangle", "cone"))
+    reports = report_config(config(DETECTOR, shapes), ("val",), tmp_path / "out")
+    assert "no category named 'triangle'" in "\n".join(t for r in reports for t in r.errors)
+
+
+def test_a_config_without_our_data_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"no data set of a type mmbeit3\.\* in train, val"):
+        report_config(Config(dict(model=dict())), ("train", "val"), tmp_path)
