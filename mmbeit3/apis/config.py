@@ -214,6 +214,7 @@ def _runner_keys() -> set[str]:
     keys = set(inspect.signature(Runner.__init__).parameters) - {"self", "cfg"}
     # Read from the whole config by mmengine and the tools.
     keys |= {"custom_imports", "activation_checkpointing", "compile", "runner_type"}
+    keys |= {"model_wrapper_cfg", "find_unused_parameters", "sync_bn"}
     return keys | {"efficient_conv_bn_eval", "tta_model"}
 
 

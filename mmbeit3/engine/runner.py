@@ -7,9 +7,10 @@ and overwrites the last good one in place.
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,7 @@ from torch.utils.data import DataLoader
 from mmbeit3.checkpoint import load_weights, read_checkpoint, save_checkpoint, state_dict_of
 from mmbeit3.checkpoint.sharded import whole
 from mmbeit3.engine.checkpoint_hook import CheckpointHook
+from mmbeit3.engine.data_workers import start_worker
 from mmbeit3.engine.distributed import init_distributed
 from mmbeit3.engine.randomness import Stream, seed_generators
 from mmbeit3.engine.record_hook import TrainingRecordHook
@@ -118,6 +120,15 @@ class Runner(MMEngineRunner):
                 self.build_dataloader, self._train_dataloader, self.seed
             )
         return TrainLoop(self, self._train_dataloader, **options, accumulative_counts=counts)
+
+    @staticmethod
+    def build_dataloader(
+        dataloader: DataLoader | dict, seed: int | None = None, diff_rank_seed: bool = False
+    ) -> DataLoader:
+        """Build a data loader whose workers end with this process; arguments as mmengine's."""
+        loader = MMEngineRunner.build_dataloader(dataloader, seed, diff_rank_seed)
+        loader.worker_init_fn = partial(start_worker, loader.worker_init_fn, os.getpid())
+        return loader
 
     def scale_lr(self, optim_wrapper: OptimWrapper, auto_scale_lr: dict | None = None) -> None:
         """Scale the learning rates by images a step over the recipe's, if the config says so."""

@@ -34,7 +34,8 @@ from mmbeit3.engine.interruption import (
 from mmbeit3.engine.randomness import Stream, seed_generators
 from mmbeit3.utils import InputError
 
-VALIDATED = "validated_iter"  # where the message hub keeps the iteration of the last validation
+# Where the message hub keeps the iteration of the last validation; names with "val" are logged.
+VALIDATED = "last_validation"
 
 
 class TrainLoop(BaseLoop):

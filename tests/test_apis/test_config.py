@@ -413,3 +413,8 @@ def test_pipelines_of_augmented_tests_are_keys_of_their_own(toy: Path, logged: l
     toy.write_text(TOY + "tta_pipeline = [dict(type='A')]\ntta_pipeline_flip = [dict(type='B')]\n")
     cfg = load_config(toy, {"tta_pipeline_flip.0.type": "C"})
     assert cfg.tta_pipeline_flip[0].type == "C" and not logged
+
+
+def test_options_may_add_what_the_runner_knows(toy: Path) -> None:
+    cfg = load_config(toy, {"model_wrapper_cfg.type": "mmbeit3.FullySharded"})
+    assert cfg.model_wrapper_cfg == {"type": "mmbeit3.FullySharded"}

@@ -49,13 +49,13 @@ class Net(BaseModel):
 
 @DATASETS.register_module(force=True)
 class Points(Dataset):
-    """Points with random noise; one sample may fail, or kill its worker."""
+    """Points with random noise; one sample may fail, or kill its worker, and all may be large."""
 
     metainfo = {"classes": ("a", "b")}
 
-    def __init__(self, num: int = 22, fails: int = -1, dies: int = -1) -> None:
+    def __init__(self, num: int = 22, fails: int = -1, dies: int = -1, weight: int = 0) -> None:
         self.inputs = torch.randn(num, 4, generator=torch.Generator().manual_seed(0))
-        self.fails, self.dies = fails, dies
+        self.fails, self.dies, self.weight = fails, dies, weight
 
     def __len__(self) -> int:
         return len(self.inputs)
@@ -69,7 +69,7 @@ class Points(Dataset):
         return {
             "inputs": self.inputs[index] + 0.1 * noise,
             "labels": int(self.inputs[index, 0] > 0),
-        }
+        } | ({"text": "x" * self.weight} if self.weight else {})
 
     def get_data_info(self, index: int) -> dict[str, str]:
         return {"img_path": f"images/{index}.jpg"}
