@@ -15,6 +15,9 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from itertools import count
 from typing import Any
 
 from mmengine.dist import get_dist_info
@@ -89,7 +92,7 @@ class TrainLoop(BaseLoop):
     def val_interval(self) -> int:
         """int: Iterations between validations, at this point of the training."""
         milestones, intervals = self.intervals
-        return intervals[sum(start <= self._iter for start in milestones) - 1]
+        return intervals[sum(start <= self._iter + 1 for start in milestones) - 1]
 
     def run(self) -> Any:
         """Train to the end.
@@ -129,10 +132,15 @@ class TrainLoop(BaseLoop):
     def _train(self) -> None:
         self._validate_if_due()  # a run killed in its validation
         batches = self._micro_batches()
-        while self._iter < self.max_iters and not self.stop_training:
-            self.runner.model.train()
-            self._run_iter(self._fetch(batches))
-            self._validate_if_due()
+        with self._reader(batches) as read:
+            coming = read()
+            while self._iter < self.max_iters and not self.stop_training:
+                self.runner.model.train()
+                micro_batches = self._agreed(coming)
+                if self._iter + 1 < self.max_iters:
+                    coming = read()
+                self._run_iter(micro_batches)
+                self._validate_if_due()
 
     def _micro_batches(self) -> Iterator[Any]:
         """Endless micro-batches, from where the training stands."""
@@ -141,21 +149,43 @@ class TrainLoop(BaseLoop):
             # Resuming has brought the seed of the run that was left.
             sampler.seed = self.dataloader.dataset.seed = self.runner.seed
             sampler.start_at(self._iter * self.accumulative_counts)
-        epoch = 0
-        while True:  # other samplers end with the data set
-            if hasattr(sampler, "set_epoch"):
-                sampler.set_epoch(epoch)
-            batches = iter(self.dataloader)
-            notice_dead_workers_when_fetching()
-            yield from batches
-            epoch += 1
+            return self._one_pass()
+        return self._pass_by_pass()
 
-    def _fetch(self, batches: Iterator[Any]) -> list[Any]:
-        """Get the micro-batches of the next step, if all processes can go on."""
-        found, error = [], None
+    def _pass_by_pass(self) -> Iterator[Any]:
+        for epoch in count():  # samplers that end with the data set
+            if hasattr(self.dataloader.sampler, "set_epoch"):
+                self.dataloader.sampler.set_epoch(epoch)
+            yield from self._one_pass()
+
+    def _one_pass(self) -> Iterator[Any]:
+        batches = iter(self.dataloader)  # starts the workers
+        notice_dead_workers_when_fetching()
+        return batches
+
+    @contextmanager
+    def _reader(self, batches: Iterator[Any]) -> Iterator[Callable[[], Callable[[], list[Any]]]]:
+        """Give a function that begins to read the next step; what it returns waits for that.
+
+        A loader's workers stop when they are a few batches ahead. Of a step with many micro-batches
+        they would read the rest while nothing is computed, so a thread takes these from them.
+        """
+
+        def take() -> list[Any]:
+            return [next(batches) for _ in range(self.accumulative_counts)]
+
+        if self.accumulative_counts == 1 or not self.dataloader.num_workers:
+            yield lambda: take
+            return
+        with ThreadPoolExecutor(1) as pool:
+            yield lambda: pool.submit(take).result
+
+    def _agreed(self, coming: Callable[[], list[Any]]) -> list[Any]:
+        """Wait for the micro-batches of a step, and go on if all processes can."""
+        micro_batches, error = [], None
         try:
-            found = [next(batches) for _ in range(self.accumulative_counts)]
-        except (Exception, StopIteration) as caught:
+            micro_batches = coming()
+        except Exception as caught:
             error = caught
         failed, terminated = any_process(error is not None, self.termination.requested)
         if failed:
@@ -164,7 +194,7 @@ class TrainLoop(BaseLoop):
         if terminated:
             self._save()
             raise Terminated(f"told to end after iteration {self._iter}: {self.runner.saved()}")
-        return found
+        return micro_batches
 
     def _run_iter(self, micro_batches: list[Any]) -> None:
         runner = self.runner

@@ -1,0 +1,114 @@
+"""Lets a run without content behave as on a GPU, or as on the CPU.
+
+Tensors without content are on the CPU, since torch differentiates none on a GPU that is not there.
+What differs on a GPU and matters for memory is done here: which operators autocast computes in
+float32, and how deformable attention samples.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+from unittest.mock import patch
+
+import torch
+from torch import Tensor, nn
+
+from mmbeit3.analysis.live_memory import CHECKPOINTED, LiveMemory
+from mmbeit3.models.backbones import beit3
+from mmbeit3.models.layers import token_layout
+from mmbeit3.models.layers.checkpointing import recomputed
+from mmbeit3.ops import deform_attn
+
+HALF_TYPES = (torch.bfloat16, torch.float16)
+
+# Those of torch's list for CUDA (the page "Automatic Mixed Precision package" of its manual) that
+# models of mmdet and mmseg call; autocast on the CPU runs them in the type that they are given.
+FLOAT32_OPERATORS = (
+    "layer_norm",
+    "group_norm",
+    "softmax.int",
+    "log_softmax.int",
+    "sum",
+    "sum.dim_IntList",
+    "cumsum",
+    "exp",
+    "log",
+    "pow.Tensor_Scalar",
+    "rsqrt",
+    "reciprocal",
+    "l1_loss",
+    "smooth_l1_loss",
+    "mse_loss",
+    "nll_loss_nd",
+    "binary_cross_entropy_with_logits",
+)
+_AUTOCAST = torch._C.DispatchKeySet(torch._C.DispatchKey.AutocastCPU)
+
+
+@contextmanager
+def rules_of(device: str, memory: LiveMemory) -> Iterator[None]:
+    """Within, a run that ``memory`` watches follows the rules of a device.
+
+    Args:
+        device (str): "cuda" or "cpu".
+        memory (LiveMemory): Told what checkpointing keeps.
+    """
+    with ExitStack() as stack:
+        # A kernel that writes the sizes as content.
+        stack.enter_context(patch.object(torch, "_shape_as_tensor", _sizes))
+        stack.enter_context(patch.object(beit3, "recomputed", _recomputed(memory)))
+        # One process of several may ask alone: nothing is exchanged.
+        stack.enter_context(patch.object(torch.distributed, "is_initialized", lambda: False))
+        if device == "cuda":
+            by_grids = deform_attn._attend_by_grids
+            stack.enter_context(patch.object(deform_attn, "_attend_by_rows", by_grids))
+            stack.callback(_float32_operators()._destroy)
+        # The layouts of windows that are kept must be neither with content here nor without later.
+        token_layout.window_layout.cache_clear()
+        stack.callback(token_layout.window_layout.cache_clear)
+        yield
+
+
+def _sizes(tensor: Tensor) -> Tensor:
+    return torch.tensor(tensor.shape)
+
+
+def _recomputed(memory: LiveMemory) -> Callable[..., Tensor]:
+    """What stands for ``mmbeit3.models.layers.checkpointing.recomputed``.
+
+    It marks what is kept. fairscale's copies to the CPU could not be seen here, where all is there.
+    """
+
+    def run(module: nn.Module, *args: Any, offload: bool = False) -> Tensor:
+        output = recomputed(module, *args)
+        for arg in args:
+            if isinstance(arg, Tensor) and arg.requires_grad:
+                memory.move(arg, None, CHECKPOINTED)
+        return output
+
+    return run
+
+
+def _float32_operators() -> torch.library.Library:
+    """Make autocast on the CPU compute in float32 what it computes so on a GPU."""
+    library = torch.library.Library("aten", "IMPL", "AutocastCPU")
+    for name in FLOAT32_OPERATORS:
+        packet, _, overload = name.partition(".")
+        operator = getattr(getattr(torch.ops.aten, packet), overload or "default")
+        library.impl(name, _in_float32(operator))
+    return library
+
+
+def _in_float32(operator: Callable) -> Callable:
+    def kernel(*args: Any, **kwargs: Any) -> Any:
+        with torch._C._ExcludeDispatchKeyGuard(_AUTOCAST):
+            return operator(*map(_as_float32, args), **kwargs)
+
+    return kernel
+
+
+def _as_float32(value: Any) -> Any:
+    is_half = isinstance(value, Tensor) and value.dtype in HALF_TYPES
+    return value.float() if is_half else value

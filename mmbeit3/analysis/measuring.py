@@ -1,0 +1,134 @@
+"""Memory of real training steps, to hold the plan against."""
+
+from __future__ import annotations
+
+import logging
+import math
+import multiprocessing
+import traceback
+from collections.abc import Iterable
+from multiprocessing.connection import Connection
+from typing import Any
+
+import torch
+from mmengine.config import Config
+from mmengine.dataset import pseudo_collate
+from mmengine.optim import build_optim_wrapper
+from mmengine.registry import DATASETS, init_default_scope
+from mmengine.runner import set_random_seed
+from torch import nn
+
+from mmbeit3.registry import MODELS
+from mmbeit3.utils import InputError
+
+STEPS = 2  # the first one makes the optimiser's states
+CHOICE = 4  # samples to choose each of the batch from
+MOST_LOOKED_AT = 200
+
+
+def measure_memory(cfg: Config) -> int:
+    """Train two steps on the config's own data, without accumulation, in a fresh process.
+
+    On the CPU the steps are taken in float32, since mixed precision needs a GPU. A detector's
+    proposals are replaced: those of an RPN without training meet hardly any object, so that the
+    mask head would have little to do.
+
+    Returns:
+        int: Bytes of tensors at the peak, by torch's allocator, since before the model was built.
+
+    Raises:
+        InputError: The steps failed; with the trace of the other process.
+    """
+    context = multiprocessing.get_context("spawn")
+    receiver, sender = context.Pipe(duplex=False)
+    child = context.Process(target=_measure, args=(sender, cfg.to_dict()))
+    child.start()
+    sender.close()
+    try:
+        found = receiver.recv()
+    except EOFError:
+        child.join()
+        found = f"the process ended with status {child.exitcode}; out of memory?"
+    child.join()
+    if isinstance(found, str):
+        raise InputError(f"the training steps failed, so there is nothing to compare:\n{found}")
+    return found
+
+
+def _measure(sender: Connection, cfg: dict[str, Any]) -> None:
+    logging.disable(logging.INFO)  # how each weight was initialised
+    try:
+        sender.send(take_steps(Config(cfg)))
+    except Exception:
+        sender.send(traceback.format_exc())
+
+
+def take_steps(cfg: Config) -> int:
+    """As :func:`measure_memory`, in this process."""
+    set_random_seed(0)
+    init_default_scope(cfg.get("default_scope", "mmdet"))
+    batch = _batch(cfg)
+    if torch.cuda.is_available():
+        _train(cfg, batch, "cuda")
+        return torch.cuda.max_memory_allocated()
+    activities = [torch.profiler.ProfilerActivity.CPU]
+    with torch.profiler.profile(activities=activities, profile_memory=True) as profiler:
+        _train(cfg, batch, "cpu")
+    return max(_allocated(profiler.profiler.kineto_results.experimental_event_tree()))
+
+
+def _allocated(events: Iterable[Any]) -> Iterable[int]:
+    """What was allocated altogether, at every allocation of a profile."""
+    stack = list(events)
+    while stack:
+        event = stack.pop()
+        stack += event.children
+        if event.tag == torch._C._profiler._EventType.Allocation:
+            yield event.extra_fields.total_allocated
+
+
+def _batch(cfg: Config) -> Any:
+    """Of the first samples of the training data those that fill the most of an image.
+
+    Augmentation may shrink an image to a tenth; next to no proposals lie in it then.
+    """
+    dataset = DATASETS.build(cfg.train_dataloader.dataset)
+    size, samples = cfg.train_dataloader.batch_size, []
+    for index in range(MOST_LOOKED_AT):
+        sample = dataset[index % len(dataset)]
+        if "gt_sem_seg" in sample["data_samples"] or len(sample["data_samples"].gt_instances):
+            samples.append(sample)
+        if len(samples) == CHOICE * size:
+            break
+    if len(samples) < size:
+        raise InputError(f"the training data has fewer than {size} samples with an object")
+    samples.sort(key=lambda sample: math.prod(sample["data_samples"].img_shape[:2]))
+    return pseudo_collate(samples[-size:])
+
+
+def _train(cfg: Config, batch: Any, device: str) -> None:
+    model = MODELS.build(cfg.model)
+    model.init_weights()
+    model.to(device).train()
+    if getattr(model, "rpn_head", None) is not None:
+        _propose_objects(model.rpn_head)
+    wrapper = build_optim_wrapper(model, cfg.optim_wrapper)
+    for _ in range(STEPS):
+        model.train_step(batch, wrapper)
+
+
+def _propose_objects(head: nn.Module) -> None:
+    """Let a quarter of an RPN's proposals be objects, a little moved, as after training."""
+    own = head.loss_and_predict
+
+    def loss_and_predict(x: Any, samples: Any, proposal_cfg: Any = None) -> Any:
+        losses, results = own(x, samples, proposal_cfg)
+        for result, sample in zip(results, samples, strict=True):
+            boxes, count = sample.gt_instances.bboxes.to(result.bboxes), len(result) // 4 + 1
+            near = boxes[torch.arange(count) % len(boxes)]
+            sides = (near[:, 2:] - near[:, :2]).repeat(1, 2)
+            near = near + sides * 0.05 * (torch.rand_like(near) - 0.5)
+            result.bboxes[:count] = near[: len(result)]
+        return losses, results
+
+    head.loss_and_predict = loss_and_predict

@@ -1,0 +1,40 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from mmengine.config import Config
+
+from mmbeit3.analysis.command import Request, report
+from mmbeit3.utils import InputError
+
+
+def test_report_prints_and_writes(
+    detector: Config, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "new" / "plan.json"
+    report(detector, Request(gpus=2, memory=0.5, batch_size=2, json=path))
+    printed = capsys.readouterr().out
+    assert "backbone.layers.0 to 3 (4 layers)" in printed
+    assert "predicted peak" in printed and "no switch makes it fit" in printed
+    assert "too big  --cfg-options train_dataloader.batch_size=1 optim_wrapper.acc" in printed
+    found = json.loads(path.read_text())
+    assert found["plan"]["settings"]["batch_size"] == 2
+    assert found["plan"]["peak"] == max(
+        sum(moment["kinds"].values()) for moment in found["plan"]["moments"].values()
+    )
+    assert found["trials"][0]["options"] == {} and not found["trials"][0]["fits"]
+
+
+@pytest.mark.parametrize(
+    ("request_", "message"),
+    [
+        (Request(gpus=0), "--gpus is 0"),
+        (Request(memory=-1), "--memory is -1"),
+        (Request(batch_size=0), "batch size is 0"),
+    ],
+)
+def test_what_cannot_be_is_refused(detector: Config, request_: Request, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        report(detector, request_)

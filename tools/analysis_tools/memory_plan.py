@@ -1,0 +1,73 @@
+"""Predict the memory that training takes: python tools/analysis_tools/memory_plan.py CONFIG."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from mmbeit3.apis.console import run
+
+
+def parse_args() -> argparse.Namespace:
+    """Read the command line; imports that take seconds come after it."""
+    parser = argparse.ArgumentParser(
+        description="Predict the memory that training takes on each device, from the config alone, "
+        "and say which switches make it fit. 1 GiB = 2^30 bytes."
+    )
+    parser.add_argument("config", help="config file")
+    parser.add_argument("--gpus", type=int, default=1, help="number of devices (default: 1)")
+    parser.add_argument(
+        "--memory", type=float, metavar="GIB", help="memory of a device, which training is to fit"
+    )
+    parser.add_argument("--batch-size", type=int, help="images on a device (default: the config's)")
+    parser.add_argument(
+        "--size",
+        type=int,
+        nargs=2,
+        metavar=("H", "W"),
+        help="size of images (default: the config's)",
+    )
+    parser.add_argument(
+        "--device",
+        choices=("cuda", "cpu"),
+        default="cuda",
+        help="whose rules hold; on the CPU training is in float32 (default: cuda)",
+    )
+    parser.add_argument(
+        "--measure",
+        action="store_true",
+        help="train two steps on the config's data, on this machine, and compare; without "
+        "accumulation and from random weights",
+    )
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the numbers to this file")
+    parser.add_argument(
+        "--cfg-options",
+        nargs="+",
+        action="extend",
+        metavar="KEY=VALUE",
+        help='values that replace the config\'s: a.b=1 a.c="[1,2]" a.list.0.d=x',
+    )
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Do what the command line asks for."""
+    args = parse_args()
+    from mmbeit3.analysis.command import Request, report
+    from mmbeit3.apis.config import load_config, parse_options
+
+    cfg = load_config(args.config, parse_options(args.cfg_options))
+    request = Request(
+        gpus=args.gpus,
+        memory=args.memory,
+        batch_size=args.batch_size,
+        size=args.size and tuple(args.size),
+        device=args.device,
+        measure=args.measure,
+        json=args.json,
+    )
+    report(cfg, request)
+
+
+if __name__ == "__main__":
+    run(main)
