@@ -13,6 +13,8 @@ from mmbeit3.apis.training import train
 
 def main() -> None:
     torch.set_num_threads(1)
+    # Rounding must not decide between the proposals that an untrained RPN scores alike.
+    torch.set_default_dtype(torch.float64)
     cfg = load_config(sys.argv[1], work_dir=sys.argv[2])
     cfg.launcher = sys.argv[3]
     train(cfg, resume="--resume" in sys.argv)
