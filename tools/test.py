@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 
-from mmbeit3.apis.console import add_acceleration, run
+from mmbeit3.apis.console import add_acceleration, add_cfg_options, add_launcher, run
 
 
 def parse_args() -> argparse.Namespace:
@@ -38,16 +38,8 @@ def parse_args() -> argparse.Namespace:
         "(multi-scale, also when no value is given) or tta_pipeline_flip (flip); for segmentors",
     )
     add_acceleration(parser)
-    parser.add_argument(
-        "--cfg-options",
-        nargs="+",
-        action="extend",
-        metavar="KEY=VALUE",
-        help='values that replace the config\'s: a.b=1 a.c="[1,2]" a.list.0.d=x',
-    )
-    parser.add_argument("--launcher", choices=("none", "pytorch", "slurm", "mpi"), default="none")
-    # torch.distributed.launch of different versions passes either spelling.
-    parser.add_argument("--local_rank", "--local-rank", type=int, default=0, help=argparse.SUPPRESS)
+    add_cfg_options(parser)
+    add_launcher(parser)
     return parser.parse_args()
 
 

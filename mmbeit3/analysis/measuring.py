@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-import multiprocessing
-import traceback
 from collections.abc import Iterable
-from multiprocessing.connection import Connection
 from typing import Any
 
 import torch
@@ -20,6 +17,7 @@ from torch import nn
 
 from mmbeit3.registry import MODELS
 from mmbeit3.utils import InputError
+from mmbeit3.utils.processes import in_new_process
 
 STEPS = 2  # the first one makes the optimiser's states
 CHOICE = 4  # samples to choose each of the batch from
@@ -39,28 +37,17 @@ def measure_memory(cfg: Config) -> int:
     Raises:
         InputError: The steps failed; with the trace of the other process.
     """
-    context = multiprocessing.get_context("spawn")
-    receiver, sender = context.Pipe(duplex=False)
-    child = context.Process(target=_measure, args=(sender, cfg.to_dict()))
-    child.start()
-    sender.close()
     try:
-        found = receiver.recv()
-    except EOFError:
-        child.join()
-        found = f"the process ended with status {child.exitcode}; out of memory?"
-    child.join()
-    if isinstance(found, str):
-        raise InputError(f"the training steps failed, so there is nothing to compare:\n{found}")
-    return found
+        return in_new_process(_measure, cfg.to_dict())
+    except RuntimeError as error:
+        raise InputError(
+            f"the training steps failed, so there is nothing to compare:\n{error}"
+        ) from error
 
 
-def _measure(sender: Connection, cfg: dict[str, Any]) -> None:
+def _measure(cfg: dict[str, Any]) -> int:
     logging.disable(logging.INFO)  # how each weight was initialised
-    try:
-        sender.send(take_steps(Config(cfg)))
-    except Exception:
-        sender.send(traceback.format_exc())
+    return take_steps(Config(cfg))
 
 
 def take_steps(cfg: Config) -> int:

@@ -47,3 +47,21 @@ def add_acceleration(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="compile the backbone by torch.compile, for all image sizes alike",
     )
+
+
+def add_cfg_options(parser: argparse.ArgumentParser) -> None:
+    """Add ``--cfg-options``, which :func:`mmbeit3.apis.config.parse_options` reads."""
+    parser.add_argument(
+        "--cfg-options",
+        nargs="+",
+        action="extend",
+        metavar="KEY=VALUE",
+        help='values that replace the config\'s: a.b=1 a.c="[1,2]" a.list.0.d=x',
+    )
+
+
+def add_launcher(parser: argparse.ArgumentParser) -> None:
+    """Add ``--launcher``, and what ``torch.distributed.launch`` passes, for several processes."""
+    parser.add_argument("--launcher", choices=("none", "pytorch", "slurm", "mpi"), default="none")
+    # Different versions have either spelling.
+    parser.add_argument("--local_rank", "--local-rank", type=int, default=0, help=argparse.SUPPRESS)

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import ctypes
 import gc
-import multiprocessing
 import sys
-import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
 import torch
+
+from mmbeit3.utils.processes import in_new_process
 
 STATUS = Path("/proc/self/status")
 # Writing 5 here makes the present size of the process its peak (man 5 proc).
@@ -54,38 +53,23 @@ def measure_memory(
     """
     if torch.device(device).type == "cpu" and not CLEAR_REFS.exists():
         return None
-    context = multiprocessing.get_context("spawn")
-    receiver, sender = context.Pipe(duplex=False)
-    threads = torch.get_num_threads()
-    child = context.Process(target=_measure, args=(sender, build, arguments, device, threads))
-    child.start()
-    sender.close()
     try:
-        found = receiver.recv()
-    except EOFError:
-        child.join()
-        found = f"the process ended with status {child.exitcode}; out of memory?"
-    child.join()
-    if isinstance(found, str):
-        raise RuntimeError(f"measuring the memory of {build.__name__} failed:\n{found}")
-    return found
+        return in_new_process(_measure, build, arguments, device, torch.get_num_threads())
+    except RuntimeError as error:
+        raise RuntimeError(f"measuring the memory of {build.__name__} failed:\n{error}") from error
 
 
 def _measure(
-    sender: Connection,
     build: Callable[..., Callable[[], Any]],
     arguments: Mapping[str, Any],
     device: str,
     threads: int,
-) -> None:
-    try:
-        torch.set_num_threads(threads)
-        on_cpu = torch.device(device).type == "cpu"
-        libraries = _status("VmRSS") if on_cpu else 0
-        call = build(**arguments)
-        sender.send(_of_cpu(call, libraries) if on_cpu else _of_gpu(call, device))
-    except Exception:
-        sender.send(traceback.format_exc())
+) -> Memory:
+    torch.set_num_threads(threads)
+    on_cpu = torch.device(device).type == "cpu"
+    libraries = _status("VmRSS") if on_cpu else 0
+    call = build(**arguments)
+    return _of_cpu(call, libraries) if on_cpu else _of_gpu(call, device)
 
 
 def _of_cpu(call: Callable[[], Any], libraries: int) -> Memory:

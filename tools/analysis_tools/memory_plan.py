@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from mmbeit3.apis.console import run
+from mmbeit3.apis.console import add_cfg_options, run
 
 
 def parse_args() -> argparse.Namespace:
@@ -40,13 +40,7 @@ def parse_args() -> argparse.Namespace:
         "accumulation and from random weights",
     )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the numbers to this file")
-    parser.add_argument(
-        "--cfg-options",
-        nargs="+",
-        action="extend",
-        metavar="KEY=VALUE",
-        help='values that replace the config\'s: a.b=1 a.c="[1,2]" a.list.0.d=x',
-    )
+    add_cfg_options(parser)
     return parser.parse_args()
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from mmbeit3.apis.console import run
+from mmbeit3.apis.console import add_cfg_options, run
 
 
 def parse_args() -> argparse.Namespace:
@@ -29,13 +29,7 @@ def parse_args() -> argparse.Namespace:
         help="iterations of an epoch, for configs that count in epochs (default: the batches of "
         "the training set)",
     )
-    parser.add_argument(
-        "--cfg-options",
-        nargs="+",
-        action="extend",
-        metavar="KEY=VALUE",
-        help='values that replace the config\'s: a.b=1 a.c="[1,2]" a.list.0.d=x',
-    )
+    add_cfg_options(parser)
     return parser.parse_args()
 
 

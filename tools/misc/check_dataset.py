@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from mmbeit3.apis.console import run
+from mmbeit3.apis.console import add_cfg_options, run
 
 SPLITS = ("train", "val", "test")
 
@@ -30,13 +30,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         "--num-samples", type=int, default=12, help="pictures of each data set (default: 12)"
     )
-    parser.add_argument(
-        "--cfg-options",
-        nargs="+",
-        action="extend",
-        metavar="KEY=VALUE",
-        help="values that replace the config's, such as data_root",
-    )
+    add_cfg_options(parser)
     args = parser.parse_args()
     if args.data.suffix == ".json" and not args.images:
         parser.error("a COCO file needs the folder of its images: --images FOLDER")

@@ -9,23 +9,10 @@ iterations; EVA-01 trained its model of the same size for 380,000. Of v1's 608,6
 142,643, with steps at 126,794 and 137,360.
 """
 
-train_cfg = dict(type="IterBasedTrainLoop", max_iters=408349, val_interval=50000)
-val_cfg = dict(type="ValLoop")
-test_cfg = dict(type="TestLoop")
+_base_ = "./beit3_coco_20e.py"
 
-optim_wrapper = dict(
-    type="AmpOptimWrapper",
-    dtype="bfloat16",  # silent; ViTDet: float16
-    loss_scale=1.0,
-    optimizer=dict(type="AdamW", lr=1e-4, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.1),
-    # As many micro-batches as make auto_scale_lr.base_batch_size on the devices that there are.
-    accumulative_counts="auto",
-    clip_grad=None,  # silent; ViTDet and EVA: none
-    constructor="mmbeit3.LayerDecayConstructor",
-    # Silent on weight-decay exceptions; EVA (the same size of model): none.
-    paramwise_cfg=dict(layer_decay_rate=0.9),
-)
-
+train_cfg = dict(max_iters=408349, val_interval=50000)
+optim_wrapper = dict(optimizer=dict(lr=1e-4))
 param_scheduler = [
     dict(type="LinearLR", start_factor=0.001, by_epoch=False, begin=0, end=250),
     dict(
@@ -37,5 +24,3 @@ param_scheduler = [
         gamma=0.1,
     ),
 ]
-
-auto_scale_lr = dict(enable=False, base_batch_size=64)
