@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -110,14 +111,12 @@ def _dead_worker(text: str, pids: list[int], loop: TrainLoop) -> str:
 
 def _no_memory(text: str, loop: TrainLoop) -> str:
     reason = text.partition("\n")[0].strip()
-    lines = [f"out of memory in iteration {loop.iter + 1}, process {get_rank()}: {reason}"]
-    try:
-        from mmbeit3.analysis import advise
+    advice = "tools/analysis_tools/memory_plan.py says which switches make it fit"
+    device = next(loop.runner.model.parameters()).device
+    if device.type == "cuda":
+        from mmbeit3.analysis import advise  # takes a second to import
 
-        device = next(loop.runner.model.parameters()).device
-        if device.type == "cuda":
-            available = torch.cuda.get_device_properties(device).total_memory
-            lines.append(advise(loop.runner.cfg, available, loop.world_size))
-    except Exception:  # the message about memory must not be lost for want of advice
-        lines.append("tools/analysis_tools/memory_plan.py says which switches make it fit")
-    return "\n".join(lines)
+        available = torch.cuda.get_device_properties(device).total_memory
+        with suppress(Exception):  # the message must not be lost for want of advice
+            advice = advise(loop.runner.cfg, available, loop.world_size)
+    return f"out of memory in iteration {loop.iter + 1}, process {get_rank()}: {reason}\n{advice}"

@@ -5,6 +5,7 @@ import signal
 import time
 from itertools import islice
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -13,9 +14,11 @@ from mmengine.model import MMDistributedDataParallel
 from mmengine.optim import AmpOptimWrapper, OptimWrapper
 from mmengine.registry import OPTIM_WRAPPERS
 
+from mmbeit3 import analysis
 from mmbeit3.checkpoint import read_checkpoint
 from mmbeit3.engine import Terminated, build_runner
 from mmbeit3.engine.data_order import MicroBatchSampler
+from mmbeit3.engine.health import explain
 from mmbeit3.utils import InputError
 
 from .toy import Accuracy, config
@@ -196,6 +199,21 @@ def test_a_worker_that_dies_names_its_sample(tmp_path: Path) -> None:
 def test_a_device_without_memory_gets_advice(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="out of memory in iteration 3, process 0: CUDA out of"):
         train(tmp_path, model__no_memory_at=3)
+
+
+def test_a_gpu_without_memory_gets_the_plan(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple] = []
+    monkeypatch.setattr(analysis, "advise", lambda *given: asked.append(given) or "use less")
+    device = SimpleNamespace(type="cuda")
+    monkeypatch.setattr(
+        torch.cuda, "get_device_properties", lambda _: SimpleNamespace(total_memory=24 * 2**30)
+    )
+    model = SimpleNamespace(parameters=lambda: iter([SimpleNamespace(device=device)]))
+    loop = SimpleNamespace(runner=SimpleNamespace(model=model, cfg="the config"), iter=6)
+    loop.world_size = 8
+    message = explain(torch.OutOfMemoryError("CUDA out of memory.\nmore"), loop)
+    assert message == "out of memory in iteration 7, process 0: CUDA out of memory.\nuse less"
+    assert asked == [("the config", 24 * 2**30, 8)]
 
 
 def test_a_mistake_in_the_code_keeps_its_traceback(tmp_path: Path) -> None:
