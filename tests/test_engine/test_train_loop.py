@@ -71,6 +71,10 @@ VARIANTS = {
     "plain": {},
     "workers": {"train_dataloader__num_workers": 2},
     "accumulating": {"optim_wrapper__accumulative_counts": 3},
+    "reading ahead": {
+        "optim_wrapper__accumulative_counts": 3,
+        "train_dataloader__num_workers": 2,
+    },
     "scaling": {"optim_wrapper__type": "ScalingOnCpu"},
 }
 
