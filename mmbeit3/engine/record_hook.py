@@ -23,11 +23,7 @@ class TrainingRecordHook(Hook):
     def before_train(self, runner: Any) -> None:
         """Have the norm of the gradients noted before each optimiser step."""
         wrapper = runner.optim_wrapper
-        self.images = (
-            runner.train_dataloader.batch_size
-            * runner.world_size
-            * runner.train_loop.accumulative_counts
-        )
+        self.images = runner.images_per_step
         if not wrapper.clip_grad_kwargs:
             wrapper.optimizer.register_step_pre_hook(
                 lambda optimizer, *_: self._note_norm(runner, optimizer)

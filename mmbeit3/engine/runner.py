@@ -145,7 +145,8 @@ class Runner(MMEngineRunner):
     def images_per_step(self) -> int:
         """int: Images of one optimiser step, over all processes."""
         loader = self._train_dataloader
-        size = loader.batch_size if isinstance(loader, DataLoader) else loader["batch_size"]
+        loader = loader.batch_sampler if isinstance(loader, DataLoader) else loader
+        size = loader["batch_size"] if isinstance(loader, dict) else loader.batch_size
         return size * get_world_size() * getattr(self.train_loop, "accumulative_counts", 1)
 
     def saved(self) -> str:

@@ -175,3 +175,19 @@ def test_averaged_weights_survive_resuming(tmp_path: Path) -> None:
     assert found["steps"] == 4
     for name, value in expected.items():
         assert torch.equal(found[name], value), name
+
+
+def test_epochs_run_and_resume_as_in_mmengine(tmp_path: Path) -> None:
+    for epochs in (1, 2):
+        changes = {
+            "train_dataloader.sampler": {"type": "DefaultSampler"},
+            "default_hooks.checkpoint": {"type": "CheckpointHook", "by_epoch": True, "interval": 1},
+            "optim_wrapper.accumulative_counts": 2,
+        }
+        cfg = toy_config(tmp_path, **changes, resume=epochs == 2)
+        cfg.train_cfg = {"type": "EpochBasedTrainLoop", "max_epochs": epochs}
+        runner = build_runner(cfg)
+        runner.train()
+    assert runner.epoch == 2 and runner.iter == 8
+    assert (tmp_path / "last_checkpoint").read_text().endswith("epoch_2.pth")
+    assert int(next(iter(runner.optim_wrapper.optimizer.state.values()))["step"]) == 4
