@@ -131,7 +131,7 @@ def test_a_full_disk_leaves_the_last_checkpoint(tmp_path: Path) -> None:
     script = """
         import resource, sys
         from pathlib import Path
-        from tests.test_engine.toy import config
+        from toy import config
         from mmengine.hooks import Hook
         from mmengine.registry import HOOKS
         from mmbeit3.engine import build_runner
@@ -167,7 +167,7 @@ def test_a_kill_while_writing_leaves_the_last_checkpoint(tmp_path: Path) -> None
     script = """
         import os, signal, sys
         from pathlib import Path
-        from tests.test_engine.toy import config
+        from toy import config
         from mmbeit3.checkpoint import saving
         from mmbeit3.engine import build_runner
 
@@ -190,10 +190,9 @@ def test_a_kill_while_writing_leaves_the_last_checkpoint(tmp_path: Path) -> None
 
 
 def run_script(script: str, *arguments: object) -> subprocess.CompletedProcess:
-    root = Path(__file__).resolve().parents[2]
     return subprocess.run(
         [sys.executable, "-c", textwrap.dedent(script), *map(str, arguments)],
-        cwd=root,
+        env=os.environ | {"PYTHONPATH": str(Path(__file__).parent)},
         capture_output=True,
         text=True,
         timeout=120,

@@ -10,8 +10,6 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[2]
-
 
 def alive(pid: int) -> bool:
     """Whether a process runs; one that has ended and is not yet waited for does not."""
@@ -27,7 +25,7 @@ def test_workers_of_a_killed_training_are_gone(tmp_path: Path) -> None:
     script = """
         import os, sys, time
         from pathlib import Path
-        from tests.test_engine.toy import config
+        from toy import config
         from mmbeit3.engine import build_runner
 
         large = dict(train_dataloader__dataset__weight=1_000_000)  # more than a pipe holds
@@ -38,7 +36,8 @@ def test_workers_of_a_killed_training_are_gone(tmp_path: Path) -> None:
         time.sleep(60)
     """
     command = [sys.executable, "-c", textwrap.dedent(script), str(tmp_path)]
-    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parent)}
+    process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
     line = next(line for line in process.stdout if line.startswith("pids"))
     pids = [int(pid) for pid in line.split()[1:]]
     assert len(pids) == 2 and all(map(alive, pids))
