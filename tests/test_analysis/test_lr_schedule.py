@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 import torch
 from mmengine.config import Config
-from mmengine.dataset import DefaultSampler
 from mmengine.hooks import Hook
 from mmengine.model import BaseModel
 from mmengine.registry import DATASETS, MODELS
@@ -63,7 +62,7 @@ def config(train_cfg: dict, *schedulers: dict, **paramwise: object) -> Config:
     loader = dict(
         batch_size=2,
         dataset=dict(type="SixImages"),
-        sampler=dict(type=DefaultSampler, shuffle=False),
+        sampler=dict(type="DefaultSampler", shuffle=False),
         collate_fn=dict(type="default_collate"),
     )
     return Config(
