@@ -21,6 +21,7 @@ from mmbeit3.apis.console import run
 
 TOOLS = Path(__file__).resolve().parents[1]
 INTERVAL = 4
+PARTIAL = ".iter_*.partial"  # a checkpoint that is being written
 CONFIG = """
 _base_ = {base!r}
 data_root = {data!r}
@@ -126,13 +127,14 @@ def finish(process: subprocess.Popen) -> None:
 
 def kill_once(config: Path, work_dir: Path, moment: str, rng: random.Random) -> dict:
     """Start or resume a training and kill it; gives where it began and how far it came."""
+    left = set(work_dir.glob(PARTIAL))  # by kills before
     process = start(config, work_dir, resume=True)
     offset = (work_dir / "output.txt").stat().st_size
     target = rng.uniform(0, 2.5 * INTERVAL)  # iterations after its start
     steps: list[int] = []
     while process.poll() is None:
         steps = iterations(work_dir, offset)
-        if moment == "writing" and any(work_dir.glob(".iter_*.partial")):
+        if moment == "writing" and set(work_dir.glob(PARTIAL)) - left:
             time.sleep(rng.uniform(0, 0.05))
             break
         if moment == "random" and len(steps) >= target:
