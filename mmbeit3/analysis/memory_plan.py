@@ -12,6 +12,8 @@ from mmengine.config import Config
 from mmbeit3.analysis.accounting import Moment, Settings, activations, fixed_memory, moments
 from mmbeit3.analysis.image_size import training_size
 from mmbeit3.analysis.simulation import Simulation, Step, computing_type
+from mmbeit3.apis.config import auto_accumulation
+from mmbeit3.engine.sharding import divides
 from mmbeit3.utils import InputError
 
 
@@ -124,7 +126,7 @@ class Planner:
     ) -> Settings:
         wrapper = self.cfg.get("model_wrapper_cfg") or {}
         if sharded is None:
-            sharded = "FullySharded" in str(wrapper.get("type"))
+            sharded = divides(wrapper)
         if with_cp is None:
             with_cp = (self.cfg.model.get("backbone") or {}).get("with_cp", False)
         if batch_size is None:
@@ -154,11 +156,9 @@ def accumulation(cfg: Config, batch_size: int, world_size: int) -> int:
     the config's own batch size.
     """
     counts = cfg.optim_wrapper.get("accumulative_counts", 1)
-    whole = cfg.train_dataloader.batch_size * (1 if counts == "auto" else counts)
     if counts == "auto":
-        base = (cfg.get("auto_scale_lr") or {}).get("base_batch_size")
-        whole = base / world_size if base else whole
-    return max(round(whole / batch_size), 1)
+        return auto_accumulation(cfg, world_size * batch_size) or 1
+    return max(round(cfg.train_dataloader.batch_size * counts / batch_size), 1)
 
 
 @contextmanager

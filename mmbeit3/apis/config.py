@@ -165,6 +165,15 @@ def use_amp(cfg: Config) -> None:
     wrapper.setdefault("loss_scale", 1.0 if wrapper.dtype == "bfloat16" else "dynamic")
 
 
+def auto_accumulation(cfg: Config, images: int) -> int | None:
+    """Count the micro-batches of ``images`` (over all devices) that make the recipe's batch.
+
+    The recipe's is ``auto_scale_lr.base_batch_size``; None if the config does not state it.
+    """
+    recipe = (cfg.get("auto_scale_lr") or {}).get("base_batch_size")
+    return max(1, round(recipe / images)) if recipe else None
+
+
 def start_processes(cfg: Config) -> None:
     """Start torch.distributed as ``launcher`` and ``env_cfg.dist_cfg`` say; alone, do nothing."""
     options = (cfg.get("env_cfg") or {}).get("dist_cfg") or {}

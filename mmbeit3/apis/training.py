@@ -9,9 +9,15 @@ from mmengine.config import Config
 from mmengine.dist import get_dist_info
 from mmengine.logging import print_log
 
-from mmbeit3.apis.config import resolve_classes, start_processes, use_amp, use_device
+from mmbeit3.apis.config import (
+    auto_accumulation,
+    resolve_classes,
+    start_processes,
+    use_amp,
+    use_device,
+)
 from mmbeit3.apis.data_checks import check_training_data
-from mmbeit3.checkpoint import check_checkpoint, write_whole
+from mmbeit3.checkpoint import check_checkpoint, write_durably
 from mmbeit3.engine import build_runner, find_checkpoint
 from mmbeit3.engine.agreement import from_first, together
 from mmbeit3.engine.checkpoint_hook import POINTER
@@ -90,7 +96,7 @@ def _check_work_dir(work_dir: Path) -> None:
     """Make sure, before anything takes long, that results can be written."""
     if get_dist_info()[0] == 0:
         probe = work_dir / ".writable"
-        write_whole(probe, b"")
+        write_durably(probe, b"")
         probe.unlink(missing_ok=True)
 
 
@@ -101,12 +107,12 @@ def _set_accumulation(cfg: Config, scale_lr: bool) -> str:
     processes, size = get_dist_info()[1], loader.get("batch_size", 1)
     counts = wrapper.get("accumulative_counts", 1)
     if counts == "auto":
-        if not recipe:
+        counts = 1 if scale_lr else auto_accumulation(cfg, processes * size)
+        if counts is None:
             raise InputError(
                 'optim_wrapper.accumulative_counts="auto" needs the batch size that the learning '
                 "rate was chosen for; set auto_scale_lr=dict(base_batch_size=...) or a number"
             )
-        counts = 1 if scale_lr else max(1, round(recipe / (processes * size)))
         wrapper.accumulative_counts = counts
     images = processes * size * counts
     text = (

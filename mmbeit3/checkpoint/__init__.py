@@ -9,7 +9,7 @@ from mmbeit3.checkpoint.layouts import (
 from mmbeit3.checkpoint.loading import load_backbone, load_weights
 from mmbeit3.checkpoint.reading import check_checkpoint, read_checkpoint, state_dict_of
 from mmbeit3.checkpoint.report import LoadReport, Mismatch
-from mmbeit3.checkpoint.saving import save_checkpoint, write_whole
+from mmbeit3.checkpoint.saving import save_checkpoint, write_durably
 
 __all__ = [
     "LoadReport",
@@ -24,5 +24,5 @@ __all__ = [
     "read_tower",
     "save_checkpoint",
     "state_dict_of",
-    "write_whole",
+    "write_durably",
 ]

@@ -52,7 +52,7 @@ def save_checkpoint(content: Mapping[str, Any], path: str | Path) -> Path:
     return path
 
 
-def write_whole(path: str | Path, content: bytes) -> None:
+def write_durably(path: str | Path, content: bytes) -> None:
     """Write a small file; an interruption or a full disk leaves an older one as it was.
 
     Args:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 import zipfile
 from collections.abc import Iterator
@@ -13,7 +14,7 @@ from mmengine.fileio import LocalBackend
 from mmengine.hooks import CheckpointHook as MMEngineCheckpointHook
 from mmengine.logging import print_log
 
-from mmbeit3.checkpoint import check_checkpoint, write_whole
+from mmbeit3.checkpoint import check_checkpoint, write_durably
 from mmbeit3.registry import HOOKS
 from mmbeit3.utils import InputError
 
@@ -81,7 +82,10 @@ class CheckpointHook(MMEngineCheckpointHook):
             self.keep_ckpt_ids.clear()
             self.keep_ckpt_ids.extend(ids[-limit:])
         if is_main_process():
-            write_whole(Path(runner.work_dir) / POINTER, self.last_ckpt.encode())
+            try:
+                write_durably(Path(runner.work_dir) / POINTER, self.last_ckpt.encode())
+            except InputError as error:  # resuming finds a file that is newer than the pointer
+                runner.logger.error(str(error))
             for number in ids[:-limit]:
                 Path(self._path(number)).unlink(missing_ok=True)
 
@@ -146,7 +150,7 @@ def find_checkpoint(work_dir: str | Path) -> Path | None:
         problem = damage(file)
         if problem is None:
             return file
-        print_log(f"{problem}; trying the checkpoint before it", "current", level=40)
+        print_log(f"{problem}; trying the checkpoint before it", "current", logging.ERROR)
     return None
 
 

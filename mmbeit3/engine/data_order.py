@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import traceback
 from collections.abc import Iterator, Sized
@@ -127,12 +128,14 @@ class PositionedDataset(Dataset):
             path = None
         return f"{index} ({path})" if path else str(index)
 
-    def sample_of(self, pid: int) -> str | None:
-        """Name the sample that the worker with a process id was at; None if there is no such."""
-        for process, index in self.at_work.tolist():
-            if process == pid and index >= 0:
-                return self.describe(index)
-        return None
+    def samples_of_the_dead(self) -> list[str]:
+        """Name the samples at which data workers were that have ended."""
+        alive = {child.pid for child in multiprocessing.active_children()} | {os.getpid()}
+        return [
+            self.describe(index)
+            for process, index in self.at_work.tolist()
+            if index >= 0 and process not in alive
+        ]
 
 
 def _place(error: Exception) -> str:

@@ -16,8 +16,7 @@ from mmbeit3.utils import InputError, listed
 if TYPE_CHECKING:
     from mmbeit3.engine.train_loop import TrainLoop
 
-# "DataLoader worker (pid 7) is killed by signal: Killed.", "... worker (pid(s) 7, 8) exited ..."
-DEAD_WORKER = re.compile(r"DataLoader worker \(pid(?:\(s\))? ([\d, ]+)\)")
+DEAD_WORKER = "DataLoader worker (pid"
 NO_MEMORY = re.compile(r"out of memory|can't allocate memory|not enough memory", re.IGNORECASE)
 REMEDY = "lower the learning rate or set optim_wrapper.clip_grad=dict(max_norm=1.0), and resume"
 
@@ -33,14 +32,17 @@ def check_losses(loop: TrainLoop, losses: dict[str, Tensor], data: Any) -> str |
     Returns:
         str | None: The message, or None if all is well.
     """
-    values = {name: float(value.detach()) for name, value in losses.items() if name != "loss"}
+    numbers = torch.stack([value.detach().float() for value in losses.values()])
+    values = dict(zip(losses, numbers.tolist(), strict=True))  # one wait for the device
+    if len(values) > 1:  # the sum tells nothing that its terms do not
+        values.pop("loss", None)
     bad = {name: value for name, value in values.items() if not math.isfinite(value)}
     if not bad:
         return None
-    terms = ", ".join(f"{name} is {value}" for name, value in bad.items())
+    found = ", ".join(f"{name} is {value}" for name, value in bad.items())
     rest = ", ".join(f"{name} {value:.4g}" for name, value in values.items() if name not in bad)
     return (
-        f"iteration {loop.iter + 1}, process {get_rank()}: {terms} (the other terms: "
+        f"iteration {loop.iter + 1}, process {get_rank()}: {found} (the other terms: "
         f"{rest or 'none'}).\nThe images: {listed(_files(data), limit=64)}.\nLook at their "
         f"annotations (tools/misc/check_dataset.py); if they are fine, {REMEDY}"
     )
@@ -87,8 +89,11 @@ def explain(error: BaseException, loop: TrainLoop) -> str | None:
     if isinstance(error, InputError):
         # A worker hands its error on as text, its traceback in front.
         return text.rpartition("InputError: ")[2].rstrip()
-    if found := DEAD_WORKER.search(text):
-        return _dead_worker(text, [int(pid) for pid in found.group(1).split(",")], loop)
+    # The connection to a worker may break before the loader looks whether the worker is alive.
+    if DEAD_WORKER in text or isinstance(error, (ConnectionError, EOFError)):
+        samples = getattr(loop.dataloader.dataset, "samples_of_the_dead", list)()
+        if samples or DEAD_WORKER in text:
+            return _dead_worker(text, samples)
     if isinstance(error, (torch.OutOfMemoryError, MemoryError)) or (
         isinstance(error, RuntimeError) and NO_MEMORY.search(text)
     ):
@@ -98,9 +103,7 @@ def explain(error: BaseException, loop: TrainLoop) -> str | None:
     return None
 
 
-def _dead_worker(text: str, pids: list[int], loop: TrainLoop) -> str:
-    sample_of = getattr(loop.dataloader.dataset, "sample_of", lambda pid: None)
-    samples = [sample for pid in pids if (sample := sample_of(pid))]
+def _dead_worker(text: str, samples: list[str]) -> str:
     reason = text.partition("\n")[0].strip()
     return (
         f"a data worker died while it read the training sample {' or '.join(samples) or 'unknown'}:"

@@ -113,11 +113,12 @@ def test_a_sample_that_fails_is_named(num_workers: int) -> None:
         next(iter(loader))
 
 
-def test_the_sample_of_a_worker_is_known() -> None:
+def test_the_sample_of_a_dead_worker_is_known() -> None:
     data = PositionedDataset(Noise(), seed=1, num_workers=1)
     loader = DataLoader(data, sampler=[SampleIndex(3, 0)], num_workers=1)
     batches = iter(loader)
     next(batches)
-    pid = batches._workers[0].pid
-    assert data.sample_of(pid) == "3 (images/3.jpg)"
-    assert data.sample_of(1) is None
+    assert data.samples_of_the_dead() == []
+    batches._workers[0].kill()
+    batches._workers[0].join()
+    assert data.samples_of_the_dead() == ["3 (images/3.jpg)"]

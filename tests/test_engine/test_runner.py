@@ -191,3 +191,11 @@ def test_epochs_run_and_resume_as_in_mmengine(tmp_path: Path) -> None:
     assert runner.epoch == 2 and runner.iter == 8
     assert (tmp_path / "last_checkpoint").read_text().endswith("epoch_2.pth")
     assert int(next(iter(runner.optim_wrapper.optimizer.state.values()))["step"]) == 4
+
+
+def test_a_loss_without_terms_is_watched_too(tmp_path: Path) -> None:
+    runner = build_runner(toy_config(tmp_path))
+    forward = runner.model.forward
+    runner.model.forward = lambda **data: {"loss": forward(**data)["loss"] * float("nan")}
+    with pytest.raises(InputError, match="iteration 1, process 0: loss is nan"):
+        runner.train()

@@ -143,7 +143,7 @@ def test_the_log_tells_norm_rates_and_memory(tmp_path: Path) -> None:
     runner = train(tmp_path, max_iters=2)
     history = {name: entry.current() for name, entry in runner.message_hub.log_scalars.items()}
     assert history["train/grad_norm"] > 0
-    assert history["train/max_lr"] == pytest.approx(runner.optim_wrapper.get_lr()["lr"][0], rel=1)
+    assert history["train/max_lr"] == history["train/lr"] > 0  # one group: its rate in that step
     assert history["train/memory"] > 100
 
 
@@ -200,6 +200,15 @@ def test_a_worker_that_dies_names_its_sample(tmp_path: Path) -> None:
     assert re.search(r"iter_\d.pth; --resume goes on from it", message)
 
 
+@pytest.mark.parametrize("error", [ConnectionResetError(104, "reset"), EOFError("ended")])
+def test_a_broken_connection_is_a_dead_worker(error: Exception) -> None:
+    dataset = SimpleNamespace(samples_of_the_dead=lambda: ["7 (images/7.jpg)"])
+    loop = SimpleNamespace(dataloader=SimpleNamespace(dataset=dataset), iter=3)
+    assert "a data worker died while it read the training sample 7 (images/7" in explain(
+        error, loop
+    )
+
+
 def test_a_device_without_memory_gets_advice(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="out of memory in iteration 3, process 0: CUDA out of"):
         train(tmp_path, model__no_memory_at=3)
@@ -235,7 +244,7 @@ def test_a_termination_saves_and_the_end_is_the_same(tmp_path: Path, in_validati
     Accuracy.counts.clear()
     with pytest.raises(Terminated, match=r"iter_\d.pth; --resume goes on from it"):
         train(tmp_path / "broken", custom_hooks=[ema, {**hook, "in_validation": in_validation}])
-    assert Accuracy.counts == [] if in_validation else [22]
+    assert Accuracy.counts == ([] if in_validation else [22])
     saved = read_checkpoint(tmp_path / "broken" / ("iter_4.pth" if in_validation else "iter_5.pth"))
     assert saved["meta"]["iter"] == (4 if in_validation else 5)
     train(tmp_path / "broken", resume=True)
