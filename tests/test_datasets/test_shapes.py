@@ -127,13 +127,14 @@ def test_the_tool(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     tool = Path(__file__).resolve().parents[2] / "tools" / "misc" / "make_shapes.py"
-    main = runpy.run_path(str(tool))["main"]
     out = tmp_path / "shapes"
     arguments = ["make_shapes.py", "--out", str(out), "--train", "2", "--val", "1", "--size", "64"]
     monkeypatch.setattr("sys.argv", [*arguments, "--seed", "5"])
-    assert main() == 0
+    with pytest.raises(SystemExit, match="None"):
+        runpy.run_path(str(tool), run_name="__main__")
     assert str(out) in capsys.readouterr().out
     assert _contents(out) == _contents(make_shapes(tmp_path / "again", 2, 1, 64, seed=5))
     monkeypatch.setattr("sys.argv", [*arguments, "--val", "0"])
-    assert main() == 2
+    with pytest.raises(SystemExit, match="2"):
+        runpy.run_path(str(tool), run_name="__main__")
     assert "at least 1 image" in capsys.readouterr().err

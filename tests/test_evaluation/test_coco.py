@@ -226,7 +226,7 @@ def test_the_tool(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    main = runpy.run_path(str(ROOT / "tools" / "analysis_tools" / "eval_coco.py"))["main"]
+    tool = str(ROOT / "tools" / "analysis_tools" / "eval_coco.py")
     results = perturbed_results(truth, 0)
     files = [str(tmp_path / name) for name in ("gt.json", "results.json")]
     for file, content in zip(files, (truth, results), strict=True):
@@ -234,11 +234,13 @@ def test_the_tool(
     out = tmp_path / "new" / "metrics.json"
     options = ["--iou-type", "bbox", "segm", "--out", str(out)]
     monkeypatch.setattr("sys.argv", ["eval_coco.py", *files, *options])
-    assert main() == 0
+    with pytest.raises(SystemExit, match="None"):
+        runpy.run_path(tool, run_name="__main__")
     metrics = json.loads(out.read_text())
     assert metrics["segm"] == evaluate_coco(truth, results, "segm")
     printed = capsys.readouterr().out
     assert f"{metrics['bbox']['AP']:.3f}" in printed and str(out) in printed
     monkeypatch.setattr("sys.argv", ["eval_coco.py", files[0], str(tmp_path / "absent.json")])
-    assert main() == 2
+    with pytest.raises(SystemExit, match="2"):
+        runpy.run_path(tool, run_name="__main__")
     assert "there is no file" in capsys.readouterr().err

@@ -17,25 +17,27 @@ def run(command: list[str], cwd: Path, **environment: str) -> subprocess.Complet
     return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True)
 
 
-@pytest.mark.parametrize(
-    "tool",
-    [
-        *("train", "test", "infer", "benchmark", "misc/check_dataset"),
-        *("analysis_tools/plot_lr", "analysis_tools/memory_plan", "dataset_converters/objects365"),
-    ],
-)
-def test_help_comes_before_the_slow_imports(tool: str, tmp_path: Path) -> None:
+COMMANDS = sorted(TOOLS.rglob("*.py")) + [ROOT / "mmbeit3" / "cli.py"]
+
+
+@pytest.mark.parametrize("argument", ["--help", "--no-such-option"])
+@pytest.mark.parametrize("command", COMMANDS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_commands_read_their_arguments_at_once(
+    command: Path, argument: str, tmp_path: Path
+) -> None:
     code = (
         "import runpy, sys\n"
-        "sys.argv = [sys.argv[1], '--help']\n"
+        "sys.argv = sys.argv[1:]\n"
         "try: runpy.run_path(sys.argv[0], run_name='__main__')\n"
         "except SystemExit as end: status = end.code\n"
         "print('SLOW', [name for name in ('torch', 'mmengine', 'numpy') if name in sys.modules])\n"
         "sys.exit(status)"
     )
-    done = run([sys.executable, "-c", code, str(TOOLS / f"{tool}.py")], tmp_path)
-    assert done.returncode == 0, done.stderr
-    assert "usage: " in done.stdout and "SLOW []" in done.stdout
+    done = run([sys.executable, "-c", code, str(command), argument], tmp_path)
+    assert done.returncode == (0 if argument == "--help" else 2), done.stderr
+    assert "usage: " in (done.stdout if argument == "--help" else done.stderr)
+    assert "SLOW []" in done.stdout
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize(

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 
-from mmbeit3.datasets.shapes import make_shapes
-from mmbeit3.utils import InputError
+from mmbeit3.apis.console import run
 
 
 def parse_args() -> argparse.Namespace:
-    """Read the command line."""
+    """Read the command line; imports that take seconds come after it."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, required=True, help="folder to create")
     parser.add_argument("--train", type=int, default=400, help="training images (default 400)")
@@ -21,18 +19,15 @@ def parse_args() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def main() -> int:
-    """Run the command; 2 means that the input cannot be used."""
+def main() -> None:
+    """Do what the command line asks for."""
     args = parse_args()
-    try:
-        out = make_shapes(args.out, args.train, args.val, args.size, args.seed, progress=True)
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    from mmbeit3.datasets.shapes import make_shapes
+
+    out = make_shapes(args.out, args.train, args.val, args.size, args.seed, progress=True)
     print(f"{args.train} training and {args.val} held-out images are in {out}")
     print(f"annotations: {out / 'annotations' / 'train.json'}, {out / 'annotations' / 'val.json'}")
-    return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run(main)
