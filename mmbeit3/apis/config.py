@@ -14,13 +14,13 @@ from typing import Any
 
 from mmengine.config import Config, ConfigDict, DictAction
 from mmengine.device import get_device
-from mmengine.fileio import list_from_file
 from mmengine.logging import print_log
 from mmengine.runner import Runner
 
 from mmbeit3.checkpoint.reading import similar_files
 from mmbeit3.engine.distributed import init_distributed
 from mmbeit3.utils import InputError
+from mmbeit3.utils.text_files import read_text
 
 DATALOADERS = ("train_dataloader", "val_dataloader", "test_dataloader")
 COCO_TYPE = "mmbeit3.CocoDataset"
@@ -369,7 +369,7 @@ def _check_same(place: str, found: tuple[str, ...], source: str, expected: tuple
 def _named_classes(dataset: Mapping[str, Any]) -> tuple[str, ...]:
     named = (dataset.get("metainfo") or {}).get("classes") or ()
     if isinstance(named, str) and osp.isfile(named):
-        return tuple(list_from_file(named))  # as mmengine does when it builds the data set
+        return tuple(read_text(named).splitlines())
     return (named,) if isinstance(named, str) else tuple(named)
 
 

@@ -9,6 +9,8 @@ from typing import NamedTuple
 
 from mmbeit3.datasets.palette import make_palette
 from mmbeit3.utils import InputError
+from mmbeit3.utils.similar_paths import describe_similar
+from mmbeit3.utils.text_files import read_text
 
 MAX_CLASSES = 255  # label maps have 8 bits, and 255 is the value of pixels to ignore
 COLOUR = re.compile(r"(?P<name>.*\S)\s+#(?P<colour>[0-9a-fA-F]{6})")
@@ -37,6 +39,7 @@ def read_class_list(path: str | Path) -> ClassList:
         raise InputError(
             f"there is no file {path}; check data_root and classes_file, or write the names of the "
             "classes into it, one a line, that of label value 0 first"
+            f"{describe_similar(str(path))}"
         )
     is_json = path.suffix.lower() == ".json"
     entries = _json_entries(path) if is_json else _text(path).rstrip().splitlines()
@@ -75,9 +78,7 @@ def _json_entries(path: Path) -> list[str]:
 
 def _text(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path} is not a text file in UTF-8: {error.reason}") from error
+        return read_text(path)
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror}") from error
 

@@ -6,6 +6,7 @@ import difflib
 import logging
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
+from os import path as osp
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from mmbeit3.datasets.image_files import ImageFile, check_image_files
 from mmbeit3.datasets.palette import make_palette
 from mmbeit3.registry import DATASETS
 from mmbeit3.utils import InputError, listed
+from mmbeit3.utils.text_files import read_text
 
 
 def read_classes(ann_file: str | Path, backend_args: dict | None = None) -> tuple[str, ...]:
@@ -99,6 +101,9 @@ class CocoDataset(MMDetCocoDataset):
 
     @classmethod
     def _load_metainfo(cls, metainfo: Any = None) -> dict:
+        named = (metainfo or {}).get("classes")
+        if isinstance(named, str) and osp.isfile(named):
+            metainfo = metainfo | {"classes": read_text(named).splitlines()}
         metainfo = super()._load_metainfo(metainfo)
         classes = metainfo.pop("classes", None)
         return metainfo if classes is None else _with_classes(metainfo, _checked_classes(classes))
@@ -128,7 +133,18 @@ class CocoDataset(MMDetCocoDataset):
         classes = self._metainfo["classes"]
         self.cat_ids = find_category_ids(classes, data["categories"], self.ann_file)
         self.cat2label = {number: label for label, number in enumerate(self.cat_ids)}
-        return self._parse(data["images"], data.get("annotations", []))
+        images = self._with_slashes(data["images"])
+        return self._parse(images, data.get("annotations", []))
+
+    def _with_slashes(self, images: list[dict]) -> list[dict]:
+        """Read backslashes of names that Windows wrote as what they mean there."""
+        names = [image["file_name"] for image in images if "\\" in image["file_name"]]
+        if not names or osp.exists(osp.join(self.data_prefix["img"], names[0])):
+            return images
+        text = f"{self.ann_file}: {len(names)} file names have backslashes, the first is "
+        text += f"{names[0]!r}; they are read as /"
+        print_log(text, "current")
+        return [image | {"file_name": image["file_name"].replace("\\", "/")} for image in images]
 
     def _parse(self, images: list[dict], annotations: list[dict]) -> list[dict]:
         by_image = defaultdict(list)
@@ -168,7 +184,8 @@ class CocoDataset(MMDetCocoDataset):
         """
         kept = self.select_images()
         if _is_local(self.data_prefix["img"], self.backend_args):
-            check_image_files(image_files(kept), self.ann_file, self.ignores_orientation())
+            root = self.data_prefix["img"]
+            check_image_files(image_files(kept), self.ann_file, self.ignores_orientation(), root)
         return kept
 
     def select_images(self) -> list[dict]:

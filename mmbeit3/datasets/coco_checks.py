@@ -18,6 +18,8 @@ from mmengine.logging import print_log
 
 from mmbeit3.datasets.rle_checks import find_code_problems
 from mmbeit3.utils import InputError
+from mmbeit3.utils.similar_paths import describe_similar
+from mmbeit3.utils.text_files import read_text
 
 MAX_EXAMPLES = 10
 MAX_ID = 2**63  # ids become 64-bit integers in evaluation
@@ -79,10 +81,11 @@ def read_json(path: str | Path) -> Any:
         InputError: The file is absent or is not JSON (with the line and column).
     """
     try:
-        with open(path, encoding="utf-8") as file:
-            return json.load(file)
+        return json.loads(read_text(path))
     except FileNotFoundError as error:
-        raise InputError(f"there is no file {path}; check data_root and ann_file") from error
+        raise InputError(
+            f"there is no file {path}; check data_root and ann_file{describe_similar(str(path))}"
+        ) from error
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror}") from error
     except json.JSONDecodeError as error:
@@ -90,12 +93,10 @@ def read_json(path: str | Path) -> Any:
             f"{path} is not valid JSON: line {error.lineno}, column {error.colno}: {error.msg}. "
             "Was it copied or downloaded in full?"
         ) from error
-    except UnicodeDecodeError as error:
-        raise InputError(
-            f"{path} is not a text file in UTF-8: {error.reason} at byte {error.start}"
-        ) from error
     except RecursionError as error:
         raise InputError(f"{path} is nested too deeply for annotations") from error
+    except InputError:  # no text
+        raise
     except ValueError as error:  # Python reads no integers of thousands of digits
         raise InputError(f"{path} holds a number that is too long: {error}") from error
 

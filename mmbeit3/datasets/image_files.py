@@ -13,6 +13,7 @@ from PIL import Image, UnidentifiedImageError
 
 from mmbeit3.datasets.file_checks import in_threads, keep
 from mmbeit3.utils import InputError
+from mmbeit3.utils.similar_paths import describe_similar
 
 MAX_EXAMPLES = 10
 ORIENTATION, QUARTER_TURNS = 0x0112, (5, 6, 7, 8)  # the EXIF tag, and its values that swap sides
@@ -40,7 +41,10 @@ class Size(NamedTuple):
 
 
 def check_image_files(
-    files: Sequence[ImageFile], source: str, ignore_orientation: bool = False
+    files: Sequence[ImageFile],
+    source: str,
+    ignore_orientation: bool = False,
+    root: str | None = None,
 ) -> None:
     """Check that every image file can be read and has the size that is expected.
 
@@ -52,6 +56,8 @@ def check_image_files(
         source: What to call the data set in messages.
         ignore_orientation: Whether images are loaded without their EXIF orientation, as mmcv does
             with ``color_type='color_ignore_orientation'``. Defaults to False.
+        root: The folder below which the data set's names lie, for the message about a missing
+            file. Defaults to None: each file's own.
 
     Raises:
         InputError: Files are missing, damaged, or of another size.
@@ -68,14 +74,19 @@ def check_image_files(
             raise InputError("\n  ".join(lines) + f"\n{hint}")
         return True
 
-    check_images_exist([file.path for file in files], source)
+    check_images_exist([file.path for file in files], source, root)
     sizes = hashlib.sha256(repr([file[1:] for file in files]).encode()).hexdigest()
     kind = f"images {sizes} {ignore_orientation}"
     keep(kind, [file.path for file in files], source, check)
 
 
-def check_images_exist(paths: Sequence[str], source: str) -> None:
+def check_images_exist(paths: Sequence[str], source: str, root: str | None = None) -> None:
     """Compare with one listing of each folder: a stat of every file takes minutes on a network.
+
+    Args:
+        paths: The files.
+        source: What to call the data set in the message.
+        root: The folder below which the data set's names lie. Defaults to None: each file's own.
 
     Raises:
         InputError: Files are missing.
@@ -93,9 +104,12 @@ def check_images_exist(paths: Sequence[str], source: str) -> None:
         folder, name = os.path.split(missing[0])
         names = listings[folder]
         state = f" ({names.strerror})" if isinstance(names, OSError) else ""
+        similar = describe_similar(missing[0], root)
+        cure = "Correct the names in the annotation file, or " if similar else "Check "
+        cure += "data_root and data_prefix"
         raise InputError(
             f"{len(missing)} of the {len(paths)} images that {source} names are missing, "
-            f"the first: {name} in {folder}{state}. Check data_root and data_prefix"
+            f"the first: {name} in {folder}{state}{similar}. {cure}"
         )
 
 

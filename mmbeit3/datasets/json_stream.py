@@ -5,10 +5,11 @@ from __future__ import annotations
 import codecs
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, BinaryIO
 
 from mmbeit3.utils import InputError
+from mmbeit3.utils.text_files import HEAD, find_encoding, not_text
 
 CHUNK = 1 << 22  # bytes
 MAX_ENTRY = 1 << 26  # characters; a longer one is no entry but a broken file
@@ -61,7 +62,8 @@ class _Reader:
 
     def __init__(self, file: BinaryIO, name: str) -> None:
         self.file, self.name = file, name
-        self.decode = codecs.getincrementaldecoder("utf-8-sig")().decode
+        self.decode: Callable[[bytes, bool], str] | None = None
+        self.encoding = ""
         self.text, self.position = "", 0
         self.num_dropped = 0  # characters before the window
         self.at_end = False
@@ -111,11 +113,14 @@ class _Reader:
         )
 
     def _fill(self) -> None:
-        content = self.file.read(CHUNK)
+        content = self.file.read(CHUNK if self.decode else max(CHUNK, HEAD))
         self.at_end = not content
+        if self.decode is None:
+            self.encoding = find_encoding(content[:HEAD])
+            self.decode = codecs.getincrementaldecoder(self.encoding)().decode
         try:
             more = self.decode(content, self.at_end)
-        except UnicodeDecodeError as error:
-            raise InputError(f"{self.name} is not a text file in UTF-8: {error.reason}") from error
+        except UnicodeError as error:
+            raise InputError(f"{self.name} {not_text(self.encoding, error)}") from error
         self.num_dropped += self.position
         self.text, self.position = self.text[self.position :] + more, 0

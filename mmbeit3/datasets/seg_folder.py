@@ -17,6 +17,8 @@ from mmbeit3.datasets.palette import make_palette
 from mmbeit3.datasets.seg_checks import check_labels, count_labels
 from mmbeit3.registry import DATASETS
 from mmbeit3.utils import InputError, listed
+from mmbeit3.utils.similar_paths import describe_similar, names_by_key, similar_name
+from mmbeit3.utils.text_files import read_text
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
 
@@ -286,15 +288,20 @@ def find_maps(map_dir: str, suffix: str, hint: str = "") -> dict[str, str]:
 
 def _chosen(images: dict[str, str], ann_file: str, image_dir: str) -> dict[str, str]:
     try:
-        lines = Path(ann_file).read_text(encoding="utf-8-sig").splitlines()
+        lines = read_text(ann_file).splitlines()
     except OSError as error:
-        raise InputError(f"ann_file {ann_file} cannot be read: {error.strerror}") from error
-    stems = list(dict.fromkeys(line.strip() for line in lines if line.strip()))
+        raise InputError(
+            f"ann_file {ann_file} cannot be read: {error.strerror}{describe_similar(ann_file)}"
+        ) from error
+    names = (osp.normpath(line.strip().replace("\\", "/")) for line in lines if line.strip())
+    stems = list(dict.fromkeys(names))
     missing = [stem for stem in stems if stem not in images]
     if missing or not stems:
+        known = names_by_key(images)
         raise InputError(
             f"{ann_file} names {len(stems)} images, of which {len(missing)} are not in "
-            f"{image_dir}: {listed(missing)}. Expected one path a line, without suffix"
+            f"{image_dir}: {listed(similar_name(stem, known) for stem in missing)}. Expected one "
+            "path a line, without suffix"
         )
     return {stem: images[stem] for stem in stems}
 
@@ -320,13 +327,18 @@ def check_pairs(
     Raises:
         InputError: A pair is not complete.
     """
-    without_map = [image for stem, image in images.items() if stem not in maps]
+    without_map = {stem: image for stem, image in images.items() if stem not in maps}
     without_image = [path for stem, path in maps.items() if stem not in images] if all_maps else []
     lines = []
     if without_map:
+        known = names_by_key(maps)
+        names = [
+            image + similar_name(stem, known).removeprefix(stem)
+            for stem, image in without_map.items()
+        ]
         lines.append(
             f"{len(without_map)} of {len(images)} images in {image_dir} have no label map "
-            f"NAME{suffix} in {map_dir}: {listed(without_map)}"
+            f"NAME{suffix} in {map_dir}: {listed(names)}"
         )
     if without_image:
         lines.append(

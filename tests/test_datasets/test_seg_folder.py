@@ -93,7 +93,10 @@ def test_a_list_of_images_to_use(root: Path) -> None:
     (root / "masks" / "a.png").unlink()  # not asked for
     assert _stems(_build(root, ann_file="train.txt")) == ["c", "b"]
     (root / "train.txt").write_text("deep/c\nb.jpg\n")
-    with pytest.raises(InputError, match=r"names 2 images, of which 1 are not .*: b.jpg. Expected"):
+    with pytest.raises(
+        InputError,
+        match=r"names 2 images, of which 1 are not .*: b.jpg \(did you mean b\?.*\). Expected",
+    ):
         _build(root, ann_file="train.txt")
 
 

@@ -1,0 +1,46 @@
+"""Text files in the encodings that editors save them in."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from mmbeit3.utils.errors import InputError
+
+HEAD = 4  # bytes that tell the encoding
+
+
+def find_encoding(head: bytes) -> str:
+    """Tell the encoding of a text by its byte order mark, or by where its first zero bytes are.
+
+    Args:
+        head: The first four bytes.
+
+    Returns:
+        Python's name of UTF-8 (the default), UTF-16 or UTF-32; decoding drops the mark.
+    """
+    return json.detect_encoding(head)
+
+
+def read_text(path: str | Path) -> str:
+    """Read a text file in UTF-8, or in UTF-16 or UTF-32 as some editors of Windows save it.
+
+    Raises:
+        InputError: Its bytes are not those of a text.
+        OSError: It cannot be read.
+    """
+    with open(path, "rb") as file:
+        encoding = find_encoding(file.read(HEAD))
+    try:
+        with open(path, encoding=encoding) as file:
+            return file.read()
+    except UnicodeError as error:
+        raise InputError(f"{path} {not_text(encoding, error)}") from error
+
+
+def not_text(encoding: str, error: UnicodeError) -> str:
+    """Say that a file is no text, and why, without its path."""
+    place = f" at byte {error.start:,}" if isinstance(error, UnicodeDecodeError) else ""
+    reason = getattr(error, "reason", None) or error
+    name = encoding.upper().removesuffix("-SIG")
+    return f"is not a text file in {name}: {reason}{place}. Save it in UTF-8"
