@@ -12,6 +12,7 @@ from mmengine.registry import MODELS as MMENGINE_MODELS
 from mmengine.registry import (
     OPTIM_WRAPPER_CONSTRUCTORS as MMENGINE_OPTIM_WRAPPER_CONSTRUCTORS,
 )
+from mmengine.registry import TASK_UTILS as MMENGINE_TASK_UTILS
 from mmengine.registry import TRANSFORMS as MMENGINE_TRANSFORMS
 from mmengine.registry import Registry
 
@@ -19,6 +20,7 @@ MODELS = Registry("model", parent=MMENGINE_MODELS, locations=["mmbeit3.models"])
 MODEL_WRAPPERS = Registry(
     "model wrapper", parent=MMENGINE_MODEL_WRAPPERS, locations=["mmbeit3.engine"]
 )
+TASK_UTILS = Registry("task util", parent=MMENGINE_TASK_UTILS, locations=["mmbeit3.models"])
 DATASETS = Registry("dataset", parent=MMENGINE_DATASETS, locations=["mmbeit3.datasets"])
 TRANSFORMS = Registry(
     "transform", parent=MMENGINE_TRANSFORMS, locations=["mmbeit3.datasets.transforms"]

@@ -21,48 +21,24 @@ channels = 64
 # Images are 128 px wide, objects 20 to 64: patches of 8 pixels, a pyramid of strides 4 to 32, and
 # anchors of 16 to 128 pixels. Narrow, with few RoIs, half of them objects, and masks of no class:
 # other than the recipe, to learn in minutes.
-norm_cfg = dict(type="mmbeit3.LN2d", eps=1e-6)
 roi_extractor = dict(
     out_channels=channels, featmap_strides=[4, 8], finest_scale=28, roi_layer=dict(sampling_ratio=1)
 )
 box_heads = [
     dict(
-        type="Shared4Conv1FCBBoxHead",
+        head,
         in_channels=channels,
         conv_out_channels=channels,
         fc_out_channels=256,
-        norm_cfg=norm_cfg,
-        roi_feat_size=7,
         num_classes=5,
-        reg_class_agnostic=True,
-        bbox_coder=dict(
-            type="DeltaXYWHBBoxCoder",
-            target_means=[0.0, 0.0, 0.0, 0.0],
-            target_stds=[1 / weight_xy, 1 / weight_xy, 1 / weight_wh, 1 / weight_wh],
-        ),
-        loss_cls=dict(type="CrossEntropyLoss", use_sigmoid=False, loss_weight=1.0),
-        loss_bbox=dict(type="L1Loss", loss_weight=1.0),
     )
-    for weight_xy, weight_wh in ((10, 5), (20, 10), (30, 15))
+    for head in _base_.box_heads
 ]
 box_training = [
-    dict(
-        assigner=dict(
-            type="MaxIoUAssigner",
-            pos_iou_thr=iou,
-            neg_iou_thr=iou,
-            min_pos_iou=iou,
-            match_low_quality=False,
-            ignore_iof_thr=-1,
-        ),
-        sampler=dict(type="RandomSampler", num=32, pos_fraction=0.5, add_gt_as_proposals=True)
-        if iou == 0.5
-        else dict(type="PseudoSampler"),
-        mask_size=28,
-        pos_weight=-1,
-        debug=False,
-    )
-    for iou in (0.5, 0.6, 0.7)
+    dict(stage, sampler=dict(stage["sampler"], num=32, pos_fraction=0.5))
+    if stage["sampler"]["type"] == "RandomSampler"
+    else stage
+    for stage in _base_.box_training
 ]
 model = dict(
     data_preprocessor=dict(pad_size_divisor=8),

@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from torchvision.ops import roi_align
 
 from mmbeit3.analysis.live_memory import LiveMemory
+from mmbeit3.models import MaxIoUAssigner
 from mmbeit3.utils import InputError
 
 # In an image: a COCO image has 7 on average. Only targets, which are small, grow with them.
@@ -89,9 +90,13 @@ def _by_anchor(maps: Sequence[Tensor], width: int) -> Tensor:
 
 
 def _anchor_targets(head: AnchorHead, anchors: Tensor) -> tuple[Tensor, ...]:
-    """Targets of an image, as mmdet makes them: overlaps of every anchor with every object."""
-    overlaps = head.assigner.iou_calculator(anchors.new_empty(OBJECTS, 4), anchors)
-    best, _ = overlaps.max(0)
+    """Targets of an image, from the overlaps of every anchor with every object."""
+    objects = anchors.new_empty(OBJECTS, 4)
+    if isinstance(head.assigner, MaxIoUAssigner):
+        instances = InstanceData(bboxes=objects, labels=objects.new_zeros(OBJECTS).long())
+        best = head.assigner.assign(InstanceData(priors=anchors), instances).max_overlaps
+    else:  # mmdet's look at the values
+        best, _ = head.assigner.iou_calculator(objects, anchors).max(0)
     return best, torch.zeros_like(best), torch.zeros_like(anchors), torch.zeros_like(anchors)
 
 

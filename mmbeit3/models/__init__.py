@@ -3,9 +3,16 @@
 from mmbeit3.models.backbones import BEiT3, BEiT3Adapter
 from mmbeit3.models.data_preprocessors import BatchFixedSizePad
 from mmbeit3.models.decode_heads import Mask2FormerHead
+from mmbeit3.models.dense_heads import RPNHead
 from mmbeit3.models.necks import SimpleFeaturePyramid
-from mmbeit3.models.roi_heads import PreciseRoIExtractor, ViTDetCascadeRoIHead
+from mmbeit3.models.roi_heads import (
+    FCNMaskHead,
+    PreciseRoIExtractor,
+    Shared4Conv1FCBBoxHead,
+    ViTDetCascadeRoIHead,
+)
 from mmbeit3.models.segmentors import EncoderDecoder
+from mmbeit3.models.task_modules import DeltaXYWHBBoxCoder, MaxIoUAssigner
 from mmbeit3.models.tta import SegTTAModel
 from mmbeit3.ops.mmcv_ext import route_operators
 
@@ -15,10 +22,15 @@ __all__ = [
     "BEiT3",
     "BEiT3Adapter",
     "BatchFixedSizePad",
+    "DeltaXYWHBBoxCoder",
     "EncoderDecoder",
+    "FCNMaskHead",
     "Mask2FormerHead",
+    "MaxIoUAssigner",
     "PreciseRoIExtractor",
+    "RPNHead",
     "SegTTAModel",
+    "Shared4Conv1FCBBoxHead",
     "SimpleFeaturePyramid",
     "ViTDetCascadeRoIHead",
 ]

@@ -21,7 +21,12 @@ box weights of the stages   test_box_targets_of_the_stages
 scores averaged             tests/test_models/test_roi_heads/
                             ::test_probabilities_are_averaged_and_boxes_refined
 score 0.05, NMS 0.5, 100    test_detections_that_are_kept
-low-quality matches         test_matching_of_rois, test_matching_of_anchors
+low-quality matches         test_matching_of_rois, test_matching_of_anchors,
+                            test_targets_of_anchors_among_many_objects
+proposals by logit, boxes   tests/test_models/test_dense_heads/test_rpn_head.py,
+in float32                  test_boxes_stay_in_float32_between_the_stages
+growth of a box clamped     test_box_targets_of_the_stages
+start values                test_start_values
 polygons                    test_masks_stay_polygons
 padding                     test_boxes_end_at_the_image, test_anchors_over_the_padding_train
 ==========================  ========================================================================
@@ -29,12 +34,30 @@ padding                     test_boxes_end_at_the_image, test_anchors_over_the_p
 Deviations meant to be: windows of 16 without padding (tests/test_models/test_backbones/
 test_windows.py), LN eps 1e-5 in the backbone as in BEiT-3, no relative positions, Inception pixel
 statistics, bfloat16 instead of float16, test images padded to 32 pixels and not to a square.
+
+Deviations of detail, and what they do:
+
+==========================  ========================================================================
+relative positions (an      Read as they are at the middle of a table that is larger than the grid;
+option, off in the configs) detectron2 shrinks the whole table to the grid. A smaller image then has
+                            the table's value for each distance in patches, where detectron2 has it
+                            for the same part of the image. At the table's size, as in training, and
+                            on larger grids both are the same
+                            (tests/test_models/test_layers/test_relative_position.py).
+object without any anchor   Has none; detectron2 then makes every anchor of the image positive. It
+                            takes a box outside of the image or without area.
+gamma of the ViT-Adapter    0, as its paper has it; its code starts BEiT's at 1e-6, which adds a
+                            millionth of what the pyramid says to the tower. Both start as the plain
+                            tower; from 0, the injectors' own weights learn from the second step on.
+==========================  ========================================================================
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -50,6 +73,7 @@ from mmengine.config import Config
 from mmengine.registry import init_default_scope
 from mmengine.structures import InstanceData
 from torch import Tensor, nn
+from torchvision.ops import box_iou
 
 from mmbeit3.engine.layer_decay import LayerDecayConstructor
 from mmbeit3.registry import MODELS
@@ -378,6 +402,22 @@ def test_the_smallest_object_has_an_anchor(small: nn.Module) -> None:
     assert positive.any()
 
 
+def test_targets_of_anchors_among_many_objects(small: nn.Module) -> None:
+    """Each positive anchor learns the object that it overlaps most, whoever made it positive."""
+    torch.manual_seed(0)
+    corners = torch.randint(0, 90, (40, 2))
+    boxes = torch.cat([corners, corners + torch.randint(4, 38, (40, 2))], 1).tolist()
+    anchors, positive, _ = trained_anchors(small, [(SIDE, SIDE)], [boxes])
+    objects = torch.tensor(boxes).float()
+    data = InstanceData(bboxes=objects, labels=torch.zeros(40, dtype=torch.long))
+    valid, meta = torch.ones(len(anchors), dtype=torch.bool), dict(img_shape=(SIDE, SIDE))
+    _, _, targets, weights, *_ = small.rpn_head._get_targets_single(anchors, valid, data, meta)
+    closest = objects[box_iou(objects, anchors).argmax(0)]
+    wanted = detectron2_deltas(anchors[positive], closest[positive], (1, 1))
+    assert torch.equal(weights[:, 0] > 0, positive) and positive.sum() > 40
+    torch.testing.assert_close(targets[positive], wanted)
+
+
 def test_box_targets_of_the_stages(full: nn.Module) -> None:
     boxes, targets = torch.tensor([[10.0, 20, 50, 100]]), torch.tensor([[12.0, 30, 60, 90]])
     stages = [(head.bbox_coder, weights) for head, weights in zip(
@@ -387,9 +427,63 @@ def test_box_targets_of_the_stages(full: nn.Module) -> None:
         want = detectron2_deltas(boxes, targets, weights)
         torch.testing.assert_close(coder.encode(boxes, targets), want)
         torch.testing.assert_close(coder.decode(boxes, want), targets)
-        # Box2BoxTransform.scale_clamp: a box grows 62.5 times at most
-        grown = coder.decode(boxes, torch.tensor([[0.0, 0, 1000, 0]]))
+        # Box2BoxTransform.scale_clamp: a box grows 62.5 times at most, and shrinks at will
+        grown = coder.decode(boxes, torch.tensor([[0.0, 0, 1000, -1000]]))
         torch.testing.assert_close(grown[0, 2] - grown[0, 0], torch.tensor(40 * 1000 / 16))
+        assert grown[0, 3] == grown[0, 1]
+
+
+def test_boxes_stay_in_float32_between_the_stages(
+    small: nn.Module, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A training step in bfloat16 hands on what the deltas of its layers say in float32."""
+    stages: list = []
+    given: list = []
+    recording(monkeypatch, small.roi_head, "bbox_loss", stages)
+    recording(monkeypatch, small.roi_head, "_sample", given)
+    for head in small.roi_head.bbox_head:
+        nn.init.normal_(head.fc_reg.weight, std=0.5)  # boxes move far
+    boxes = [[[8, 8, 60, 70], [50, 30, 120, 120]]]
+    data = batch(small, [(SIDE, SIDE)], boxes, training=True)
+    with torch.autocast("cpu", torch.bfloat16):
+        losses = small.loss(data["inputs"], data["data_samples"])
+    assert all(
+        loss.dtype == torch.float32
+        for name, value in losses.items()
+        if "loss" in name
+        for loss in (value if isinstance(value, list) else [value])
+    )
+    for stage, weights in enumerate(((10, 5), (20, 10))):
+        results = stages[stage][1]
+        deltas = results["bbox_pred"]
+        assert torch.equal(deltas, deltas.bfloat16().float())  # a layer in bfloat16 made them
+        rois = results["rois"][:, 1:]
+        corners = moved(rois, deltas, weights).clamp(0, SIDE)
+        corners = corners[(corners[:, 2:] > corners[:, :2]).all(1)]
+        handed_on = given[stage + 1][0]["1"]
+        assert handed_on.dtype == torch.float32
+        torch.testing.assert_close(handed_on, corners)
+
+
+def moved(boxes: Tensor, deltas: Tensor, weights: tuple[float, float]) -> Tensor:
+    """``Box2BoxTransform.apply_deltas`` on boxes (N, 4)."""
+    size, centers = boxes[:, 2:] - boxes[:, :2], (boxes[:, 2:] + boxes[:, :2]) / 2
+    centers = centers + deltas[:, :2] / weights[0] * size
+    half = size * (deltas[:, 2:] / weights[1]).clamp(max=math.log(1000 / 16)).exp() / 2
+    return torch.cat([centers - half, centers + half], 1)
+
+
+def test_low_precision_deltas_of_any_source_are_refined_in_float32(small: nn.Module) -> None:
+    torch.manual_seed(0)
+    rois = torch.tensor([[0.0, 3, 5, 70, 90], [0, 60, 20, 127, 128], [0, 1, 1, 128, 128]])
+    deltas = (torch.randn(3, 4) * 4).bfloat16()
+    sampled = [SimpleNamespace(priors=rois)]
+    metas = [dict(img_shape=(SIDE, SIDE))]
+    head = small.roi_head
+    with torch.autocast("cpu", torch.bfloat16):
+        (found,) = head._refined(0, dict(rois=rois, bbox_pred=deltas), sampled, metas)
+    (exact,) = head._refined(0, dict(rois=rois, bbox_pred=deltas.float()), sampled, metas)
+    assert found.dtype == torch.float32 and torch.equal(found, exact)
 
 
 def test_masks_stay_polygons() -> None:
@@ -400,6 +494,83 @@ def test_masks_stay_polygons() -> None:
         dict(height=20, width=20, ori_shape=(20, 20), instances=[instance])
     )
     assert isinstance(results["gt_masks"], PolygonMasks)
+
+
+# ---------------------------------------------------------------- start values
+
+
+def heads_at_full_width(name: str) -> nn.Module:
+    """The config's pyramid and heads, drawn, behind a backbone cut down."""
+    init_default_scope("mmdet")
+    cfg = Config.fromfile(FOLDER / f"{name}.py").model
+    width = cfg.neck.in_channels
+    cfg.backbone.arch = dict(
+        embed_dims=width, num_layers=1, num_heads=1, feedforward_channels=width
+    )
+    cfg.backbone.init_cfg = None
+    torch.manual_seed(0)
+    model = MODELS.build(cfg)
+    model.init_weights()
+    return model
+
+
+def start_values(model: nn.Module) -> dict[str, tuple[str, float]]:
+    """Distribution and standard deviation of every weight that detectron2 draws, by its formulas.
+
+    ``c2_msra_fill`` is normal by the outputs, ``c2_xavier_fill`` uniform by the inputs; the pyramid
+    has torch's own start values.
+    """
+    found = {}
+    for name, module in model.named_modules():
+        if not isinstance(module, nn.Conv2d | nn.ConvTranspose2d | nn.Linear):
+            continue
+        weight = module.weight
+        area = weight[0, 0].numel() if weight.dim() == 4 else 1
+        if name.startswith("neck"):
+            found[name] = "uniform", (3 * weight.shape[1] * area) ** -0.5
+        elif name.startswith("rpn_head"):
+            found[name] = "normal", 0.01
+        elif name.endswith(("fc_reg", "conv_logits")):
+            found[name] = "normal", 0.001
+        elif name.endswith("fc_cls"):
+            found[name] = "normal", 0.01
+        elif "shared_fcs" in name:
+            found[name] = "uniform", weight.shape[1] ** -0.5
+        else:  # convolutions of the box and mask heads, and the deconvolution
+            found[name] = "normal", (2 / (weight.shape[0] * area)) ** 0.5
+    return found
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "cascade-mask-rcnn_beit3-base_lsj-1024_coco",
+        "cascade-rcnn_beit3-base_lsj-1024_objects365",
+        "cascade-mask-rcnn_beit3-base_custom",
+        "cascade-mask-rcnn_beit3-tiny_shapes",
+    ],
+)
+def test_start_values(name: str) -> None:
+    model = heads_at_full_width(name)
+    del model.backbone
+    expected = start_values(model)
+    if "lsj-1024_coco" in name:
+        assert len(expected) == 11 + 4 + 3 * (4 + 1 + 2) + 4 + 2
+        assert round(expected["roi_head.bbox_head.2.shared_fcs.0"][1], 4) == 0.0089
+    for part, (distribution, std) in expected.items():
+        module = model.get_submodule(part)
+        weight = module.weight.detach()
+        error = 4 / (2 * weight.numel()) ** 0.5  # four times that of a sample's deviation
+        assert weight.std() == pytest.approx(std, rel=error), part
+        assert abs(weight.mean()) < 5 * std / weight.numel() ** 0.5, part
+        # a uniform one ends at the root of 3; of a normal one a twelfth lies beyond
+        beyond = (weight.abs() > 1.74 * std).float().mean()
+        assert (beyond > 0.02) == (distribution == "normal"), part
+        if module.bias is not None and not part.startswith("neck"):
+            assert not module.bias.any(), part
+    for module in model.modules():
+        if isinstance(module, nn.LayerNorm):
+            assert (module.weight == 1).all() and (module.bias == 0).all()
 
 
 # ---------------------------------------------------------------- test time (section 4)

@@ -9,7 +9,7 @@ norm_cfg = dict(type="mmbeit3.LN2d", eps=1e-6)
 # One stage of the cascade; only the scale of the box targets differs between the stages.
 box_heads = [
     dict(
-        type="Shared4Conv1FCBBoxHead",
+        type="mmbeit3.Shared4Conv1FCBBoxHead",
         in_channels=256,
         conv_out_channels=256,
         fc_out_channels=1024,
@@ -18,7 +18,7 @@ box_heads = [
         num_classes=80,
         reg_class_agnostic=True,
         bbox_coder=dict(
-            type="DeltaXYWHBBoxCoder",
+            type="mmbeit3.DeltaXYWHBBoxCoder",
             target_means=[0.0, 0.0, 0.0, 0.0],
             target_stds=[1 / weight_xy, 1 / weight_xy, 1 / weight_wh, 1 / weight_wh],
         ),
@@ -78,7 +78,7 @@ model = dict(
     ),
     neck=dict(type="mmbeit3.SimpleFeaturePyramid", in_channels=768, out_channels=256, num_outs=5),
     rpn_head=dict(
-        type="RPNHead",
+        type="mmbeit3.RPNHead",
         in_channels=256,
         feat_channels=256,
         num_convs=2,
@@ -86,7 +86,7 @@ model = dict(
             type="AnchorGenerator", scales=[8], ratios=[0.5, 1.0, 2.0], strides=[4, 8, 16, 32, 64]
         ),
         bbox_coder=dict(
-            type="DeltaXYWHBBoxCoder",
+            type="mmbeit3.DeltaXYWHBBoxCoder",
             target_means=[0.0, 0.0, 0.0, 0.0],
             target_stds=[1.0, 1.0, 1.0, 1.0],
         ),
@@ -111,7 +111,7 @@ model = dict(
             featmap_strides=[4, 8, 16, 32],
         ),
         mask_head=dict(
-            type="FCNMaskHead",
+            type="mmbeit3.FCNMaskHead",
             num_convs=4,
             in_channels=256,
             conv_out_channels=256,
@@ -123,13 +123,12 @@ model = dict(
     train_cfg=dict(
         rpn=dict(
             assigner=dict(
-                type="MaxIoUAssigner",
+                type="mmbeit3.MaxIoUAssigner",
                 pos_iou_thr=0.7,
                 neg_iou_thr=0.3,
                 # The best anchor of an object trains however poor it is, as in detectron2; mmdet's
                 # 0.3 leaves objects of less than about 17 pixels without any.
                 min_pos_iou=1e-9,
-                match_low_quality=True,
                 ignore_iof_thr=-1,
             ),
             sampler=dict(

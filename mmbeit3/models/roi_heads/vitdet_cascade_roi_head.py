@@ -33,6 +33,8 @@ class ViTDetCascadeRoIHead(CascadeRoIHead):
     - A later stage takes every box of the stage before it, ground-truth boxes included. The
       samplers of those stages are ``PseudoSampler`` in the recipe: new labels, no new sampling.
     - At test the class probabilities of the stages are averaged, not their logits.
+    - Scores and deltas leave the layers in float32, whatever precision those run in: boxes, targets
+      and losses are computed in it, and the boxes that a stage hands on.
     - ``nms=dict(type="soft_nms", ...)`` runs class by class and stops after ``max_per_img`` boxes.
 
     Boxes must be class-agnostic (``reg_class_agnostic=True``). Arguments are those of
@@ -110,7 +112,7 @@ class ViTDetCascadeRoIHead(CascadeRoIHead):
         if feats.requires_grad:
             feats.register_hook(lambda grad: grad / self.num_stages)
         cls_score, bbox_pred = self.bbox_head[stage](feats)
-        return dict(cls_score=cls_score, bbox_pred=bbox_pred, bbox_feats=feats)
+        return dict(cls_score=cls_score.float(), bbox_pred=bbox_pred.float(), bbox_feats=feats)
 
     def _mask_forward(self, x: tuple[Tensor, ...], rois: Tensor) -> Tensor:
         """Mask logits (num_rois, num_classes, 28, 28)."""
@@ -172,10 +174,10 @@ class ViTDetCascadeRoIHead(CascadeRoIHead):
         probabilities = []
         for stage in range(self.num_stages):
             results = self._bbox_forward(stage, x, bbox2roi(boxes))
-            probabilities.append(results["cls_score"].float().softmax(-1))
+            probabilities.append(results["cls_score"].softmax(-1))
             coder = self.bbox_head[stage].bbox_coder
             boxes = [
-                coder.decode(box, deltas.float(), meta["img_shape"])
+                coder.decode(box, deltas, meta["img_shape"])
                 for box, deltas, meta in zip(
                     boxes, results["bbox_pred"].split(sizes), img_metas, strict=True
                 )
