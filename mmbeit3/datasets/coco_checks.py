@@ -257,7 +257,7 @@ def _check_annotations(
             continue
         seen.add(annotation["id"])
         mask = annotation.get("segmentation")
-        if type(mask) is dict and type(mask["counts"]) is str:
+        if type(mask) is dict and isinstance(mask["counts"], (str, bytes)):
             compressed.append(index)
         _, _, width, height = annotation["bbox"]
         is_tiny = width < 1 or height < 1 or annotation["area"] <= 0

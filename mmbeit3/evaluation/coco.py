@@ -1,8 +1,8 @@
 """COCO average precision of boxes and masks, unrounded, by either of two programs.
 
 The definitions are those of the COCO API (https://cocodataset.org/#detection-eval): IoU 0.50 to
-0.95, at most 100 detections an image, areas split at 32^2 and 96^2 pixels. A value is -1 where
-there is no ground truth to measure it on.
+0.95, at most 100 detections of a class in an image (unless asked for more), areas split at 32^2
+and 96^2 pixels. A value is -1 where there is no ground truth to measure it on.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import io
 import logging
+import re
 from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
@@ -36,22 +37,20 @@ from mmbeit3.utils import InputError
 
 BACKENDS = ("faster-coco-eval", "pycocotools")
 IOU_TYPES = ("bbox", "segm")
-MAX_DETECTIONS = [1, 10, 100]
-# key: (array, index of the IoU threshold, index of the area range, index in MAX_DETECTIONS)
+MAX_DETS = (1, 10, 100)
+# key: (array, index of the IoU threshold, index of the area range), at most detections
 SUMMARY = {
-    "AP": ("precision", None, 0, 2),
-    "AP50": ("precision", 0, 0, 2),
-    "AP75": ("precision", 5, 0, 2),
-    "APs": ("precision", None, 1, 2),
-    "APm": ("precision", None, 2, 2),
-    "APl": ("precision", None, 3, 2),
-    "AR1": ("recall", None, 0, 0),
-    "AR10": ("recall", None, 0, 1),
-    "AR100": ("recall", None, 0, 2),
-    "ARs": ("recall", None, 1, 2),
-    "ARm": ("recall", None, 2, 2),
-    "ARl": ("recall", None, 3, 2),
+    "AP": ("precision", None, 0),
+    "AP50": ("precision", 0, 0),
+    "AP75": ("precision", 5, 0),
+    "APs": ("precision", None, 1),
+    "APm": ("precision", None, 2),
+    "APl": ("precision", None, 3),
+    "ARs": ("recall", None, 1),
+    "ARm": ("recall", None, 2),
+    "ARl": ("recall", None, 3),
 }
+PLAIN = {int, float, str, bytes, bool, type(None)}  # what needs no conversion
 AP_KEYS = ("AP", "AP50", "AP75", "APs", "APm", "APl")
 
 
@@ -63,60 +62,101 @@ def evaluate_coco(
     backend: str = "faster-coco-eval",
     classwise: bool = False,
     category_ids: Sequence[int] | None = None,
+    max_dets: Sequence[int] = MAX_DETS,
 ) -> dict[str, float]:
     """Score detections against COCO annotations.
 
     Args:
         ground_truth: Annotations: a file, its content, or an index of it. All its images count,
-            those without detections as missed.
+            those without detections as missed. Numbers and arrays may be numpy's.
         results: COCO results: a file or its content, one dict for each detection with ``image_id``,
             ``category_id``, ``score`` and ``bbox`` [x, y, width, height] or ``segmentation``
-            (compressed RLE).
+            (compressed RLE). Numbers and arrays may be numpy's; for boxes, as with pycocotools, an
+            array (N, 7) of image id, x, y, width, height, score and category id will do.
         iou_type: 'bbox' or 'segm'. Defaults to 'bbox'.
         backend: 'faster-coco-eval', or 'pycocotools', the slower official program: the numbers are
             the same. Defaults to 'faster-coco-eval'.
         classwise: Whether to add ``<key>/<class name>`` for the six AP keys. Defaults to False.
         category_ids: Categories to evaluate. Defaults to all.
+        max_dets: How many detections of a class in an image count at most: AR is measured for each
+            number, all else for the largest. Defaults to (1, 10, 100).
 
     Returns:
         ``AP, AP50, AP75, APs, APm, APl, AR1, AR10, AR100, ARs, ARm, ARl`` in 0..1, float64 and
-        unrounded; -1 where there is no ground truth.
+        unrounded; -1 where there is no ground truth. The numbers in the keys are ``max_dets``.
 
     Raises:
         InputError: A file cannot be used, or results name unknown images or categories.
     """
     if iou_type not in IOU_TYPES:
         raise InputError(f"iou_type is {iou_type!r}, expected one of {IOU_TYPES}")
+    max_dets = check_max_dets(max_dets)
     truth = _load_ground_truth(ground_truth, iou_type)
     detections = _load_results(results, truth, iou_type)
-    evaluator = _make_evaluator(truth, detections, iou_type, backend)
+    evaluator = _make_evaluator(truth, detections, iou_type, backend, max_dets[-1])
     if category_ids is not None:
-        evaluator.params.catIds = sorted(category_ids)
-    evaluator.params.maxDets = list(MAX_DETECTIONS)
+        evaluator.params.catIds = sorted(map(int, category_ids))
+    evaluator.params.maxDets = max_dets
     with contextlib.redirect_stdout(io.StringIO()):  # the backends print their progress
         evaluator.evaluate()
         evaluator.accumulate()
-    metrics = summarise(evaluator.eval)
+    metrics = summarise(evaluator.eval, max_dets)
     if classwise:
         names = {category["id"]: category["name"] for category in truth["categories"]}
         for index, number in enumerate(evaluator.params.catIds):
-            values = summarise(evaluator.eval, index)
+            values = summarise(evaluator.eval, max_dets, index)
             metrics |= {f"{key}/{names[number]}": values[key] for key in AP_KEYS}
     _explain_zero(metrics["AP"], detections, iou_type)
     return metrics
 
 
-def summarise(arrays: dict[str, np.ndarray], category: int | None = None) -> dict[str, float]:
+def check_max_dets(max_dets: Sequence[int], name: str = "max_dets") -> list[int]:
+    """Sort the numbers of detections that count at most.
+
+    Args:
+        max_dets: The numbers.
+        name: What to call them in the message. Defaults to 'max_dets'.
+
+    Raises:
+        InputError: They are not whole numbers from 1 on.
+    """
+    numbers = to_python(max_dets)
+    fits = isinstance(numbers, (list, tuple)) and {int} == set(map(type, numbers))
+    if not fits or min(numbers) < 1:
+        raise InputError(
+            f"{name} is {max_dets!r}, expected numbers of detections such as (1, 10, 100)"
+        )
+    return sorted(set(numbers))
+
+
+def to_python(value: Any) -> Any:
+    """Make numpy's numbers and arrays Python's, inside lists and dicts too."""
+    if isinstance(value, dict):
+        return {key: to_python(entry) for key, entry in value.items()}
+    if isinstance(value, (list, tuple)):
+        is_plain = PLAIN.issuperset(map(type, value))
+        return value if is_plain else [to_python(entry) for entry in value]
+    return value.tolist() if hasattr(value, "tolist") else value
+
+
+def summarise(
+    arrays: dict[str, np.ndarray], max_dets: Sequence[int], category: int | None = None
+) -> dict[str, float]:
     """Average the accumulated arrays into the 12 numbers of the COCO API.
 
     Args:
         arrays: 'precision' (T, R, K, A, M) and 'recall' (T, K, A, M) over T IoU thresholds, R
             recall levels, K categories, A area ranges, M limits of detections; -1 for no data.
+        max_dets: The M limits, ascending.
         category: Index of one category. Defaults to None, all of them.
     """
     chosen = slice(None) if category is None else slice(category, category + 1)
+    last = len(max_dets) - 1
+    summary = {key: (*entry, last) for key, entry in SUMMARY.items() if key in AP_KEYS}
+    summary |= {f"AR{n}": ("recall", None, 0, limit) for limit, n in enumerate(max_dets)}
+    summary |= {key: (*entry, last) for key, entry in SUMMARY.items() if key not in AP_KEYS}
     metrics = {}
-    for key, (name, threshold, area, limit) in SUMMARY.items():
+    for key, (name, threshold, area, limit) in summary.items():
         values = np.asarray(arrays[name])[..., chosen, area, limit]
         if threshold is not None:
             values = values[threshold]
@@ -126,8 +166,9 @@ def summarise(arrays: dict[str, np.ndarray], category: int | None = None) -> dic
 
 
 def format_table(metrics: dict[str, dict[str, float]]) -> str:
-    """A text table of the AP keys and AR100, one row for each entry (such as 'bbox', 'segm')."""
-    keys = (*AP_KEYS, "AR100")
+    """A text table of the AP keys and the last AR, one row for each entry ('bbox', 'segm')."""
+    recalls = [key for row in metrics.values() for key in row if re.fullmatch(r"AR\d+", key)]
+    keys = (*AP_KEYS, *recalls[-1:])
     rows = [[name, *(_text(values.get(key)) for key in keys)] for name, values in metrics.items()]
     return AsciiTable([["", *keys], *rows]).table
 
@@ -155,22 +196,36 @@ def _load_ground_truth(source: dict | str | Path | COCO, iou_type: str) -> dict:
     if isinstance(source, (str, Path)):
         data = load_coco(source)
     elif isinstance(source, dict):
-        raise_on_errors(check_coco(source), "the ground truth")
-        data = source
+        data = to_python(source)
+        raise_on_errors(check_coco(data), "the ground truth")
     else:
-        data = source.dataset
+        data = to_python(source.dataset)
     annotations = [
-        {"iscrowd": 0, **annotation, "id": index}
+        {**annotation, "id": index, "iscrowd": int(annotation.get("iscrowd") or 0)}
         for index, annotation in enumerate(data.get("annotations", []), start=1)
     ]
     if iou_type == "segm":
-        for index, annotation in enumerate(annotations):
-            if not annotation.get("segmentation"):
-                raise InputError(
-                    f"annotations[{index}] of the ground truth has no segmentation: only boxes can "
-                    "be evaluated (iou_type or metric 'bbox')"
-                )
+        check_has_masks(annotations, "the ground truth")
     return data | {"annotations": annotations}
+
+
+def check_has_masks(annotations: Sequence[dict], name: str) -> None:
+    """Refuse to score masks where objects have none.
+
+    Args:
+        annotations: The annotations of a COCO file.
+        name: What to call the file in the message.
+
+    Raises:
+        InputError: An object has no mask.
+    """
+    without = [i for i, annotation in enumerate(annotations) if not annotation.get("segmentation")]
+    if without:
+        raise InputError(
+            f"{len(without)} of the {len(annotations)} objects of {name} have no segmentation, the "
+            f"first is annotations[{without[0]}]: only boxes can be evaluated, with iou_type or "
+            "metric 'bbox'"
+        )
 
 
 def _load_results(source: list[dict] | str | Path, truth: dict, iou_type: str) -> list[dict]:
@@ -182,12 +237,15 @@ def _load_results(source: list[dict] | str | Path, truth: dict, iou_type: str) -
     is_file = isinstance(source, (str, Path))
     name = str(source) if is_file else "results"
     results = read_json(source) if is_file else source
+    if isinstance(results, np.ndarray):
+        results = _from_rows(results)
     if not isinstance(results, list):
         raise InputError(f"{name} is not a list of detections: the COCO results format is a list")
     sizes = {image["id"]: (image["width"], image["height"]) for image in truth["images"]}
     categories = {category["id"] for category in truth["categories"]}
     shape = "bbox" if iou_type == "bbox" else "segmentation"
     if not _all_fit(results, sizes, categories, shape):
+        results = [to_python(result) for result in results]
         for index, result in enumerate(results):
             problem = _result_problem(result, sizes, categories, shape)
             if problem:
@@ -196,13 +254,26 @@ def _load_results(source: list[dict] | str | Path, truth: dict, iou_type: str) -
     return [
         {
             "id": number,
-            "image_id": result["image_id"],
-            "category_id": result["category_id"],
+            "image_id": int(result["image_id"]),  # float where a table held the numbers
+            "category_id": int(result["category_id"]),
             "score": result["score"],
             shape: value,
             "area": area,
         }
         for number, (result, value, area) in enumerate(rows, start=1)
+    ]
+
+
+def _from_rows(rows: np.ndarray) -> list[dict]:
+    """Detections of an array as pycocotools' ``loadNumpyAnnotations`` takes it."""
+    if rows.ndim != 2 or rows.shape[1] != 7:
+        raise InputError(
+            f"results is an array of the shape {rows.shape}, expected (N, 7) of image id, x, y, "
+            "width, height, score and category id, or a list of detections"
+        )
+    return [
+        {"image_id": image, "bbox": box, "score": score, "category_id": category}
+        for image, *box, score, category in rows.tolist()
     ]
 
 
@@ -226,9 +297,10 @@ def _all_fit(
         images = [result["image_id"] for result in results]
         scores = [result["score"] for result in results]
         shapes = [result[shape] for result in results]
-        if not categories.issuperset(result["category_id"] for result in results):
+        numbers = [result["category_id"] for result in results]
+        if not categories.issuperset(numbers) or not sizes.keys() >= set(images):
             return False
-        if not sizes.keys() >= set(images) or not set(map(type, scores)) <= {int, float}:
+        if not {int, float}.issuperset(map(type, scores)):
             return False
         if not np.isfinite(np.array(scores, np.float64)).all():
             return False
@@ -285,7 +357,9 @@ def _result_problem(
     return rle_problem(mask, sizes[result["image_id"]])
 
 
-def _make_evaluator(truth: dict, detections: list[dict], iou_type: str, backend: str) -> Any:
+def _make_evaluator(
+    truth: dict, detections: list[dict], iou_type: str, backend: str, most: int
+) -> Any:
     coco_class, evaluator_class = _import_backend(backend)
     with contextlib.redirect_stdout(io.StringIO()):
         coco = _index(coco_class, truth)
@@ -293,7 +367,7 @@ def _make_evaluator(truth: dict, detections: list[dict], iou_type: str, backend:
         if iou_type == "segm" and backend == "faster-coco-eval":
             # Its own reading and comparing of masks takes longer than all the rest together.
             evaluator = evaluator_class(coco, found, "bbox")
-            evaluator.computeIoU = _MaskIoU(truth, detections)
+            evaluator.computeIoU = _MaskIoU(truth, detections, most)
             return evaluator
         return evaluator_class(coco, found, iou_type)
 
@@ -304,9 +378,11 @@ class _MaskIoU:
     Args:
         truth (dict): COCO annotations with masks.
         detections (list[dict]): Results with compressed RLE.
+        most (int): How many detections of a class in an image count.
     """
 
-    def __init__(self, truth: dict, detections: list[dict]) -> None:
+    def __init__(self, truth: dict, detections: list[dict], most: int) -> None:
+        self.most = most
         self.sizes = {image["id"]: (image["height"], image["width"]) for image in truth["images"]}
         self.truth = _by_image_and_category(truth["annotations"])
         self.found = _by_image_and_category(detections)
@@ -315,14 +391,14 @@ class _MaskIoU:
         """Compare the masks of one image and category.
 
         Returns:
-            (D, G) float64 of the D <= 100 best detections, best first, with the G annotations; an
+            (D, G) float64 of the D <= most best detections, best first, with the G annotations; an
             empty list without the ones or the others.
         """
         annotations = self.truth.get((image_id, category_id))
         detections = self.found.get((image_id, category_id))
         if not annotations or not detections:
             return []
-        best = sorted(detections, key=lambda detection: -detection["score"])[: MAX_DETECTIONS[-1]]
+        best = sorted(detections, key=lambda detection: -detection["score"])[: self.most]
         size = self.sizes[image_id]
         return mask_api.iou(
             [detection["segmentation"] for detection in best],

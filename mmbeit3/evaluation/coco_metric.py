@@ -8,6 +8,7 @@ import logging
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from mmdet.datasets.api_wrappers import COCO
@@ -22,6 +23,9 @@ from mmbeit3.datasets.coco_checks import load_coco
 from mmbeit3.evaluation.coco import (
     BACKENDS,
     IOU_TYPES,
+    MAX_DETS,
+    check_has_masks,
+    check_max_dets,
     class_rows,
     evaluate_coco,
     format_table,
@@ -30,21 +34,24 @@ from mmbeit3.ops import encode_masks
 from mmbeit3.registry import METRICS
 from mmbeit3.utils import InputError
 
-# The names that mmdet's users know, for the keys of evaluate_coco.
-METRIC_NAMES = {
-    "AP": "mAP",
-    "AP50": "mAP_50",
-    "AP75": "mAP_75",
-    "APs": "mAP_s",
-    "APm": "mAP_m",
-    "APl": "mAP_l",
-    "AR1": "AR@1",
-    "AR10": "AR@10",
-    "AR100": "AR@100",
-    "ARs": "AR_s@100",
-    "ARm": "AR_m@100",
-    "ARl": "AR_l@100",
-}
+SEPARATE_IDS = (
+    "Number the images of all data sets anew and merge the annotation files into the ann_file of "
+    "the metric, or score each data set by a CocoMetric of its own: dict(type="
+    "'MultiDatasetsEvaluator', metrics=[...], dataset_prefixes=[...]) with mmdet's ConcatDataset"
+)
+
+
+def metric_name(key: str, most: int = MAX_DETS[-1]) -> str:
+    """The name that mmdet's users know for a key of :func:`evaluate_coco`.
+
+    Args:
+        key: The key.
+        most: The largest number of detections that count. Defaults to 100.
+    """
+    kind, detail = key[:2], key[2:]
+    if kind == "AP":
+        return f"mAP_{detail}" if detail else "mAP"
+    return f"AR@{detail}" if detail.isdigit() else f"AR_{detail}@{most}"
 
 
 @METRICS.register_module()
@@ -54,9 +61,11 @@ class CocoMetric(MMDetCocoMetric):
     It reports ``coco/{bbox,segm}_mAP``, ``..._mAP_50``, ``_mAP_75``, ``_mAP_s``, ``_mAP_m``,
     ``_mAP_l`` as mmdet does, and ``..._AR@1``, ``_AR@10``, ``_AR@100``, ``_AR_s@100``,
     ``_AR_m@100``, ``_AR_l@100``. Differs from mmdet: nothing is rounded to three decimals; AP and
-    AR are those at 1, 10 and 100 detections; label i is ``classes[i]`` of the data set whatever the
-    order in the file; classes that the file lacks, labels beyond them, and an AP of 0 are
-    explained. Proposal recall is left to ``mmdet.CocoMetric``.
+    AR are those at 1, 10 and 100 detections unless ``proposal_nums`` has others; label i is
+    ``classes[i]`` of the data set whatever the order in the file; classes that the file lacks,
+    labels beyond them, and an AP of 0 are explained; images that are not those of ``ann_file`` are
+    an error, and so are two images of one id, as concatenated data sets have them (an image that
+    was run twice counts once). Proposal recall is left to ``mmdet.CocoMetric``.
 
     Args:
         ann_file (str, optional): COCO annotation file, the same as the data set's. Without it the
@@ -67,6 +76,8 @@ class CocoMetric(MMDetCocoMetric):
         format_only (bool): Only write the result files. Defaults to False.
         outfile_prefix (str, optional): Results are written to ``<prefix>.bbox.json`` and
             ``<prefix>.segm.json``. Defaults to None, not kept.
+        proposal_nums (Sequence[int]): How many detections of a class in an image count at most: AR
+            is measured for each number, all else for the largest. Defaults to (1, 10, 100).
         backend (str): 'faster-coco-eval' or 'pycocotools'. Defaults to 'faster-coco-eval'.
         backend_args (dict, optional): Arguments of mmengine's file backend. Defaults to None.
         collect_device (str): 'cpu' or 'gpu', where ranks gather results. Defaults to 'cpu'.
@@ -83,6 +94,7 @@ class CocoMetric(MMDetCocoMetric):
         classwise: bool = False,
         format_only: bool = False,
         outfile_prefix: str | None = None,
+        proposal_nums: Sequence[int] = MAX_DETS,
         backend: str = "faster-coco-eval",
         backend_args: dict | None = None,
         collect_device: str = "cpu",
@@ -101,6 +113,7 @@ class CocoMetric(MMDetCocoMetric):
         super().__init__(
             metric=metrics,
             classwise=classwise,
+            proposal_nums=check_max_dets(proposal_nums, "proposal_nums"),
             format_only=format_only,
             outfile_prefix=outfile_prefix,
             backend_args=backend_args,
@@ -112,12 +125,15 @@ class CocoMetric(MMDetCocoMetric):
         if ann_file is not None:
             with get_local_path(ann_file, backend_args=backend_args) as local_path:
                 self._index_ground_truth(local_path)
+            if "segm" in metrics:
+                check_has_masks(self._coco_api.dataset.get("annotations", []), self.ann_file)
 
     @BaseMetric.dataset_meta.setter
     def dataset_meta(self, dataset_meta: dict) -> None:
         """Classes that do not fit stop the run here, before the training and not after it."""
         self._dataset_meta = dataset_meta
-        if self._coco_api is not None and dataset_meta is not None:
+        # mmdet's MultiDatasetsEvaluator sets a list first, then each metric's own.
+        if self._coco_api is not None and isinstance(dataset_meta, dict):
             self._look_up_categories()
 
     def _index_ground_truth(self, path: str) -> None:
@@ -138,7 +154,10 @@ class CocoMetric(MMDetCocoMetric):
             data_batch (dict): Not used.
             data_samples (Sequence[dict]): Ground truth and ``pred_instances`` of each image.
         """
+        before = len(self.results)
         super().process(data_batch, [_encoded(sample) for sample in data_samples])
+        for sample, (_, prediction) in zip(data_samples, self.results[before:], strict=True):
+            prediction["img_path"] = sample.get("img_path")
 
     def compute_metrics(self, results: list[tuple[dict, dict]]) -> dict[str, float]:
         """Score the predictions, and write them to files if ``outfile_prefix`` says where.
@@ -151,8 +170,10 @@ class CocoMetric(MMDetCocoMetric):
         """
         if not results:
             raise InputError("no image was evaluated: the data set of the evaluation is empty")
-        truths, predictions = zip(*results, strict=True)
-        if self._coco_api is None:
+        truths, predictions = zip(*_once_each(results), strict=True)
+        if self._coco_api is not None:
+            self._check_images(truths, predictions)
+        else:
             with self._result_prefix() as prefix:
                 self._index_ground_truth(self.gt_to_coco_json(truths, prefix))
         self._look_up_categories()
@@ -166,9 +187,10 @@ class CocoMetric(MMDetCocoMetric):
         scores = {iou_type: self._evaluate(iou_type, predictions) for iou_type in self.metrics}
         print_log("\n" + format_table(scores), "current")
         return {
-            f"{iou_type}_{name}": values[key]
+            f"{iou_type}_{metric_name(key, self.proposal_nums[-1])}": value
             for iou_type, values in scores.items()
-            for key, name in METRIC_NAMES.items()
+            for key, value in values.items()
+            if "/" not in key  # of a class
         } | self._report_classes(scores)
 
     @contextlib.contextmanager
@@ -179,6 +201,32 @@ class CocoMetric(MMDetCocoMetric):
             return
         with tempfile.TemporaryDirectory() as folder:
             yield f"{folder}/results"
+
+    def _check_images(self, truths: Sequence[dict], predictions: Sequence[dict]) -> None:
+        """Compare the images that were run with those of the annotation file."""
+        images = self._coco_api.dataset["images"]
+        sizes = {image["id"]: (image["width"], image["height"]) for image in images}
+        unknown = [prediction for prediction in predictions if prediction["img_id"] not in sizes]
+        cure = "Give the metric the annotation file of the data set that it evaluates, as ann_file"
+        if unknown:
+            raise InputError(
+                f"{len(unknown)} of the {len(predictions)} images that were run are not in "
+                f"{self.ann_file}, the first is {_named(unknown[0])}: what is found in them would "
+                f"not count. {cure}"
+            )
+        differing = [
+            (prediction, (truth["width"], truth["height"]))
+            for truth, prediction in zip(truths, predictions, strict=True)
+            if (truth["width"], truth["height"]) != sizes[prediction["img_id"]]
+        ]
+        if differing:
+            prediction, found = differing[0]
+            expected = sizes[prediction["img_id"]]
+            raise InputError(
+                f"{len(differing)} of the {len(predictions)} images that were run have another "
+                f"size than {self.ann_file} says, the first is {_named(prediction)}, {found[0]} x "
+                f"{found[1]}, expected {expected[0]} x {expected[1]}: it is another image. {cure}"
+            )
 
     def _check_predictions(self, predictions: Sequence[dict]) -> None:
         highest = max((int(p["labels"].max()) for p in predictions if len(p["labels"])), default=-1)
@@ -205,7 +253,13 @@ class CocoMetric(MMDetCocoMetric):
             for result in _coco_results(prediction, self.cat_ids, iou_type)
         ]
         return evaluate_coco(
-            self._coco_api, results, iou_type, self.backend, self.classwise, self.cat_ids
+            self._coco_api,
+            results,
+            iou_type,
+            self.backend,
+            self.classwise,
+            self.cat_ids,
+            self.proposal_nums,
         )
 
     def _report_classes(self, scores: dict[str, dict[str, float]]) -> dict[str, float]:
@@ -225,6 +279,45 @@ def _encoded(sample: dict) -> dict:
     if not isinstance(masks, Tensor):
         return sample
     return sample | {"pred_instances": found | {"masks": encode_masks(masks.cpu().numpy())}}
+
+
+def _once_each(results: list[tuple[dict, dict]]) -> list[tuple[dict, dict]]:
+    """Leave out repetitions of an image.
+
+    Raises:
+        InputError: Different images have the same id.
+    """
+    kept: dict[Any, tuple[dict, dict]] = {}
+    clashes = []
+    for result in results:
+        first = kept.setdefault(result[1]["img_id"], result)
+        if first is not result and not _is_repeated(first, result):
+            clashes.append((first[1], result[1]))
+    if clashes:
+        one, other = clashes[0]
+        paths = [str(entry["img_path"] or "an image") for entry in (one, other)]
+        raise InputError(
+            f"{len(clashes)} of the {len(results)} images that were run have the id of another "
+            f"one, the first two with the id {one['img_id']}: {paths[0]} and {paths[1]}. One would "
+            f"be scored against the objects of the other. {SEPARATE_IDS}"
+        )
+    return list(kept.values())
+
+
+def _is_repeated(first: tuple[dict, dict], second: tuple[dict, dict]) -> bool:
+    """Whether two results are of the same image."""
+    paths = [prediction["img_path"] for _, prediction in (first, second)]
+    if None not in paths:
+        return paths[0] == paths[1]
+    (truth, one), (other_truth, other) = first, second
+    if (truth["width"], truth["height"]) != (other_truth["width"], other_truth["height"]):
+        return False
+    return all(np.array_equal(one[key], other[key]) for key in ("bboxes", "scores", "labels"))
+
+
+def _named(prediction: dict) -> str:
+    path = prediction["img_path"]
+    return f"{path or 'an image'} (id {prediction['img_id']})"
 
 
 def _coco_results(prediction: dict, cat_ids: Sequence[int], iou_type: str) -> Iterator[dict]:

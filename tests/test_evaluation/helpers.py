@@ -48,6 +48,18 @@ def _box_mask(box: np.ndarray, height: int, width: int) -> dict:
 
 def run_pycocotools(truth: dict, results: list[dict], iou_type: str) -> np.ndarray:
     """The official program's own 12 numbers."""
+    evaluator = _evaluated(truth, results, iou_type, (1, 10, 100))
+    with contextlib.redirect_stdout(io.StringIO()):
+        evaluator.summarize()
+    return evaluator.stats
+
+
+def accumulated(truth: dict, results: list[dict], iou_type: str, max_dets: tuple) -> dict:
+    """The official program's arrays of precision and recall."""
+    return _evaluated(truth, results, iou_type, max_dets).eval
+
+
+def _evaluated(truth: dict, results: list[dict], iou_type: str, max_dets: tuple) -> COCOeval:
     coco = COCO()
     coco.dataset = copy.deepcopy(truth)
     keep = "bbox" if iou_type == "bbox" else "segmentation"
@@ -58,7 +70,7 @@ def run_pycocotools(truth: dict, results: list[dict], iou_type: str) -> np.ndarr
     with contextlib.redirect_stdout(io.StringIO()):
         coco.createIndex()
         evaluator = COCOeval(coco, coco.loadRes(results), iou_type)
+        evaluator.params.maxDets = list(max_dets)
         evaluator.evaluate()
         evaluator.accumulate()
-        evaluator.summarize()
-    return evaluator.stats
+    return evaluator

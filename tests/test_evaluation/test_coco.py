@@ -3,17 +3,19 @@ from __future__ import annotations
 import copy
 import json
 import runpy
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from pycocotools import mask as mask_api
 
 from mmbeit3.datasets import make_shapes
 from mmbeit3.evaluation.coco import BACKENDS, class_rows, evaluate_coco, format_table
 from mmbeit3.utils import InputError
 
-from .helpers import perturbed_results, run_pycocotools
+from .helpers import accumulated, perturbed_results, run_pycocotools
 
 ROOT = Path(__file__).resolve().parents[2]
 KEYS = ["AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl"]
@@ -62,6 +64,29 @@ def test_more_than_100_detections(truth: dict) -> None:
         np.testing.assert_allclose(list(metrics.values()), official, rtol=0, atol=1e-9)
 
 
+@pytest.mark.parametrize("max_dets", [(1, 10, 300), (100, 300, 1000), (7,), (3, 150)])
+@pytest.mark.parametrize("iou_type", ["bbox", "segm"])
+def test_other_numbers_of_detections(truth: dict, iou_type: str, max_dets: tuple) -> None:
+    """Values as pycocotools accumulates them, which can print a summary of three numbers only."""
+    first = next(a for a in truth["annotations"] if a["image_id"] == 1)
+    results = [r for seed in range(400) for r in perturbed_results(truth, seed)[:3]]
+    number = sum((r["image_id"], r["category_id"]) == (1, first["category_id"]) for r in results)
+    assert number > 300
+    official = accumulated(truth, results, iou_type, max_dets)
+    for backend in BACKENDS:
+        metrics = evaluate_coco(truth, results, iou_type, backend, max_dets=max_dets)
+        assert list(metrics) == [*KEYS[:6], *(f"AR{n}" for n in max_dets), *KEYS[9:]]
+        for index, limit in enumerate(max_dets):
+            recall = official["recall"][:, :, 0, index]
+            np.testing.assert_allclose(metrics[f"AR{limit}"], recall[recall > -1].mean(), atol=1e-9)
+        for key, area in (("AP", 0), ("APs", 1), ("APm", 2)):
+            values = official["precision"][..., area, -1]
+            expected = values[values > -1].mean() if (values > -1).any() else -1
+            np.testing.assert_allclose(metrics[key], expected, atol=1e-9)
+    changed = evaluate_coco(truth, results, iou_type)["AP"] != metrics["AP"]
+    assert changed == (max_dets[-1] != 100)
+
+
 @pytest.mark.parametrize("kind", ["list", "text"])
 def test_masks_of_crowds(truth: dict, kind: str) -> None:
     crowded = copy.deepcopy(truth)
@@ -103,6 +128,57 @@ def test_other_types_of_numbers(truth: dict) -> None:
     whole = [result | {"score": 1, "bbox": (10, 10, 20, 30)} for result in results]
     decimal = [result | {"score": 1.0, "bbox": [10.0, 10.0, 20.0, 30.0]} for result in results]
     assert evaluate_coco(truth, whole) == evaluate_coco(truth, decimal)
+
+
+NUMPY = [
+    (np.int64, np.float64),
+    (np.int32, np.float32),
+    (np.uint16, np.float16),
+    (np.array, np.array),
+    (torch.tensor, torch.tensor),
+]
+
+
+@pytest.mark.parametrize(("whole", "real"), NUMPY)
+@pytest.mark.parametrize("iou_type", ["bbox", "segm"])
+def test_numbers_of_numpy(truth: dict, iou_type: str, whole: Callable, real: Callable) -> None:
+    results = perturbed_results(truth, 0)
+    for result in results:  # what 16 bits can hold, too
+        result["bbox"] = np.float16(result["bbox"]).tolist()
+        result["score"] = float(np.float16(result["score"]))
+    changed_results, changed_truth = copy.deepcopy(results), copy.deepcopy(truth)
+    for result in changed_results:
+        result |= {key: whole(result[key]) for key in ("image_id", "category_id")}
+        result |= {"score": real(result["score"]), "bbox": [real(v) for v in result["bbox"]]}
+        result["segmentation"]["size"] = [whole(v) for v in result["segmentation"]["size"]]
+    for image in changed_truth["images"]:
+        image |= {key: whole(image[key]) for key in ("id", "width", "height")}
+    for annotation in changed_truth["annotations"]:
+        annotation |= {key: whole(annotation[key]) for key in ("id", "image_id", "category_id")}
+        annotation |= {"area": real(annotation["area"]), "iscrowd": whole(0)}
+        annotation["bbox"] = np.array(annotation["bbox"])
+        annotation["segmentation"] = [np.array(part) for part in annotation["segmentation"]]
+    for category in changed_truth["categories"]:
+        category["id"] = whole(category["id"])
+    for annotation in (plain := copy.deepcopy(truth))["annotations"]:
+        annotation["area"] = real(annotation["area"]).item()  # 16 bits round it
+    expected = evaluate_coco(plain, results, iou_type)
+    for backend in BACKENDS:
+        found = evaluate_coco(changed_truth, changed_results, iou_type, backend)
+        assert found == pytest.approx(expected, abs=1e-9)
+        ids = [whole(1), whole(3)]
+        found = evaluate_coco(changed_truth, changed_results, iou_type, backend, False, ids)
+        expected_two = evaluate_coco(plain, results, iou_type, category_ids=[1, 3])
+        assert found == pytest.approx(expected_two, abs=1e-9)
+
+
+def test_an_array_of_results(truth: dict) -> None:
+    results = perturbed_results(truth, 0)
+    rows = [[r["image_id"], *r["bbox"], r["score"], r["category_id"]] for r in results]
+    assert evaluate_coco(truth, np.array(rows)) == evaluate_coco(truth, results)
+    assert evaluate_coco(truth, np.empty((0, 7)))["AP"] == 0
+    with pytest.raises(InputError, match=r"shape \(3, 6\), expected \(N, 7\)"):
+        evaluate_coco(truth, np.zeros((3, 6)))
 
 
 def test_the_arguments_are_left_as_they_were(truth: dict) -> None:
@@ -212,9 +288,12 @@ def test_wrong_arguments(truth: dict) -> None:
         evaluate_coco(truth, [], "box")
     with pytest.raises(InputError, match="backend is 'coco'"):
         evaluate_coco(truth, [], backend="coco")
+    for max_dets in ((), (0, 10), (1.5,), "many", 100):
+        with pytest.raises(InputError, match="expected numbers of detections such as"):
+            evaluate_coco(truth, [], max_dets=max_dets)
     boxes_only = copy.deepcopy(truth)
     boxes_only["annotations"][3]["segmentation"] = []
-    with pytest.raises(InputError, match=r"annotations\[3\] of the ground truth has no segm"):
+    with pytest.raises(InputError, match=r"1 of the 58 objects .*annotations\[3\]"):
         evaluate_coco(boxes_only, [], "segm")
     with pytest.raises(InputError, match="not a list of detections"):
         evaluate_coco(truth, {"annotations": []})

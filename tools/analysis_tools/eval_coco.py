@@ -19,6 +19,15 @@ def parse_args() -> argparse.Namespace:
         "--backend", choices=("faster-coco-eval", "pycocotools"), default="faster-coco-eval"
     )
     parser.add_argument("--classwise", action="store_true", help="add a table of the classes")
+    parser.add_argument(
+        "--max-dets",
+        type=int,
+        nargs="+",
+        default=(1, 10, 100),
+        metavar="N",
+        help="detections of a class in an image that count at most: AR for each number, all else "
+        "for the largest (default: 1 10 100)",
+    )
     parser.add_argument("--out", type=Path, help="write the unrounded numbers to this JSON file")
     return parser.parse_args()
 
@@ -30,7 +39,12 @@ def main() -> None:
 
     metrics = {
         iou_type: evaluate_coco(
-            args.ground_truth, args.results, iou_type, args.backend, args.classwise
+            args.ground_truth,
+            args.results,
+            iou_type,
+            args.backend,
+            args.classwise,
+            max_dets=args.max_dets,
         )
         for iou_type in args.iou_type
     }

@@ -22,7 +22,7 @@ from torch import Tensor
 from mmbeit3.benchmark.contest import Comparison, Contestant, Subject
 from mmbeit3.benchmark.data import require
 from mmbeit3.benchmark.options import Options
-from mmbeit3.evaluation.coco import IOU_TYPES, SUMMARY, evaluate_coco
+from mmbeit3.evaluation.coco import IOU_TYPES, evaluate_coco
 
 PER_IMAGE = 100
 RESULTS = "results.json"
@@ -59,7 +59,7 @@ def build(truth: Path, iou_type: str, ours: bool) -> Callable[[], Tensor]:
 
 def _ours(truth: Path, kept: tempfile.TemporaryDirectory, iou_type: str) -> Tensor:
     metrics = evaluate_coco(truth, Path(kept.name) / RESULTS, iou_type)
-    return torch.tensor([metrics[key] for key in SUMMARY], dtype=torch.float64)
+    return torch.tensor(list(metrics.values()), dtype=torch.float64)
 
 
 def _official(truth: Path, kept: tempfile.TemporaryDirectory, iou_type: str) -> Tensor:
