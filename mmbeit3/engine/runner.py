@@ -74,6 +74,14 @@ class Runner(MMEngineRunner):
         """
         super().set_randomness(seed, deterministic=deterministic)
 
+    def build_model(self, model: nn.Module | dict) -> nn.Module:
+        """Build a model, and refuse heads of other strides than its maps."""
+        from mmbeit3.models.strides import check_strides  # brings mmdet, which not all models need
+
+        model = super().build_model(model)
+        check_strides(model)
+        return model
+
     def wrap_model(self, model_wrapper_cfg: dict | None, model: nn.Module) -> nn.Module:
         """Wrap a model for several processes: by DDP, or as ``model_wrapper_cfg`` says."""
         self._shards = self.distributed and divides(model_wrapper_cfg)

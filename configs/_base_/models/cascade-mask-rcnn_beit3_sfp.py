@@ -50,7 +50,7 @@ box_training = [
 ]
 
 model = dict(
-    type="CascadeRCNN",
+    type="mmbeit3.CascadeRCNN",
     data_preprocessor=dict(
         type="DetDataPreprocessor",
         # Inception statistics: what microsoft/unilm beit3/datasets.py uses for every

@@ -183,6 +183,11 @@ class BEiT3(BaseModule):
         return module(*args)
 
     @property
+    def out_strides(self) -> tuple[int, ...]:
+        """Strides in pixels of the maps that :meth:`forward` returns."""
+        return (self.patch_size,)
+
+    @property
     def _has_windows(self) -> bool:
         return len(self.global_attn_indexes) < self.num_layers
 

@@ -125,6 +125,11 @@ class BEiT3Adapter(BEiT3):
             num_extra=2 if use_extra_extractor else 0,
         )
 
+    @property
+    def out_strides(self) -> tuple[int, ...]:
+        """Strides in pixels of the maps, whatever the patch size."""
+        return STRIDES
+
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         """Encode images.
 

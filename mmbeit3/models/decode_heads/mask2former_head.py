@@ -13,6 +13,7 @@ from torch import Tensor
 
 from mmbeit3.models.segmentors.bands import rows_per_band
 from mmbeit3.registry import MODELS
+from mmbeit3.utils import InputError
 
 
 @MODELS.register_module()
@@ -36,7 +37,13 @@ class Mask2FormerHead(MMSegMask2FormerHead):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.mask_stride = kwargs.get("strides", (4, 8, 16, 32))[0]
+        self.map_strides = tuple(kwargs.get("strides", (4, 8, 16, 32)))
+        self.mask_stride = self.map_strides[0]
+        if self.mask_stride != int(self.mask_stride):
+            raise InputError(
+                f"decode_head.strides starts with {self.mask_stride:g}, but masks are enlarged by "
+                "a whole number: choose a patch size and scale_factors that give one"
+            )
 
     def loss_by_feat(
         self,

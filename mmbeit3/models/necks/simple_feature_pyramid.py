@@ -49,6 +49,7 @@ class SimpleFeaturePyramid(BaseModule):
                 f"num_outs is {num_outs} but scale_factors has {len(scale_factors)} levels: "
                 "num_outs must be at least that."
             )
+        self.scale_factors = tuple(scale_factors)
         self.num_outs = num_outs
         self.levels = nn.ModuleList(
             nn.Sequential(
@@ -56,6 +57,13 @@ class SimpleFeaturePyramid(BaseModule):
             )
             for scale in scale_factors
         )
+
+    def out_strides(self, stride: float) -> tuple[float, ...]:
+        """Strides in pixels of the levels, from that of the backbone's map."""
+        strides = [stride / scale for scale in self.scale_factors]
+        while len(strides) < self.num_outs:
+            strides.append(strides[-1] * 2)
+        return tuple(strides)
 
     def forward(self, inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:
         """Build the pyramid.

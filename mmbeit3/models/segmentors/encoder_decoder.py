@@ -13,6 +13,7 @@ from torch import Tensor
 
 from mmbeit3.models.segmentors.resizing import RowResizer
 from mmbeit3.models.segmentors.windows import Side, Strip
+from mmbeit3.models.strides import check_strides
 from mmbeit3.registry import MODELS
 from mmbeit3.utils import InputError
 
@@ -36,7 +37,14 @@ class EncoderDecoder(MMSegEncoderDecoder):
     In such a test mmseg notes the window's size for the first image of a batch only, and beside the
     padded size of the whole image. Here every image's meta carries the size of the window, so that
     heads which read it (Mask2Former's) decode any crop, stride, padding and batch.
+
+    Raises:
+        InputError: The head has other strides than the maps of backbone and neck.
     """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        check_strides(self)
 
     def encode_decode(self, inputs: Tensor, batch_img_metas: list[dict]) -> Tensor:
         """Scores (B, num_classes, H, W) of images or windows ``inputs`` (B, 3, H, W)."""
