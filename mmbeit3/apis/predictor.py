@@ -27,6 +27,7 @@ from mmbeit3.apis.acceleration import accelerate
 from mmbeit3.apis.images import read_image
 from mmbeit3.apis.sources import Source
 from mmbeit3.checkpoint import load_weights, read_checkpoint
+from mmbeit3.config import check_arguments
 from mmbeit3.utils import InputError
 
 
@@ -89,6 +90,7 @@ class Predictor(ABC):
         compiles: bool = False,
     ) -> None:
         self.device = resolve_device(device)
+        check_arguments(cfg, "infer")
         init_default_scope(cfg.get("default_scope", self.scope))
         self._transform = Compose(preparation(cfg))
         content = read_checkpoint(checkpoint)

@@ -20,6 +20,7 @@ from mmbeit3.apis.config import is_segmentation, resolve_classes, start_processe
 from mmbeit3.apis.sources import make_folder
 from mmbeit3.apis.tta import innermost_datasets, use_tta
 from mmbeit3.checkpoint import read_checkpoint
+from mmbeit3.config import check_arguments
 from mmbeit3.engine.runner import build_runner
 from mmbeit3.utils import InputError
 
@@ -65,6 +66,7 @@ def test(
     """
     if not (cfg.get("test_dataloader") and cfg.get("test_evaluator")):
         raise InputError("the config cannot be tested: it has no test_dataloader or test_evaluator")
+    check_arguments(cfg, "test")
     start_processes(cfg)
     meta = read_checkpoint(checkpoint).get("meta")
     meta = meta if isinstance(meta, dict) else {}

@@ -18,6 +18,7 @@ from mmbeit3.apis.config import (
 )
 from mmbeit3.apis.data_checks import check_training_data
 from mmbeit3.checkpoint import check_checkpoint, write_durably
+from mmbeit3.config import check_arguments
 from mmbeit3.engine import build_runner, find_checkpoint
 from mmbeit3.engine.agreement import from_first, together
 from mmbeit3.engine.checkpoint_hook import POINTER
@@ -63,6 +64,7 @@ def train(
 def _prepare(cfg: Config, resume: bool | str | Path, amp: bool, scale_lr: bool) -> str:
     """Fit the config to this run, and check what it names; gives the sentence about the batch."""
     _check_trainable(cfg)
+    check_arguments(cfg, "train")
     _check_work_dir(Path(cfg.work_dir))
     if scale_lr:
         _scale_lr(cfg)

@@ -81,7 +81,11 @@ def test_predictions_as_pickle(shapes: Path, checkpoint: Path, tmp_path: Path) -
     ("changes", "out", "message"),
     [
         ({}, "val.txt", r"--out .*val.txt ends with '.txt'; expected .json or .pkl"),
-        ({"test_evaluator.type": "VOCMetric"}, "val.json", "only a CocoMetric writes JSON"),
+        (
+            {"test_evaluator": {"_delete_": True, "type": "VOCMetric"}},
+            "val.json",
+            "only a CocoMetric writes JSON",
+        ),
         ({"test_evaluator": None}, None, "it has no test_dataloader or test_evaluator"),
     ],
 )
