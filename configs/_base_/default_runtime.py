@@ -17,6 +17,8 @@ default_hooks = dict(
     ),
     sampler_seed=dict(type="DistSamplerSeedHook"),
     visualization=dict(type="DetVisualizationHook"),
+    # Data, weights and heads must have the same classes, under any Runner.
+    classes=dict(type="mmbeit3.ClassesHook"),
 )
 
 env_cfg = dict(

@@ -19,7 +19,7 @@ from mmengine.runner import Runner
 
 from mmbeit3.checkpoint.reading import similar_files
 from mmbeit3.engine.distributed import init_distributed
-from mmbeit3.utils import InputError
+from mmbeit3.utils import InputError, listed
 from mmbeit3.utils.text_files import read_text
 
 DATALOADERS = ("train_dataloader", "val_dataloader", "test_dataloader")
@@ -114,7 +114,8 @@ def resolve_classes(
     one with other categories is found out; one that names others, or the same in another order, is
     an error. ``num_classes`` under ``roi_head``, ``bbox_head``, ``mask_head``, ``decode_head`` and
     ``auxiliary_head`` follows, and with it the list ``loss_cls.class_weight`` of a head with a
-    weight for "no object" (Mask2Former).
+    weight for "no object" (Mask2Former). A ``mmbeit3.SegFolderDataset`` that leaves
+    ``reduce_zero_label`` open follows the training set, or else the checkpoint.
 
     Args:
         cfg: The config.
@@ -127,19 +128,42 @@ def resolve_classes(
         InputError: The file with the classes is absent or malformed, a data set has other classes
             than the first, or class weights that differ are for another number of classes.
     """
-    datasets = [
-        found
-        for name in DATALOADERS
-        for found in datasets_in((cfg.get(name) or {}).get("dataset"), f"{name}.dataset")
-    ]
+    datasets = _own_datasets(cfg)
     if not datasets:
         return None
     dataset_meta = (checkpoint_meta or {}).get("dataset_meta") or {}
     source, classes = _training_classes(*datasets[0], dataset_meta.get("classes"))
+    if of_checkpoint := dataset_meta.get("classes"):
+        _check_same(source, classes, "the checkpoint", tuple(of_checkpoint))
     for place, dataset in datasets:
         _give_classes(place, dataset, source, classes)
-    _set_num_classes(cfg.model, len(classes))
+    _give_reduction([dataset for _, dataset in datasets], dataset_meta)
+    set_num_classes(cfg.model, len(classes))
     return classes
+
+
+def follow_checkpoint(cfg: Config, classes: Sequence[str]) -> None:
+    """Give the heads the number of a checkpoint's classes, in place, to predict with it.
+
+    As :func:`resolve_classes`, it concerns configs with a data set of this project. No file of a
+    data set is looked at; one that names other classes is remarked on.
+
+    Args:
+        cfg: The config.
+        classes: The names in the checkpoint.
+    """
+    datasets = _own_datasets(cfg)
+    if not datasets:
+        return
+    set_num_classes(cfg.model, len(classes))
+    named = _named_classes(datasets[0][1])
+    if named and named != tuple(classes):
+        print_log(
+            f"{datasets[0][0]}.metainfo.classes is {listed(named, 5)}, but the checkpoint was "
+            f"trained on {listed(classes, 5)}, and its names are used",
+            "current",
+            logging.WARNING,
+        )
 
 
 def is_segmentation(cfg: Config) -> bool:
@@ -306,6 +330,15 @@ def _fill(cfg: Config, parts: list[str]) -> ConfigDict:
     return node[parts[-1]]
 
 
+def _own_datasets(cfg: Config) -> list[tuple[str, ConfigDict]]:
+    """Dotted keys and settings of this project's data sets, those to train on first."""
+    return [
+        found
+        for name in DATALOADERS
+        for found in datasets_in((cfg.get(name) or {}).get("dataset"), f"{name}.dataset")
+    ]
+
+
 def datasets_in(node: Any, place: str) -> Iterator[tuple[str, ConfigDict]]:
     """Find our data sets in a part of a config, inside wrappers and concatenations too.
 
@@ -353,6 +386,17 @@ def _give_classes(
         dataset["metainfo"] = ConfigDict(dataset.get("metainfo") or {}, classes=classes)
 
 
+def _give_reduction(datasets: Sequence[dict[str, Any]], dataset_meta: Mapping[str, Any]) -> None:
+    """Have the label maps of all folders read alike, where a config says it of the first only."""
+    folders = [dataset for dataset in datasets if dataset["type"] == SEG_FOLDER_TYPE]
+    settings = [folder.get("reduce_zero_label") for folder in folders[:1]]
+    settings.append(dataset_meta.get("reduce_zero_label"))
+    known = next((setting for setting in settings if setting is not None), None)
+    for folder in folders if known is not None else ():
+        if folder.get("reduce_zero_label") is None:
+            folder["reduce_zero_label"] = known
+
+
 def _check_same(place: str, found: tuple[str, ...], source: str, expected: tuple[str, ...]) -> None:
     if found == expected:
         return
@@ -390,16 +434,23 @@ def _classes_in_file(dataset: Mapping[str, Any], key: str) -> tuple[str, ...]:
     return read_class_list(path).names if key == "classes_file" else tuple(read_classes(path))
 
 
-def _set_num_classes(node: Any, num_classes: int, inside: bool = False) -> None:
+def set_num_classes(node: Any, num_classes: int, inside: bool = False) -> None:
+    """Set the number of classes of all heads in a part of a config, in place.
+
+    Args:
+        node: The part.
+        num_classes: The number.
+        inside: Whether the part is inside a head. Defaults to False.
+    """
     if isinstance(node, (list, tuple)):
         for entry in node:
-            _set_num_classes(entry, num_classes, inside)
+            set_num_classes(entry, num_classes, inside)
     elif isinstance(node, dict):
         if inside and "num_classes" in node:
             _resize_class_weight(node, num_classes)
             node["num_classes"] = num_classes
         for key, value in node.items():
-            _set_num_classes(value, num_classes, inside or key in CLASS_HEADS)
+            set_num_classes(value, num_classes, inside or key in CLASS_HEADS)
 
 
 def _resize_class_weight(head: dict[str, Any], num_classes: int) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 from mmdet.structures import DetDataSample
 from mmengine.config import Config
 
-from mmbeit3.apis.config import resolve_classes
+from mmbeit3.apis.config import follow_checkpoint, resolve_classes
 from mmbeit3.apis.predictor import Loaded, Predicted, Predictor
 from mmbeit3.utils import InputError
 
@@ -60,11 +60,13 @@ def checkpoint_classes(cfg: Config, meta: Any) -> tuple[str, ...]:
         InputError: If neither names any.
     """
     meta = meta if isinstance(meta, Mapping) else {}
-    configured = resolve_classes(cfg, meta)
-    trained = (meta.get("dataset_meta") or {}).get("classes")
-    if not (trained or configured):
+    if trained := (meta.get("dataset_meta") or {}).get("classes"):
+        follow_checkpoint(cfg, trained)
+        return tuple(trained)
+    configured = resolve_classes(cfg)
+    if not configured:
         raise InputError(
             "neither the checkpoint nor the config names the classes: give the file that training "
             "wrote, or a config whose data set is a mmbeit3.CocoDataset"
         )
-    return tuple(trained or configured)
+    return configured

@@ -13,7 +13,7 @@ from mmengine.config import Config
 from mmengine.registry import DATASETS
 
 from mmbeit3.apis.chips import Colour
-from mmbeit3.apis.config import DATALOADERS, resolve_classes
+from mmbeit3.apis.config import DATALOADERS, follow_checkpoint, resolve_classes
 from mmbeit3.datasets.class_list import read_class_list
 from mmbeit3.datasets.palette import make_palette
 from mmbeit3.utils import InputError
@@ -54,9 +54,11 @@ def find_seg_classes(cfg: Config, meta: Mapping[str, Any]) -> SegClasses:
     Raises:
         InputError: If there are no names, more than 256, some twice, or not as many colours.
     """
-    resolved = resolve_classes(cfg, meta)
     source = meta.get("dataset_meta") or {}
-    if not source.get("classes"):
+    if source.get("classes"):
+        follow_checkpoint(cfg, source["classes"])
+    else:
+        resolved = resolve_classes(cfg)
         source = _configured(cfg) or {"classes": resolved}
     if not source.get("classes"):
         raise InputError(

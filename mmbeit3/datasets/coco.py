@@ -80,7 +80,8 @@ class CocoDataset(MMDetCocoDataset):
 
     As ``mmdet.CocoDataset``, except that
 
-    - without ``metainfo.classes`` the classes are read from the annotation file, by category id;
+    - without ``metainfo.classes`` the classes are read from the annotation file, by category id,
+      when it is loaded: with ``lazy_init=True`` no file is read, and ``metainfo`` names none yet;
     - with it, label i is ``classes[i]`` in any order, and a name that the file lacks is an error.
       Evaluate with ``mmbeit3.CocoMetric``, which numbers the labels the same way;
     - a malformed file, an image that is not there, is cut off or has another size, an object
@@ -105,16 +106,11 @@ class CocoDataset(MMDetCocoDataset):
         if isinstance(named, str) and osp.isfile(named):
             metainfo = metainfo | {"classes": read_text(named).splitlines()}
         metainfo = super()._load_metainfo(metainfo)
-        classes = metainfo.pop("classes", None)
-        return metainfo if classes is None else _with_classes(metainfo, _checked_classes(classes))
-
-    @property
-    def metainfo(self) -> dict:
-        """Classes and palette; read from the annotation file where ``lazy_init`` left them open."""
-        if "classes" not in self._metainfo:
-            classes = read_classes(self.ann_file, self.backend_args)
-            self._metainfo = _with_classes(self._metainfo, classes)
-        return super().metainfo
+        classes = metainfo.get("classes")
+        # A text is the name of a file that is not there: an error when the data are loaded.
+        if classes is None or isinstance(classes, str):
+            return metainfo
+        return _with_classes(metainfo, _checked_classes(classes))
 
     def load_data_list(self) -> list[dict]:
         """Read and check the annotation file.
@@ -124,6 +120,8 @@ class CocoDataset(MMDetCocoDataset):
         """
         if "img" not in self.data_prefix:
             raise InputError(f"data_prefix has the keys {sorted(self.data_prefix)}, expected 'img'")
+        if "classes" in self._metainfo:
+            _checked_classes(self._metainfo["classes"])
         with get_local_path(self.ann_file, backend_args=self.backend_args) as local_path:
             data = load_coco(local_path, self.ann_file, require_annotations=not self.test_mode)
         if "classes" not in self._metainfo:

@@ -1,6 +1,7 @@
 """The training engine: mmengine's, with what this project needs beside it."""
 
 from mmbeit3.engine.checkpoint_hook import CheckpointHook, find_checkpoint
+from mmbeit3.engine.classes_hook import ClassesHook
 from mmbeit3.engine.ema import EMAHook
 from mmbeit3.engine.interruption import Terminated
 from mmbeit3.engine.layer_decay import LayerDecayConstructor
@@ -9,6 +10,7 @@ from mmbeit3.engine.sharding import FullySharded
 
 __all__ = [
     "CheckpointHook",
+    "ClassesHook",
     "EMAHook",
     "FullySharded",
     "LayerDecayConstructor",

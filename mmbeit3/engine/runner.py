@@ -33,6 +33,7 @@ from torch.utils.data import DataLoader
 
 from mmbeit3.checkpoint import load_weights, read_checkpoint, save_checkpoint, state_dict_of
 from mmbeit3.checkpoint.sharded import whole
+from mmbeit3.checkpoint.strict_loading import partial_loading
 from mmbeit3.engine.checkpoint_hook import CheckpointHook
 from mmbeit3.engine.data_workers import start_worker
 from mmbeit3.engine.distributed import init_distributed
@@ -239,9 +240,10 @@ class Runner(MMEngineRunner):
         if self._resume:
             _check_resumable(checkpoint, filename)
         checkpoint["state_dict"] = state_dict_of(checkpoint)
-        self.call_hook("after_load_checkpoint", checkpoint=checkpoint)
-        model = without_wrappers(self.model)
         fine_tuning = isinstance(self._train_loop, BaseLoop) and not self._resume
+        with partial_loading():  # mmengine's EMAHook loads the same weights into its average
+            self.call_hook("after_load_checkpoint", checkpoint=checkpoint)
+        model = without_wrappers(self.model)
         load_weights(model, checkpoint, strict or not fine_tuning, self.logger, str(filename))
         if self._resume and self._shards:
             shard_optimizer_state(checkpoint["optimizer"], self.optim_wrapper.optimizer)

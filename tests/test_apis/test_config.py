@@ -9,6 +9,7 @@ from mmseg.structures import SegDataSample
 
 from mmbeit3.apis import config as config_module
 from mmbeit3.apis.config import (
+    follow_checkpoint,
     is_segmentation,
     load_config,
     parse_options,
@@ -201,11 +202,25 @@ def test_classes_come_from_the_training_annotations(tmp_path: Path) -> None:
 
 def test_classes_that_the_config_names_are_kept(tmp_path: Path) -> None:
     cfg = detector(tmp_path, classes=("dog", "cat"), palette=[(0, 0, 0), (1, 1, 1)])
-    meta = {"dataset_meta": {"classes": ("of", "another", "file")}}
-    assert resolve_classes(cfg, meta) == ("dog", "cat")
+    assert resolve_classes(cfg) == ("dog", "cat")
     assert class_numbers(cfg) == [1, 2, 2, 2]
     assert cfg.train_dataloader.dataset.dataset.metainfo.palette == [(0, 0, 0), (1, 1, 1)]
     assert cfg.test_dataloader.dataset.metainfo.classes == ("dog", "cat")
+
+
+@pytest.mark.parametrize("trained", [("cat", "dog"), ("dog",), ("dog", "cat", "owl")])
+def test_a_test_needs_the_classes_of_the_checkpoint(tmp_path: Path, trained: tuple) -> None:
+    cfg = detector(tmp_path, classes=("dog", "cat"))
+    with pytest.raises(InputError, match="the checkpoint .*the first difference is class"):
+        resolve_classes(cfg, {"dataset_meta": {"classes": trained}})
+
+
+def test_to_predict_needs_no_file_of_the_data(tmp_path: Path) -> None:
+    cfg = detector(tmp_path)
+    for file in tmp_path.rglob("*.json"):
+        file.unlink()
+    follow_checkpoint(cfg, ("a", "b", "c", "d"))
+    assert class_numbers(cfg) == [1, 4, 4, 4]
 
 
 @pytest.mark.parametrize(
@@ -270,6 +285,31 @@ def segmentor(root: Path, classes_file: str = "classes.txt", **head: object) -> 
             "val_dataloader": {"dataset": dataset("val")},
         }
     )
+
+
+@pytest.mark.parametrize(
+    ("train", "val", "trained", "expected"),
+    [
+        (True, None, None, (True, True)),
+        (False, None, True, (False, False)),
+        (None, None, True, (True, True)),
+        (None, None, None, (None, None)),
+        (None, True, None, (None, True)),
+        (True, False, None, (True, False)),
+    ],
+)
+def test_label_maps_of_all_folders_are_read_alike(
+    tmp_path: Path, train: bool, val: bool, trained: bool, expected: tuple
+) -> None:
+    (tmp_path / "classes.txt").write_text("sky\nroad")
+    cfg = segmentor(tmp_path)
+    datasets = cfg.train_dataloader.dataset, cfg.val_dataloader.dataset
+    for dataset, setting in zip(datasets, (train, val), strict=True):
+        if setting is not None:
+            dataset.reduce_zero_label = setting
+    meta = {"dataset_meta": {"classes": ("sky", "road"), "reduce_zero_label": trained}}
+    resolve_classes(cfg, meta)
+    assert tuple(dataset.get("reduce_zero_label") for dataset in datasets) == expected
 
 
 def test_classes_of_label_maps_come_from_the_class_list(tmp_path: Path) -> None:

@@ -50,12 +50,16 @@ def test_classes_come_from_the_file(shapes: Path) -> None:
     assert read_classes(shapes / "annotations" / "train.json") == SHAPES
 
 
-def test_classes_are_known_before_the_data_are_loaded(shapes: Path) -> None:
+@pytest.mark.parametrize("classes", [None, "absent.txt", SHAPES[:2]])
+def test_a_lazy_data_set_reads_no_file(shapes: Path, classes: str | tuple | None) -> None:
+    metainfo = {"classes": classes} if classes else None
+    dataset = _build(shapes, ann_file="absent.json", lazy_init=True, metainfo=metainfo)
+    assert dataset.metainfo.get("classes") == classes
+    with pytest.raises((InputError, FileNotFoundError)):
+        dataset.full_init()
     dataset = _build(shapes, lazy_init=True)
-    assert dataset.metainfo["classes"] == SHAPES
-    assert not dataset._fully_initialized
     dataset.full_init()
-    assert len(dataset) == 10
+    assert dataset.metainfo["classes"] == SHAPES and len(dataset) == 10
 
 
 def test_categories_are_ordered_by_id(shapes: Path, tmp_path: Path) -> None:

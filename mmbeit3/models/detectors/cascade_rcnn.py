@@ -1,4 +1,4 @@
-"""Cascade R-CNN whose anchors and RoIs are checked to lie where the maps show them."""
+"""Cascade R-CNN whose strides, and whose weights, heads and class names, must agree."""
 
 from __future__ import annotations
 
@@ -6,13 +6,17 @@ from typing import Any
 
 from mmdet.models.detectors import CascadeRCNN as MMDetCascadeRCNN
 
+from mmbeit3.checkpoint.strict_loading import StrictLoading
 from mmbeit3.models.strides import check_strides
 from mmbeit3.registry import MODELS
 
 
 @MODELS.register_module()
-class CascadeRCNN(MMDetCascadeRCNN):
+class CascadeRCNN(StrictLoading, MMDetCascadeRCNN):
     """mmdet's ``CascadeRCNN`` that refuses strides which are not those of its pyramid.
+
+    Checkpoints are loaded whole, by mmdet's ``init_detector`` and ``DetInferencer`` too, see
+    :class:`mmbeit3.checkpoint.strict_loading.StrictLoading`.
 
     Args:
         *args (Any): As in mmdet.

@@ -11,6 +11,7 @@ from mmseg.models.segmentors import EncoderDecoder as MMSegEncoderDecoder
 from mmseg.structures import SegDataSample
 from torch import Tensor
 
+from mmbeit3.checkpoint.strict_loading import StrictLoading
 from mmbeit3.models.segmentors.resizing import RowResizer
 from mmbeit3.models.segmentors.windows import Side, Strip
 from mmbeit3.models.strides import check_strides
@@ -21,7 +22,7 @@ WINDOWS_ON_GPU = 4
 
 
 @MODELS.register_module()
-class EncoderDecoder(MMSegEncoderDecoder):
+class EncoderDecoder(StrictLoading, MMSegEncoderDecoder):
     """mmseg's ``EncoderDecoder``; arguments as there, and two more keys of ``test_cfg``.
 
     - ``return_logits``: Whether a result has ``seg_logits``, scores of every class for every pixel
@@ -37,6 +38,8 @@ class EncoderDecoder(MMSegEncoderDecoder):
     In such a test mmseg notes the window's size for the first image of a batch only, and beside the
     padded size of the whole image. Here every image's meta carries the size of the window, so that
     heads which read it (Mask2Former's) decode any crop, stride, padding and batch.
+
+    Checkpoints are loaded whole, see :class:`mmbeit3.checkpoint.strict_loading.StrictLoading`.
 
     Raises:
         InputError: The head has other strides than the maps of backbone and neck.

@@ -1,0 +1,82 @@
+"""A check that data, weights and heads of a run have the same classes."""
+
+from __future__ import annotations
+
+from itertools import zip_longest
+from typing import Any
+
+from mmengine.hooks import Hook
+from torch.utils.data import DataLoader
+
+from mmbeit3.checkpoint.strict_loading import num_classes
+from mmbeit3.registry import HOOKS
+from mmbeit3.utils import InputError
+
+
+@HOOKS.register_module()
+class ClassesHook(Hook):
+    """Refuses a run, of any Runner, in which class numbers have two meanings.
+
+    Training needs as many classes in the heads as in the training set and, if it is resumed, those
+    of the checkpoint; validation needs the classes of the training set; a test needs those of the
+    checkpoint. The order counts. Data sets and checkpoints that name no classes pass.
+    """
+
+    def __init__(self) -> None:
+        self._of_checkpoint: tuple[str, ...] = ()
+        self._of_training: tuple[str, ...] = ()
+
+    def after_load_checkpoint(self, runner: Any, checkpoint: dict[str, Any]) -> None:
+        """Note what the weights were trained on."""
+        meta = checkpoint.get("meta")
+        meta = meta.get("dataset_meta") if isinstance(meta, dict) else None
+        self._of_checkpoint = _names(meta)
+
+    def before_train(self, runner: Any) -> None:
+        """Compare the training set with the heads, and with the checkpoint that is resumed."""
+        self._of_training = names = _of_dataset(runner.train_dataloader)
+        heads = num_classes(runner.model)
+        if names and heads not in (None, len(names)):
+            raise InputError(
+                f"the heads have {heads} classes, and the training set {len(names)}: set "
+                "num_classes of all heads to that, or train by tools/train.py, which does"
+            )
+        if runner._resume:
+            _check_same("the training set", names, "the checkpoint", self._of_checkpoint)
+
+    def before_val(self, runner: Any) -> None:
+        """Compare the validation set with the training set, or without any with the checkpoint."""
+        names = _of_dataset(runner.val_dataloader)
+        if self._of_training:
+            _check_same("the validation set", names, "the training set", self._of_training)
+        else:
+            _check_same("the validation set", names, "the checkpoint", self._of_checkpoint)
+
+    def before_test(self, runner: Any) -> None:
+        """Compare the test set with the checkpoint."""
+        names = _of_dataset(runner.test_dataloader)
+        _check_same("the test set", names, "the checkpoint", self._of_checkpoint)
+
+
+def _of_dataset(loader: Any) -> tuple[str, ...]:
+    return _names(
+        getattr(loader.dataset, "metainfo", None) if isinstance(loader, DataLoader) else None
+    )
+
+
+def _names(meta: Any) -> tuple[str, ...]:
+    names = (meta or {}).get("classes") or ()
+    return () if isinstance(names, str) else tuple(names)
+
+
+def _check_same(what: str, found: tuple[str, ...], source: str, expected: tuple[str, ...]) -> None:
+    if not (found and expected) or found == expected:
+        return
+    pairs = zip_longest(map(repr, found), map(repr, expected), fillvalue="none")
+    number, (here, there) = next(pair for pair in enumerate(pairs) if pair[1][0] != pair[1][1])
+    raise InputError(
+        f"{what} has {len(found)} classes, {source} {len(expected)}; the first difference is class "
+        f"{number}, {here} and {there}. Class numbers would have two meanings: set "
+        "metainfo=dict(classes=...) of the data set to those of the weights, in their order, or "
+        "run tools/train.py and tools/test.py, which do"
+    )
