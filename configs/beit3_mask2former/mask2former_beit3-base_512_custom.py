@@ -6,7 +6,8 @@ Copy this file, edit the lines under "edit these", and run:
     python tools/train.py configs/beit3_mask2former/mask2former_beit3-base_512_custom.py
 A mask has the path of its image, as an 8-bit PNG: images/train/a/b.jpg and masks/train/a/b.png. Its
 pixels are the line numbers of the class file, from 0, and 255 where nothing is known. The classes
-are read from that file alone, and every mask is checked before training.
+are read from that file alone, and every mask is checked before training; example_mask.jpg in the
+work dir shows one with the names.
 """
 
 _base_ = [
@@ -19,7 +20,9 @@ data_root = "data/custom_seg"
 train_images, train_masks = "images/train", "masks/train"
 val_images, val_masks = "images/val", "masks/val"
 classes_file = "classes.txt"  # one class a line; a colour may follow: road #804080
-reduce_zero_label = False  # True: 0 means unlabelled, and the classes count from 1
+# False: value 0 is the first class. True: 0 means unlabelled, and the classes count from 1. None:
+# as False, and training asks where the masks leave doubt.
+reduce_zero_label = None
 crop = 512
 batch_size = 4
 max_iters = 10000

@@ -18,13 +18,13 @@ import numpy as np
 from mmdet.datasets.transforms import LoadAnnotations as LoadObjects
 from mmengine.config import Config, ConfigDict
 from mmseg.datasets import BaseSegDataset
-from mmseg.datasets.transforms import LoadAnnotations as LoadLabels
 from rich.console import Console
 from rich.table import Table
 
 from mmbeit3.apis.config import COCO_TYPE, resolve_classes
 from mmbeit3.apis.data_checks import build_dataset, find_datasets
-from mmbeit3.apis.overlay import draw_class_map, draw_instances
+from mmbeit3.apis.example_mask import draw_labels, write_example_mask
+from mmbeit3.apis.overlay import draw_instances
 from mmbeit3.apis.results import write_picture
 from mmbeit3.datasets import CocoDataset
 from mmbeit3.datasets.coco import image_files
@@ -82,7 +82,8 @@ def report_config(
     Args:
         cfg: The config; its classes are resolved in place.
         splits: Of 'train', 'val' and 'test'.
-        out_dir: Where ``report.json`` and ``samples.html`` go, and pictures, in ``samples/``.
+        out_dir: Where ``report.json`` and ``samples.html`` go, pictures, in ``samples/``, and of
+            a segmentor's training set ``example_mask.jpg``.
         decode: Whether to decode every image in full. Defaults to False.
         num_samples: Pictures of each data set. Defaults to 12.
 
@@ -100,6 +101,7 @@ def report_config(
             f"the config has no data set of a type mmbeit3.* in {', '.join(splits)}: others are "
             "not checked"
         )
+    write_example_mask(cfg, out_dir)
     scope = cfg.get("default_scope")
     return _report(
         [(*dataset, scope) for dataset in datasets], reports, out_dir, decode, num_samples
@@ -246,7 +248,7 @@ def _inspect_seg(
     if not map_dir or not infos:
         return []
     report.classes = _count_pixels(infos, dataset)
-    return [lambda info=info: _draw_labels(info, dataset.metainfo) for info in infos]
+    return [lambda info=info: draw_labels(info, dataset.metainfo) for info in infos]
 
 
 def _count_pixels(infos: list[dict], dataset: BaseSegDataset) -> list[dict[str, Any]]:
@@ -261,14 +263,6 @@ def _count_pixels(infos: list[dict], dataset: BaseSegDataset) -> list[dict[str, 
         {"name": name, "images": int(counts.maps[value]), "pixels": int(counts.pixels[value])}
         for value, name in sorted(values.items())
     ]
-
-
-def _draw_labels(info: dict, metainfo: dict) -> np.ndarray:
-    """Draw the label map of an image as training loads it."""
-    image = mmcv.imread(info["img_path"])
-    labels = LoadLabels()(dict(info, seg_fields=[]))["gt_seg_map"].astype(np.uint8)
-    palette = [tuple(colour)[::-1] for colour in metainfo["palette"]]
-    return draw_class_map(image, labels, metainfo["classes"], palette)
 
 
 def _print(report: DatasetReport, console: Console) -> None:

@@ -17,6 +17,7 @@ from mmbeit3.apis.config import (
     use_device,
 )
 from mmbeit3.apis.data_checks import check_training_data
+from mmbeit3.apis.example_mask import write_example_mask
 from mmbeit3.checkpoint import check_checkpoint, write_durably
 from mmbeit3.config import check_arguments
 from mmbeit3.engine import build_runner, find_checkpoint
@@ -51,7 +52,7 @@ def train(
     """
     start_processes(cfg)
     batch = together(lambda: _prepare(cfg, resume, amp, scale_lr))
-    from_first(lambda: check_training_data(cfg))
+    from_first(lambda: _check_data(cfg))
     runner = together(lambda: build_runner(cfg))
     print_log(batch, "current")
     _warn_of_random_backbone(cfg)
@@ -76,6 +77,12 @@ def _prepare(cfg: Config, resume: bool | str | Path, amp: bool, scale_lr: bool) 
     _check_weights(cfg)  # before the minutes that data and model may take
     resolve_classes(cfg)
     return batch
+
+
+def _check_data(cfg: Config) -> None:
+    """Check the data, and draw a segmentor's first: the check may ask what their values mean."""
+    write_example_mask(cfg, cfg.work_dir)
+    check_training_data(cfg)
 
 
 def _check_trainable(cfg: Config) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -19,6 +20,12 @@ MAX_EXAMPLES = 10
 INDEX_MODES = ("L", "P", "1")  # Pillow's names of grey, palette and two-level pictures of 8 bits
 SIXTEEN_BIT_MODES = ("I", "I;16", "I;16B", "I;16L")
 MOST = 0.5  # share of the pixels at which an ignored value is remarked on
+# Share of the maps from which on value 0 may be what is left between the objects: in ADE20K all of
+# 32 maps have it, and 15 the commonest class, wall.
+ALMOST_ALL = 0.9
+# Words by which a first class says that it is what value 0 usually is.
+REST = {"background", "bg", "other", "others", "unlabeled", "unlabelled", "void", "ignore"}
+REST |= {"ignored", "none", "nothing", "unknown", "unclassified", "empty", "rest"}
 
 Pair = tuple[str, str]
 """The paths of an image and of its label map."""
@@ -85,7 +92,7 @@ def _to_json(counts: LabelCounts) -> dict:
 def check_labels(
     counts: LabelCounts,
     classes: Sequence[str],
-    reduce_zero_label: bool,
+    reduce_zero_label: bool | None,
     source: str,
     training: bool = True,
 ) -> None:
@@ -96,7 +103,10 @@ def check_labels(
 
     - where it is off and the value N occurs: the maps count from 1, or 0 is a class without a name;
     - where it is on, the value N never occurs and either 0..N-1 all do or both 0 and 255: the maps
-      count from 0. On data to test with, which may lack a class, this is a warning only.
+      count from 0. On data to test with, which may lack a class, this is a warning only;
+    - where nobody has set it and training data look as if 0 meant unlabelled: it occurs in at least
+      90 % of the maps (of two or more) and 255 in none, the last class never does, and the first is
+      not named background or the like. The maps cannot tell, so a setting is asked for.
 
     Nothing can be learnt where all pixels are ignored, or all but those of one class, as with
     pictures in black and white, whose 255 is not meant as ignored. Remarked on, as they may be
@@ -106,7 +116,8 @@ def check_labels(
     Args:
         counts: What the maps hold.
         classes: The names of the classes.
-        reduce_zero_label: Whether 0 is taken for unlabelled and the classes count from 1.
+        reduce_zero_label: Whether 0 is taken for unlabelled and the classes count from 1; None is
+            False that nobody has decided on.
         source: What to call the set in messages.
         training: Whether the set is there to train on. Defaults to True.
 
@@ -114,7 +125,7 @@ def check_labels(
         InputError: See above.
     """
     num_classes = len(classes)
-    first = int(reduce_zero_label)
+    first = int(bool(reduce_zero_label))
     last = first + num_classes - 1
     outside = [value for value in range(last + 1, IGNORED) if counts.has(value)]
     if outside:
@@ -128,9 +139,15 @@ def check_labels(
         _check_reduction(counts, classes, source, training)
     absent = [name for index, name in enumerate(classes, first) if not counts.has(index)]
     _check_something_to_learn(counts, classes, absent, source, training)
-    if training and absent:
-        text = f"{source} has no pixel of {len(absent)} of the {num_classes} classes: "
-        print_log(text + listed(absent), "current", logging.WARNING)
+    if not (training and absent):
+        return
+    text = f"{source} has no pixel of {len(absent)} of the {num_classes} classes: {listed(absent)}"
+    if not reduce_zero_label and _may_be_shifted(counts, classes):
+        doubt = _doubt(counts, classes, source)
+        if reduce_zero_label is None and not counts.has(IGNORED):
+            raise InputError(doubt)
+        text += f". {doubt}"
+    print_log(text, "current", logging.WARNING)
 
 
 def check_ade20k_labels(
@@ -198,6 +215,25 @@ def _check_reduction(
             "name that class first"
         )
         print_log(text, "current", logging.WARNING)
+
+
+def _may_be_shifted(counts: LabelCounts, classes: Sequence[str]) -> bool:
+    """Whether 0 may mean unlabelled, so that every class would learn under its neighbor's name."""
+    words = set(re.findall(r"[a-z]+", classes[0].lower()))
+    in_almost_all = counts.maps[0] >= ALMOST_ALL * counts.num_maps
+    last_is_absent = not counts.has(len(classes) - 1)
+    return counts.num_maps > 1 and in_almost_all and last_is_absent and not words & REST
+
+
+def _doubt(counts: LabelCounts, classes: Sequence[str], source: str) -> str:
+    last = len(classes) - 1
+    return (
+        f"In {source} value 0 occurs in {counts.maps[0]:,} of {counts.num_maps:,} label maps "
+        f"({counts.share(0):.1%} of the pixels), and {last}, {classes[-1]!r}, in none. If 0 means "
+        f"unlabelled and 1 is {classes[0]!r}, every class would be learnt under its neighbor's "
+        f"name: set reduce_zero_label=True in the data set. If 0 is {classes[0]!r}, set "
+        "reduce_zero_label=False"
+    )
 
 
 def _check_something_to_learn(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Sequence
+from functools import partial
 from os import path as osp
 from pathlib import Path
 from typing import Any
@@ -34,8 +35,8 @@ class SegFolderDataset(BaseSegDataset):
 
     Args:
         classes_file (str, optional): A text file with one class a line, or a JSON list, on
-            ``data_root``; a colour ``#rrggbb`` may follow a name. Defaults to None: the classes
-            are ``metainfo.classes``.
+            ``data_root``; a colour ``#rrggbb`` may follow a name. With ``lazy_init=True`` it is
+            read when the data are loaded. Defaults to None: the classes are ``metainfo.classes``.
         data_root (str, optional): Where the relative paths start. Defaults to None.
         data_prefix (dict): The folders ``img_path`` and ``seg_map_path``; with ``test_mode`` the
             latter may be left out.
@@ -43,8 +44,9 @@ class SegFolderDataset(BaseSegDataset):
             without suffix. Defaults to '', all images.
         seg_map_suffix (str): How the names of label maps end after the image's name; always PNG,
             8-bit grey or palette. Defaults to '.png'.
-        reduce_zero_label (bool): Whether 0 means unlabelled, and line i of ``classes_file`` the
-            value i + 1. Defaults to False.
+        reduce_zero_label (bool, optional): Whether 0 means unlabelled, and line i of
+            ``classes_file`` the value i + 1. Defaults to None: as False, and where training data
+            leave doubt, an error asks for a decision.
         check_labels (bool): Whether to read all label maps and check them. Defaults to True.
         metainfo (dict, optional): ``classes``, which must be those of ``classes_file`` if both are
             there, and ``palette`` (list of RGB tuples). Defaults to None.
@@ -64,7 +66,7 @@ class SegFolderDataset(BaseSegDataset):
         data_prefix: dict | None = None,
         ann_file: str = "",
         seg_map_suffix: str = ".png",
-        reduce_zero_label: bool = False,
+        reduce_zero_label: bool | None = None,
         check_labels: bool = True,
         metainfo: dict | None = None,
         **kwargs: Any,
@@ -73,14 +75,21 @@ class SegFolderDataset(BaseSegDataset):
             raise InputError(f"seg_map_suffix is {seg_map_suffix!r}; label maps are .png files")
         if classes_file is not None:
             classes_file = osp.join(data_root or "", classes_file)
+        metainfo = dict(metainfo or {})
+        self._find_classes = partial(_with_classes, metainfo, classes_file, bool(reduce_zero_label))
+        self._is_decided = reduce_zero_label is not None
+        if kwargs.get("lazy_init") and classes_file is not None:
+            known = metainfo | {"classes": metainfo.get("classes", ()), "palette": []}
+        else:
+            known = self._find_classes()
         self.check_labels = check_labels
         super().__init__(
             data_root=data_root,
             data_prefix=dict(data_prefix or {}),
             ann_file=ann_file,
             seg_map_suffix=seg_map_suffix,
-            reduce_zero_label=reduce_zero_label,
-            metainfo=_with_classes(dict(metainfo or {}), classes_file, reduce_zero_label),
+            reduce_zero_label=bool(reduce_zero_label),
+            metainfo=known,
             **kwargs,
         )
 
@@ -90,6 +99,7 @@ class SegFolderDataset(BaseSegDataset):
         Returns:
             One dict for each image, as mmseg's transforms expect them, by path.
         """
+        self._metainfo |= self._find_classes()
         check_settings(self)
         image_dir = self.data_prefix["img_path"]
         map_dir = self.data_prefix.get("seg_map_path")
@@ -140,9 +150,8 @@ class SegFolderDataset(BaseSegDataset):
         if not self.check_labels:
             return
         counts = count_labels([(info["img_path"], info["seg_map_path"]) for info in infos], map_dir)
-        check_labels(
-            counts, self._metainfo["classes"], self.reduce_zero_label, map_dir, not self.test_mode
-        )
+        setting = self.reduce_zero_label if self._is_decided else None
+        check_labels(counts, self._metainfo["classes"], setting, map_dir, not self.test_mode)
 
 
 def check_settings(dataset: BaseSegDataset) -> None:

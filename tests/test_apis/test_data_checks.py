@@ -5,6 +5,7 @@ import logging
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 from mmengine.config import Config
 from PIL import Image
@@ -13,6 +14,8 @@ from mmbeit3.apis import data_checks
 from mmbeit3.apis.config import load_config
 from mmbeit3.apis.data_checks import check_training_data, find_datasets
 from mmbeit3.apis.data_report import report_coco, report_config
+from mmbeit3.apis.example_mask import write_example_mask
+from mmbeit3.apis.training import train
 from mmbeit3.datasets import make_shapes
 from mmbeit3.utils import InputError
 
@@ -142,6 +145,30 @@ def test_the_report_of_label_maps(shapes: Path, tmp_path: Path) -> None:
     assert [row["name"] for row in report.classes][:2] == ["background", "disk"]
     assert sum(row["pixels"] for row in report.classes) == 6 * 64 * 64
     assert len(list((out / "samples").iterdir())) == 2
+    assert (out / "example_mask.jpg").is_file()
+
+
+def test_one_label_map_is_drawn_before_training_asks(shapes: Path, tmp_path: Path) -> None:
+    for file in (shapes / "semantic" / "train").iterdir():
+        labels = np.asarray(Image.open(file)) % 4
+        labels[:8] = 0
+        Image.fromarray(labels).save(file)
+    cfg = config(SEGMENTOR, shapes)
+    for loader in (cfg.train_dataloader, cfg.val_dataloader, cfg.test_dataloader):
+        loader.dataset.metainfo = dict(classes=("disk", "square", "triangle", "star", "ring", "a"))
+    cfg.work_dir = str(tmp_path / "work_dir")
+    with pytest.raises(InputError, match="0 occurs in 6 of 6 label maps .* 5, 'a', in none"):
+        train(cfg)
+    picture = Image.open(tmp_path / "work_dir" / "example_mask.jpg")
+    assert min(picture.size) >= 64
+
+
+def test_nothing_is_drawn_of_detectors_and_damaged_data(shapes: Path, tmp_path: Path) -> None:
+    assert write_example_mask(config(DETECTOR, shapes), tmp_path) is None
+    for file in (shapes / "semantic" / "train").iterdir():
+        cut(file)
+    assert write_example_mask(config(SEGMENTOR, shapes), tmp_path) is None
+    assert not (tmp_path / "example_mask.jpg").exists()
 
 
 def test_the_report_lists_every_bad_image(shapes: Path, tmp_path: Path) -> None:

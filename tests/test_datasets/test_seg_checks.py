@@ -291,6 +291,64 @@ def test_classes_without_a_pixel_are_remarked_on(logged: list[str]) -> None:
     assert not logged
 
 
+CLASSES_OF_ADE20K = [f"class {number}" for number in range(1, 151)]
+
+
+def test_names_shifted_by_one_are_asked_about(ade: LabelCounts, logged: list[str]) -> None:
+    asks = (
+        r"value 0 occurs in 32 of 32 label maps \([0-9.]+% of the pixels\), and 149, 'class 150', "
+        r"in none\. If 0 means unlabelled and 1 is 'class 1', .* set reduce_zero_label=True .* "
+        r"set reduce_zero_label=False"
+    )
+    with pytest.raises(InputError, match=asks):
+        check_labels(ade, CLASSES_OF_ADE20K, None, "the sample")
+    assert not logged
+    check_labels(ade, CLASSES_OF_ADE20K, False, "the sample")  # decided, and remarked on
+    assert "reduce_zero_label=True" in logged.pop()
+    check_labels(ade, CLASSES_OF_ADE20K, True, "the sample")
+    assert len(logged) == 1 and "reduce_zero_label" not in logged[0]
+    check_labels(ade, CLASSES_OF_ADE20K, None, "the sample", training=False)
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ["other", *CLASSES_OF_ADE20K],
+        ["Background", *CLASSES_OF_ADE20K],
+        ["_background_", *CLASSES_OF_ADE20K],
+        CLASSES_OF_ADE20K[:144],  # the last one occurs
+    ],
+)
+def test_names_that_fit_are_not_asked_about(
+    ade: LabelCounts, logged: list[str], names: list[str]
+) -> None:
+    check_labels(ade, names, None, "the sample")
+    assert all("reduce_zero_label" not in line for line in logged)
+
+
+@pytest.mark.parametrize("other", [255, None])
+def test_maps_that_do_count_from_zero_are_not_asked_about(
+    ade: LabelCounts, logged: list[str], other: int | None
+) -> None:
+    pixels, maps = np.roll(ade.pixels, -1), np.roll(ade.maps, -1)  # 'other' goes to 255
+    if other is None:
+        pixels[255] = maps[255] = 0
+    examples = {(value - 1) % 256: example for value, example in ade.examples.items()}
+    counts = LabelCounts(ade.num_maps, pixels, maps, examples)
+    check_labels(counts, CLASSES_OF_ADE20K, None, "the sample")
+    assert len(logged) == 1 and "reduce_zero_label" not in logged[0]
+
+
+@pytest.mark.parametrize("num_maps", [2, 3, 20])
+@pytest.mark.parametrize("num_classes", [3, 10, 254])
+def test_shifted_maps_of_any_size_are_asked_about(num_maps: int, num_classes: int) -> None:
+    counts = _counts(_0=10, _1=5)
+    counts = LabelCounts(num_maps, counts.pixels, counts.maps * num_maps, counts.examples)
+    names = [f"class {number}" for number in range(num_classes)]
+    with pytest.raises(InputError, match="set reduce_zero_label=True"):
+        check_labels(counts, names, None, "masks")
+
+
 def test_official_ade20k_maps_need_the_setting(ade: LabelCounts, logged: list[str]) -> None:
     classes = [str(number) for number in range(150)]
     assert ade.num_maps == 32

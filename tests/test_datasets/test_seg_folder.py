@@ -40,6 +40,29 @@ def _build(root: Path, **kwargs) -> SegFolderDataset:
     return DATASETS.build(settings | kwargs)
 
 
+def test_a_lazy_data_set_reads_no_file(root: Path) -> None:
+    lost = _build(root, data_root=str(root / "absent"), lazy_init=True, test_mode=True)
+    assert lost.metainfo["classes"] == ()
+    with pytest.raises(InputError, match="there is no file"):
+        lost.full_init()
+    dataset = _build(root, lazy_init=True)
+    dataset.full_init()
+    assert dataset.metainfo["classes"] == NAMES and len(dataset) == 3
+    assert dataset.metainfo["palette"][0] == (0x10, 0x20, 0x30)
+
+
+def test_only_a_setting_that_nobody_made_is_asked_about(root: Path) -> None:
+    for path in (root / "masks").rglob("[a-z].png"):
+        Image.fromarray(np.array([[0, 1], [1, 0]], np.uint8)).resize((6, 4), 0).save(path)
+    with pytest.raises(InputError, match=r"0 occurs in 3 of 3 .* 2, 'car', in none\. If 0 means"):
+        _build(root)
+    for setting in (True, False):
+        dataset = _build(root, reduce_zero_label=setting)
+        assert dataset.reduce_zero_label is setting
+        assert dataset.metainfo["reduce_zero_label"] is setting
+    assert _build(root, test_mode=True).reduce_zero_label is False
+
+
 def _stems(dataset: SegFolderDataset) -> list[str]:
     return [Path(dataset.get_data_info(i)["img_path"]).stem for i in range(len(dataset))]
 
