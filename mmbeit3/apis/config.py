@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import inspect
 import logging
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,9 +14,9 @@ from typing import Any
 from mmengine.config import Config, ConfigDict, DictAction
 from mmengine.device import get_device
 from mmengine.logging import print_log
-from mmengine.runner import Runner
 
 from mmbeit3.checkpoint.reading import similar_files
+from mmbeit3.config import is_read, keys_filled, meant_keys, names_without_effect, runner_keys
 from mmbeit3.engine.distributed import init_distributed
 from mmbeit3.utils import InputError, listed
 from mmbeit3.utils.text_files import read_text
@@ -29,9 +28,6 @@ SEG_FOLDER_TYPE = "mmbeit3.SegFolderDataset"
 FIXED_TYPES = ("mmbeit3.ADE20KDataset", "mmbeit3.COCOStuffDataset")
 # Parts of a model whose ``num_classes`` is that of the data; the RPN's (always 1) is in none.
 CLASS_HEADS = ("roi_head", "bbox_head", "mask_head", "decode_head", "auxiliary_head")
-# Views of test-time augmentation and the key of their pipeline. The runner reads neither, and
-# among its keys train_pipeline would be taken for a misspelling of them.
-TTA_PIPELINES = {"multi-scale": "tta_pipeline", "flip": "tta_pipeline_flip"}
 AMP_DEVICES = ("cuda", "npu", "mlu", "musa")  # what mmengine's AmpOptimWrapper accepts
 AMP_OPTIONS = ("loss_scale", "dtype", "use_fsdp")
 # High enough that no helper variable of the configs of mmdet and mmseg is taken for a misspelling.
@@ -66,6 +62,8 @@ def load_config(
     except Exception as error:
         raise InputError(_config_error(path, error)) from error
     _check_runner_keys(cfg, path)
+    for sentence in names_without_effect(cfg, path):
+        _warn(sentence)
     if options:
         _check_options(cfg, options)
         cfg.merge_from_dict(dict(options))
@@ -243,16 +241,8 @@ def _syntax_error(file: str, error: SyntaxError) -> tuple[SyntaxError, int | Non
     return error, error.lineno
 
 
-def _runner_keys() -> set[str]:
-    keys = set(inspect.signature(Runner.__init__).parameters) - {"self", "cfg"}
-    # Read from the whole config by mmengine and the tools.
-    keys |= {"custom_imports", "activation_checkpointing", "compile", "runner_type"}
-    keys |= {"model_wrapper_cfg", "find_unused_parameters", "sync_bn"}
-    return keys | {"efficient_conv_bn_eval", "tta_model"}
-
-
 def _check_runner_keys(cfg: Config, path: Path) -> None:
-    known = _runner_keys()
+    known = runner_keys()
     for key in cfg:
         # train_dataloader_small, my_train_dataloader: variables named after what they are.
         derived = any(key.startswith(f"{name}_") or key.endswith(f"_{name}") for name in known)
@@ -265,10 +255,9 @@ def _check_runner_keys(cfg: Config, path: Path) -> None:
 
 def _check_options(cfg: Config, options: Mapping[str, Any]) -> None:
     """Follow every dotted key through the config; it may only add to what a class takes."""
-    for option in options:
+    for option, value in options.items():
         node: Any = cfg
         parts = option.split(".")
-        _remark_on_variable(cfg, option, parts[0])
         for depth, part in enumerate(parts):
             if isinstance(node, (list, tuple)):
                 _check_index(option, part, node)
@@ -278,21 +267,25 @@ def _check_options(cfg: Config, options: Mapping[str, Any]) -> None:
                 if node is None and depth + 1 < len(parts):
                     node = _fill(cfg, parts[: depth + 1])
             else:
-                _check_new_key(option, parts, depth, node)
+                _check_new_key(cfg, option, parts, depth, node)
                 break
             if depth + 1 < len(parts) and not isinstance(node, (dict, list, tuple)):
-                value = ".".join(parts[: depth + 1])
-                raise InputError(f"--cfg-options {option}: {value} is {node!r}, not a dict or list")
+                place = ".".join(parts[: depth + 1])
+                raise InputError(f"--cfg-options {option}: {place} is {node!r}, not a dict or list")
+        _remark_on_variable(cfg, option, parts[0], value)
 
 
-def _remark_on_variable(cfg: Config, option: str, name: str) -> None:
-    if name in cfg and name not in _runner_keys() and name not in TTA_PIPELINES.values():
-        print_log(
+def _remark_on_variable(cfg: Config, option: str, name: str, value: Any) -> None:
+    if name in cfg and not is_read(name):
+        keys = keys_filled(cfg, option, value)
+        _warn(
             f"--cfg-options {option}: {name} is a variable of the config file, which has used it "
-            "already; to have an effect, set the keys that it filled",
-            "current",
-            logging.WARNING,
+            + (f"already; set instead {keys}" if keys else "already, and this value changes no key")
         )
+
+
+def _warn(text: str) -> None:
+    print_log(text, "current", logging.WARNING)
 
 
 def _check_index(option: str, part: str, node: Sequence[Any]) -> None:
@@ -303,21 +296,29 @@ def _check_index(option: str, part: str, node: Sequence[Any]) -> None:
         )
 
 
-def _check_new_key(option: str, parts: list[str], depth: int, node: Mapping[str, Any]) -> None:
-    if depth == 0 and parts[0] in _runner_keys():  # one that this config does without
+def _check_new_key(
+    cfg: Config, option: str, parts: list[str], depth: int, node: Mapping[str, Any]
+) -> None:
+    name = parts[depth]
+    if depth == 0 and is_read(name):  # one that this config does without
         return
     inside = ".".join(parts[:depth]) or "the config"
     last = depth + 1 == len(parts)
-    similar = difflib.get_close_matches(parts[depth], list(node), n=1, cutoff=SIMILAR)
+    known = [key for key in node if depth or is_read(key)]
+    similar = difflib.get_close_matches(name, known, n=1, cutoff=SIMILAR)
     takes_any = "type" in node and depth > 0
     if similar and not (last and takes_any):
         raise InputError(
-            f"--cfg-options {option}: {inside} has no {parts[depth]!r}; "
+            f"--cfg-options {option}: {inside} has no {name!r}; "
             f"did you mean {'.'.join([*parts[:depth], similar[0], *parts[depth + 1 :]])!r}?"
         )
-    if not last and not takes_any:
+    if depth == 0 and (keys := meant_keys(cfg, name)):
         raise InputError(
-            f"--cfg-options {option}: {inside} has no {parts[depth]!r}; it has {', '.join(node)}"
+            f"--cfg-options {option}: nothing reads {name!r}; set instead {', '.join(keys)}"
+        )
+    if not (last or takes_any) or depth == 0:
+        raise InputError(
+            f"--cfg-options {option}: {inside} has no {name!r}; it has {', '.join(node)}"
         )
 
 

@@ -7,7 +7,8 @@ from typing import Any
 
 from mmengine.config import Config, ConfigDict
 
-from mmbeit3.apis.config import TTA_PIPELINES, is_segmentation
+from mmbeit3.apis.config import is_segmentation
+from mmbeit3.config import TTA_PIPELINES
 from mmbeit3.utils import InputError
 
 SEG_TTA_MODEL = "mmbeit3.SegTTAModel"

@@ -1,5 +1,15 @@
 """Configs: what they say, checked before anything is built."""
 
 from mmbeit3.config.arguments import check_arguments
+from mmbeit3.config.keys import TTA_PIPELINES, is_read, meant_keys, runner_keys
+from mmbeit3.config.variables import keys_filled, names_without_effect
 
-__all__ = ["check_arguments"]
+__all__ = [
+    "TTA_PIPELINES",
+    "check_arguments",
+    "is_read",
+    "keys_filled",
+    "meant_keys",
+    "names_without_effect",
+    "runner_keys",
+]

@@ -30,7 +30,10 @@ model = dict(
     backbone=dict(type="Net", depth=12, init_cfg=None),
     test_cfg=dict(rcnn=dict(score_thr=0.05)),
 )
-train_dataloader = dict(batch_size=2, dataset=dict(type="Data", pipeline=train_pipeline))
+train_dataloader = dict(
+    batch_size=2, dataset=dict(type="Data", data_root=data_root, pipeline=train_pipeline)
+)
+train_cfg = dict(type="IterBasedTrainLoop", max_iters=max_iters)
 optim_wrapper = dict(type="OptimWrapper", optimizer=dict(type="AdamW", lr=0.1))
 """
 
@@ -138,7 +141,10 @@ def test_misspelt_options_are_errors(toy: Path, option: str, message: str) -> No
 def test_an_option_for_a_used_variable_is_remarked_on(toy: Path, logged: list[str]) -> None:
     load_config(toy, {"max_iters": 20, "model.backbone.depth": 24})
     (line,) = logged
-    assert "max_iters is a variable of the config file, which has used it already" in line
+    assert line == (
+        "--cfg-options max_iters: max_iters is a variable of the config file, which has used it "
+        "already; set instead train_cfg.max_iters=20"
+    )
 
 
 @pytest.mark.parametrize(
