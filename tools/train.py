@@ -39,8 +39,6 @@ def main() -> int | None:
     args = parse_args()
     os.environ.setdefault("LOCAL_RANK", str(args.local_rank))
 
-    from mmengine.logging import print_log
-
     from mmbeit3.apis.config import load_config, parse_options
     from mmbeit3.apis.training import train
     from mmbeit3.engine.interruption import TERMINATED_STATUS, Terminated
@@ -50,8 +48,7 @@ def main() -> int | None:
     resume = True if args.resume == "auto" else args.resume or False
     try:
         train(cfg, resume=resume, amp=args.amp, scale_lr=args.auto_scale_lr)
-    except Terminated as error:
-        print_log(str(error), "current")
+    except Terminated:
         return TERMINATED_STATUS
     return None
 

@@ -24,6 +24,7 @@ from rich.progress import track
 from torch import nn
 from torch.optim import Optimizer
 
+from mmbeit3.apis.config import auto_accumulation
 from mmbeit3.engine.layer_decay import LayerDecayConstructor, num_layers_of
 from mmbeit3.engine.param_groups import place_name
 from mmbeit3.utils import InputError
@@ -107,7 +108,7 @@ def find_length(cfg: Config, epoch_iters: int | None = None) -> Length:
     by_epoch = cfg.train_cfg.get("by_epoch", "Epoch" in str(cfg.train_cfg.get("type")))
     in_epochs = by_epoch or any(s.get("convert_to_iter_based") for s in _scheduler_cfgs(cfg))
     if in_epochs and epoch_iters is None:
-        epoch_iters = _batches(cfg)
+        epoch_iters = _epoch_iters(cfg, by_epoch)
     count = cfg.train_cfg.get("max_epochs" if by_epoch else "max_iters")
     if not count:
         wanted = "max_epochs" if by_epoch else "max_iters"
@@ -115,9 +116,12 @@ def find_length(cfg: Config, epoch_iters: int | None = None) -> Length:
     return Length(count * epoch_iters if by_epoch else count, epoch_iters, by_epoch)
 
 
-def _batches(cfg: Config) -> int:
-    """Count the batches of the training set."""
-    loader = cfg.train_dataloader
+def _epoch_iters(cfg: Config, by_epoch: bool) -> int:
+    """Count the iterations of an epoch: batches, or, in a loop by iterations, optimizer steps."""
+    loader, counts = cfg.train_dataloader, 1
+    if not by_epoch:
+        counts = cfg.optim_wrapper.get("accumulative_counts", 1)
+        counts = auto_accumulation(cfg, loader.batch_size) if counts == "auto" else counts
     try:
         images = len(DATASETS.build(copy.deepcopy(loader.dataset)))
     except (InputError, OSError) as error:
@@ -125,7 +129,7 @@ def _batches(cfg: Config) -> int:
             "the schedule counts in epochs, and how many iterations one has is known from the "
             f"training set, which cannot be loaded: {error}. Give --epoch-iters"
         ) from error
-    return math.ceil(images / loader.batch_size)
+    return math.ceil(images / (loader.batch_size * (counts or 1)))
 
 
 def _optimizer_and_curves(cfg: Config) -> tuple[Optimizer, list[Curve]]:

@@ -21,6 +21,7 @@ from mmbeit3.apis.sources import make_folder
 from mmbeit3.apis.tta import innermost_datasets, use_tta
 from mmbeit3.checkpoint import read_checkpoint
 from mmbeit3.config import check_arguments
+from mmbeit3.engine.process_state import separate_run
 from mmbeit3.engine.runner import build_runner
 from mmbeit3.utils import InputError
 
@@ -30,6 +31,7 @@ IOU_METRIC = "mmbeit3.IoUMetric"
 ClassTable = dict[str, dict[str, float | None]]
 
 
+@separate_run
 def test(
     cfg: Config,
     checkpoint: str | Path,
@@ -44,7 +46,7 @@ def test(
     For a segmentor that file holds the metrics of each class, too, under ``classes``.
 
     Args:
-        cfg: The config, as :func:`mmbeit3.apis.config.load_config` returns it. It is changed.
+        cfg: The config, as :func:`mmbeit3.apis.config.load_config` returns it. It stays as it is.
         checkpoint: The weights; their every name and shape must be the model's.
         out: Where to keep the predictions. Of a detector: a ``.pkl`` file of all of mmdet's
             fields, or ``NAME.json`` for ``NAME.bbox.json`` and ``NAME.segm.json`` as COCO servers

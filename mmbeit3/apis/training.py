@@ -20,20 +20,24 @@ from mmbeit3.apis.data_checks import check_training_data
 from mmbeit3.apis.example_mask import write_example_mask
 from mmbeit3.checkpoint import check_checkpoint, write_durably
 from mmbeit3.config import check_arguments
-from mmbeit3.engine import build_runner, find_checkpoint
+from mmbeit3.engine import Terminated, build_runner, find_checkpoint
 from mmbeit3.engine.agreement import from_first, together
 from mmbeit3.engine.checkpoint_hook import POINTER
+from mmbeit3.engine.loop_checks import counts_epochs
+from mmbeit3.engine.process_state import separate_run
 from mmbeit3.utils import InputError
 
 
+@separate_run
 def train(
     cfg: Config, resume: bool | str | Path = False, amp: bool = False, scale_lr: bool = False
 ) -> Path:
     """Train; logs, checkpoints and the full config go to ``cfg.work_dir``.
 
+    Any number of trainings and tests may follow in one process, as each in one of its own.
+
     Args:
-        cfg: The config, as :func:`mmbeit3.apis.config.load_config` returns it. It is changed:
-            classes, device and the arguments below are written into it.
+        cfg: The config, as :func:`mmbeit3.apis.config.load_config` returns it. It stays as it is.
         resume: Continue from this checkpoint; True is the latest one in ``cfg.work_dir``, and a
             fresh start where there is none. Defaults to False.
         amp: Whether to train in mixed precision, bfloat16 unless the config names another type.
@@ -56,7 +60,11 @@ def train(
     runner = together(lambda: build_runner(cfg))
     print_log(batch, "current")
     _warn_of_random_backbone(cfg)
-    runner.train()
+    try:
+        runner.train()
+    except Terminated as error:
+        print_log(str(error), "current")
+        raise
     work_dir = Path(runner.work_dir)
     print_log(_results(work_dir, Path(runner.log_dir)), "current")
     return work_dir
@@ -124,10 +132,19 @@ def _set_accumulation(cfg: Config, scale_lr: bool) -> str:
             )
         wrapper.accumulative_counts = counts
     images = processes * size * counts
-    text = (
-        f"one iteration is one optimiser step of {images} images: {processes} process(es) x "
-        f"{size} images x {counts} accumulated"
-    )
+    product = f"{processes} process(es) x {size} images"
+    if counts_epochs(cfg.get("train_cfg")):
+        text = f"one iteration is {product}"
+        if counts > 1:
+            text += (
+                f"; {counts} iterations are one optimiser step of {images} images, and schedules "
+                "and intervals count the iterations"
+            )
+    else:
+        text = (
+            f"one iteration is one optimiser step of {images} images: {product} x {counts} "
+            "accumulated"
+        )
     if recipe and images == recipe:
         return f"{text}, as in the recipe"
     if recipe and not scale_lr:

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
+from mmengine.hooks import EMAHook as MMEngineEMAHook
 from mmengine.hooks import Hook
 from mmengine.logging import print_log
 from torch import Tensor
@@ -98,15 +99,14 @@ class EMAHook(Hook):
         """Resume with the weights, and keep the average for the start of the training."""
         if not runner._resume:
             return
-        beside = checkpoint.get("ema_state_dict")
-        if beside is None:
+        if checkpoint.get("ema_state_dict") is None:
             print_log("the checkpoint has no averaged weights: averaging begins here", "current")
             return
         state = checkpoint["state_dict"]
-        pairs = {name.removeprefix(PREFIX): value for name, value in beside.items()}
-        self.steps = int(pairs.pop("steps", 0))
-        self._resumed = {name: state[name] for name in pairs}
-        checkpoint["state_dict"] = {**state, **pairs}
+        beside = _beside(checkpoint)
+        self.steps = int(checkpoint["ema_state_dict"].get("steps", 0))
+        self._resumed = {name: state[name] for name in beside}
+        checkpoint["state_dict"] = {**state, **beside}
 
     @contextmanager
     def _in_place(self) -> Iterator[None]:
@@ -126,3 +126,18 @@ class EMAHook(Hook):
             value.copy_(self.average[name])
             self.average[name].copy_(kept)
         self._swapped = bool(self.weights) and not self._swapped
+
+
+def averages(hook: Hook) -> bool:
+    """Tell whether a hook averages weights and lays out checkpoints as :class:`EMAHook` does."""
+    return isinstance(hook, (EMAHook, MMEngineEMAHook))
+
+
+def trained_weights(checkpoint: dict[str, Any]) -> dict[str, Tensor]:
+    """Find the weights that training goes on with, for one that averages no longer."""
+    return {**checkpoint["state_dict"], **_beside(checkpoint)}
+
+
+def _beside(checkpoint: dict[str, Any]) -> dict[str, Tensor]:
+    pairs = checkpoint.get("ema_state_dict") or {}
+    return {name.removeprefix(PREFIX): value for name, value in pairs.items() if name != "steps"}

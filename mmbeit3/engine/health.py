@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
@@ -91,7 +92,7 @@ def explain(error: BaseException, loop: TrainLoop) -> str | None:
         return text.rpartition("InputError: ")[2].rstrip()
     # The connection to a worker may break before the loader looks whether the worker is alive.
     if DEAD_WORKER in text or isinstance(error, (ConnectionError, EOFError)):
-        samples = getattr(loop.dataloader.dataset, "samples_of_the_dead", list)()
+        samples = _samples_of_the_dead(loop)
         if samples or DEAD_WORKER in text:
             return _dead_worker(text, samples)
     if isinstance(error, (torch.OutOfMemoryError, MemoryError)) or (
@@ -101,6 +102,15 @@ def explain(error: BaseException, loop: TrainLoop) -> str | None:
     if isinstance(error, OSError):  # of logs and pictures; checkpoints have their own answer
         return f"training stopped in iteration {loop.iter + 1}: {error}"
     return None
+
+
+def _samples_of_the_dead(loop: TrainLoop) -> list[str]:
+    """Name the samples of ended workers; the system closes their connections before they end."""
+    find = getattr(loop.dataloader.dataset, "samples_of_the_dead", list)
+    until = time.monotonic() + 1
+    while not (samples := find()) and time.monotonic() < until:
+        time.sleep(0.02)
+    return samples
 
 
 def _dead_worker(text: str, samples: list[str]) -> str:

@@ -26,15 +26,21 @@ class Termination:
 
     @contextmanager
     def awaited(self) -> Iterator[None]:
-        """Note the signal inside, in place of ending at once; outside of the main thread, don't."""
+        """Note the signal inside, in place of ending at once; outside of the main thread, don't.
+
+        At the end the signals of termination and of ended children are answered as before.
+        """
         if threading.current_thread() is not threading.main_thread():
             yield
             return
-        before = signal.signal(signal.SIGTERM, self._note)
+        before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGCHLD)}
+        signal.signal(signal.SIGTERM, self._note)
         try:
             yield
         finally:
-            signal.signal(signal.SIGTERM, before)
+            for number, handler in before.items():
+                if handler is not None:  # set by other than Python
+                    signal.signal(number, handler)
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         self.requested = True

@@ -7,7 +7,9 @@ and overwrites the last good one in place.
 
 from __future__ import annotations
 
+import itertools
 import os
+import secrets
 import time
 from collections.abc import Callable
 from functools import cached_property, partial
@@ -15,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import mmengine
+import torch
 from mmengine.config import Config
 from mmengine.device import get_device
 from mmengine.dist import get_world_size, is_distributed, is_main_process
@@ -26,24 +29,44 @@ from mmengine.model import (
 )
 from mmengine.optim import OptimWrapper
 from mmengine.registry import RUNNERS
-from mmengine.runner import BaseLoop
+from mmengine.runner import BaseLoop, LogProcessor
 from mmengine.runner import Runner as MMEngineRunner
+from mmengine.visualization import Visualizer
 from torch import nn
 from torch.utils.data import DataLoader
 
 from mmbeit3.checkpoint import load_weights, read_checkpoint, save_checkpoint, state_dict_of
 from mmbeit3.checkpoint.sharded import whole
 from mmbeit3.checkpoint.strict_loading import partial_loading
+from mmbeit3.engine.agreement import from_first
 from mmbeit3.engine.checkpoint_hook import CheckpointHook
 from mmbeit3.engine.data_workers import start_worker
 from mmbeit3.engine.distributed import init_distributed
+from mmbeit3.engine.ema import averages, trained_weights
+from mmbeit3.engine.loop_checks import (
+    check_ends,
+    check_train_loop,
+    counts_epochs,
+    iterations_per_epoch,
+)
+from mmbeit3.engine.process_state import determinism, make_current, set_determinism
 from mmbeit3.engine.randomness import Stream, seed_generators
 from mmbeit3.engine.record_hook import TrainingRecordHook
+from mmbeit3.engine.resuming import (
+    SETTINGS,
+    digest_data,
+    plan_resuming,
+    restore_optimizer,
+    schedule_state,
+    training_settings,
+)
 from mmbeit3.engine.sharding import GatheringHook, divide, divides, shard_optimizer_state
 from mmbeit3.engine.train_loop import TrainLoop, build_train_loader
 from mmbeit3.utils import InputError
 
 RESUME_KEYS = ("meta", "message_hub", "optimizer")
+# Time stamps of this process's runs, which name their folders, loggers and message hubs.
+_taken_timestamps: set[str] = set()
 
 
 class Runner(MMEngineRunner):
@@ -60,11 +83,21 @@ class Runner(MMEngineRunner):
     end with the weights of one that was never interrupted.
     """
 
+    _determinism_before: tuple | None = None  # a deterministic run of this process
+
     def setup_env(self, env_cfg: dict) -> None:
-        """Start the communication of the processes, on the CPU by gloo; the rest as mmengine."""
+        """Start the communication of the processes, on the CPU by gloo; the rest as mmengine.
+
+        No two runs have the same time stamp, even when they begin in the same second.
+        """
         if self.distributed and not is_distributed():
             init_distributed(self.launcher, **env_cfg.get("dist_cfg", {}))
         super().setup_env(env_cfg)
+        if Runner._determinism_before is not None:
+            set_determinism(Runner._determinism_before)
+            Runner._determinism_before = None
+        torch.backends.cudnn.benchmark = bool(env_cfg.get("cudnn_benchmark"))
+        self._timestamp = from_first(self._own_timestamp)
 
     def set_randomness(
         self, seed: int | None, diff_rank_seed: bool = False, deterministic: bool = False
@@ -72,7 +105,12 @@ class Runner(MMEngineRunner):
         """Seed as mmengine does, alike in all processes.
 
         ``diff_rank_seed`` is not used: in training, processes draw different numbers anyway.
+        Without a seed one is drawn from the system, whatever earlier runs of the process have set.
         """
+        if deterministic and Runner._determinism_before is None:
+            Runner._determinism_before = determinism()
+        if seed is None:
+            seed = from_first(lambda: secrets.randbelow(2**31))
         super().set_randomness(seed, deterministic=deterministic)
 
     def build_model(self, model: nn.Module | dict) -> nn.Module:
@@ -82,6 +120,34 @@ class Runner(MMEngineRunner):
         model = super().build_model(model)
         check_strides(model)
         return model
+
+    def build_visualizer(self, visualizer: Visualizer | dict | None = None) -> Visualizer:
+        """Build a visualizer of this run alone; mmengine's is shared by all that have its name."""
+        if isinstance(visualizer, dict):
+            name = visualizer.get("name", "visualizer")
+            visualizer = dict(visualizer, name=f"{name}_{self.experiment_name}")
+        return super().build_visualizer(visualizer)
+
+    def build_log_processor(self, log_processor: LogProcessor | dict) -> LogProcessor:
+        """Build what formats the log; it counts what the loop counts, unless the config says."""
+        if isinstance(log_processor, dict) and self._train_loop is not None:
+            log_processor = {"by_epoch": counts_epochs(self._train_loop), **log_processor}
+        return super().build_log_processor(log_processor)
+
+    def train(self) -> nn.Module:
+        """Train; see mmengine."""
+        self._make_current()
+        return super().train()
+
+    def val(self) -> dict:
+        """Validate; see mmengine."""
+        self._make_current()
+        return super().val()
+
+    def test(self) -> dict:
+        """Test; see mmengine."""
+        self._make_current()
+        return super().test()
 
     def wrap_model(self, model_wrapper_cfg: dict | None, model: nn.Module) -> nn.Module:
         """Wrap a model for several processes: by DDP, or as ``model_wrapper_cfg`` says."""
@@ -107,9 +173,14 @@ class Runner(MMEngineRunner):
     def register_hooks(self, default_hooks: dict | None = None, custom_hooks: Any = None) -> None:
         """Register the config's hooks, and those that belong to this Runner."""
         hooks = dict(default_hooks or {})
-        entry = hooks.setdefault("checkpoint", dict(type="CheckpointHook"))
+        by_epoch = self._train_loop is None or counts_epochs(self._train_loop)
+        entry = hooks.setdefault("checkpoint", dict(type="CheckpointHook", by_epoch=by_epoch))
         if isinstance(entry, dict) and entry.get("type") == "CheckpointHook":
             hooks["checkpoint"] = dict(entry, type="mmbeit3.CheckpointHook")
+        entry = hooks.setdefault("logger", dict(type="LoggerHook"))
+        if isinstance(entry, dict) and entry.get("type") == "LoggerHook":
+            # mmengine's default puts all validations of a loop by iterations at step 0.
+            hooks["logger"] = {"log_metric_by_epoch": by_epoch, **entry}
         super().register_hooks(hooks, custom_hooks)
         if self._train_dataloader is not None:
             self.register_hook(TrainingRecordHook())
@@ -118,8 +189,18 @@ class Runner(MMEngineRunner):
 
     def build_train_loop(self, loop: BaseLoop | dict) -> BaseLoop:
         """Build the training loop; the class says which one."""
+        if isinstance(loop, dict) and "type" not in loop:
+            kind = "EpochBasedTrainLoop" if loop.get("by_epoch", True) else "IterBasedTrainLoop"
+            loop = {key: value for key, value in loop.items() if key != "by_epoch"} | {"type": kind}
         if not isinstance(loop, dict) or loop.get("type") != "IterBasedTrainLoop":
-            return super().build_train_loop(loop)
+            built = super().build_train_loop(loop)
+        else:
+            built = self._build_own_loop(loop)
+        check_train_loop(self, built)
+        self.data_digest = digest_data(built.dataloader.dataset)
+        return built
+
+    def _build_own_loop(self, loop: dict) -> TrainLoop:
         options = {key: value for key, value in loop.items() if key != "type"}
         counts = 1
         if isinstance(self.optim_wrapper, dict):
@@ -129,6 +210,31 @@ class Runner(MMEngineRunner):
                 self.build_dataloader, self._train_dataloader, self.seed
             )
         return TrainLoop(self, self._train_dataloader, **options, accumulative_counts=counts)
+
+    def build_val_loop(self, loop: BaseLoop | dict) -> BaseLoop:
+        """Build the validation loop, which must end."""
+        built = super().build_val_loop(loop)
+        check_ends(built.dataloader, "val_dataloader")
+        return built
+
+    def build_test_loop(self, loop: BaseLoop | dict) -> BaseLoop:
+        """Build the test loop, which must end."""
+        built = super().build_test_loop(loop)
+        check_ends(built.dataloader, "test_dataloader")
+        return built
+
+    def _build_param_scheduler(self, scheduler: Any, optim_wrapper: OptimWrapper) -> list:
+        """Build schedules; those converted from epochs get the optimizer steps of an epoch."""
+        found = scheduler if isinstance(scheduler, (list, tuple)) else [scheduler]
+        if not counts_epochs(self.train_loop):
+            length = iterations_per_epoch(self)
+            found = [
+                {**each, "epoch_length": length}
+                if isinstance(each, dict) and each.get("convert_to_iter_based")
+                else each
+                for each in found
+            ]
+        return super()._build_param_scheduler(found, optim_wrapper)
 
     @staticmethod
     def build_dataloader(
@@ -209,7 +315,9 @@ class Runner(MMEngineRunner):
         if save_optimizer:
             checkpoint["optimizer"] = whole(self.optim_wrapper.state_dict())
         if save_param_scheduler and self.param_schedulers is not None:
-            checkpoint["param_schedulers"] = [each.state_dict() for each in self.param_schedulers]
+            checkpoint["param_schedulers"] = [
+                schedule_state(each) for each in self.param_schedulers
+            ]
         self.call_hook("before_save_checkpoint", checkpoint=checkpoint)
         if is_main_process():
             save_checkpoint(checkpoint, Path(out_dir) / filename)
@@ -240,20 +348,116 @@ class Runner(MMEngineRunner):
         if self._resume:
             _check_resumable(checkpoint, filename)
         checkpoint["state_dict"] = state_dict_of(checkpoint)
+        if self._resume and not any(map(averages, self.hooks)):
+            checkpoint["state_dict"] = trained_weights(checkpoint)
         fine_tuning = isinstance(self._train_loop, BaseLoop) and not self._resume
         with partial_loading():  # mmengine's EMAHook loads the same weights into its average
             self.call_hook("after_load_checkpoint", checkpoint=checkpoint)
         model = without_wrappers(self.model)
         load_weights(model, checkpoint, strict or not fine_tuning, self.logger, str(filename))
-        if self._resume and self._shards:
-            shard_optimizer_state(checkpoint["optimizer"], self.optim_wrapper.optimizer)
         self._has_loaded = True
         return checkpoint
 
-    def resume(self, filename: str, *args: Any, **kwargs: Any) -> None:
-        """Go on with the training that wrote ``filename``; arguments as mmengine's."""
+    def resume(
+        self,
+        filename: str,
+        resume_optimizer: bool = True,
+        resume_param_scheduler: bool = True,
+        map_location: str | Callable = "default",
+    ) -> None:
+        """Go on with the training that wrote a checkpoint.
+
+        What differs from it is taken from the config, and said in the log; see
+        :mod:`mmbeit3.engine.resuming`.
+
+        Args:
+            filename: The checkpoint.
+            resume_optimizer: Must be True, as must ``resume_param_scheduler``: all goes on, or
+                ``load_from`` takes the weights alone.
+            resume_param_scheduler: As ``resume_optimizer``.
+            map_location: Not used.
+
+        Raises:
+            InputError: The file cannot be read, is of another model, or its training cannot go on
+                with this config.
+        """
+        if not (resume_optimizer and resume_param_scheduler):
+            raise InputError(
+                "resuming brings all of a training back; for its weights alone set load_from"
+            )
         self._resume = True
-        super().resume(filename, *args, **kwargs)
+        if isinstance(self.optim_wrapper, dict):  # called by itself, before train()
+            self._build_optimization()
+        checkpoint = self.load_checkpoint(filename)
+        try:
+            self._go_on_from(checkpoint, filename)
+        except InputError:
+            raise
+        except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
+            raise InputError(
+                f"{filename} cannot be resumed: the state of its training is damaged, or of "
+                f"another program ({type(error).__name__}: {error})"
+            ) from error
+        self.logger.info(f"resumed epoch: {self.epoch}, iter: {self.iter}")
+
+    def _build_optimization(self) -> None:
+        """Build loop, optimizer and schedules and draw the weights, as train() does."""
+        self._train_loop = self.build_train_loop(self._train_loop)
+        self.optim_wrapper = self.build_optim_wrapper(self.optim_wrapper)
+        self.scale_lr(self.optim_wrapper, self.auto_scale_lr)
+        self.auto_scale_lr = None  # done
+        if self.param_schedulers is not None:
+            self.param_schedulers = self.build_param_scheduler(self.param_schedulers)
+        self._init_model_weights()
+
+    def _go_on_from(self, checkpoint: dict[str, Any], filename: str) -> None:
+        meta = checkpoint["meta"]
+        plan = from_first(lambda: plan_resuming(self, checkpoint, str(filename)))
+        for line in plan.changes:
+            self.logger.info(f"resuming with a change: {line}")
+        self.train_loop._epoch, self.train_loop._iter = meta["epoch"], meta["iter"]
+        if meta.get("seed") is not None:
+            self._randomness_cfg.update(seed=meta["seed"])
+            self.set_randomness(**self._randomness_cfg)
+        self.message_hub.load_state_dict(checkpoint["message_hub"])
+        state = restore_optimizer(self, checkpoint, plan)
+        if plan.rebuild_schedules:
+            rates = [group["lr"] for group in self.optim_wrapper.param_groups]
+            before = [group["lr"] for group in checkpoint["optimizer"]["param_groups"]]
+            self.logger.info(
+                f"learning rates follow the config's schedule, now after {self.iter} iterations: "
+                f"largest {max(before):.6g} -> {max(rates):.6g}"
+            )
+        if self._shards:
+            shard_optimizer_state(state, self.optim_wrapper.optimizer)
+        self.optim_wrapper.load_state_dict(state)
+
+    def parameter_names(self) -> list[list[str]]:
+        """Name the parameters in each group of the optimizer."""
+        names = {id(p): name for name, p in without_wrappers(self.model).named_parameters()}
+        return [
+            [names.get(id(param), "") for param in group["params"]]
+            for group in self.optim_wrapper.optimizer.param_groups
+        ]
+
+    @property
+    def configured_seed(self) -> int | None:
+        """Optional[int]: The seed that the config asks for."""
+        return self._randomness_cfg.get("seed")
+
+    def _own_timestamp(self) -> str:
+        """Take a time stamp that no other run has, in this process or in the work dir."""
+        for count in itertools.count(1):
+            stamp = self._timestamp if count == 1 else f"{self._timestamp}_{count}"
+            folder = Path(self.work_dir) / stamp
+            if stamp not in _taken_timestamps and not folder.exists():
+                folder.mkdir()
+                _taken_timestamps.add(stamp)
+                return stamp
+        raise AssertionError("unreachable")
+
+    def _make_current(self) -> None:
+        make_current(self.logger, self.message_hub, self.visualizer, self.default_scope)
 
     def _meta(self, meta: dict[str, Any], by_epoch: bool) -> dict[str, Any]:
         defaults = {"epoch": self.epoch + by_epoch, "iter": self.iter + (not by_epoch)}
@@ -263,6 +467,7 @@ class Runner(MMEngineRunner):
             "experiment_name": self.experiment_name,
             "time": time.strftime("%Y%m%d_%H%M%S", time.localtime()),
             "mmengine_version": mmengine.__version__,
+            SETTINGS: self._settings,
         }
         dataset = self.train_dataloader.dataset
         if hasattr(dataset, "metainfo"):
@@ -273,11 +478,16 @@ class Runner(MMEngineRunner):
     def _config_text(self) -> str:
         return self.cfg.pretty_text  # takes a second, and would at every checkpoint
 
+    @cached_property
+    def _settings(self) -> dict[str, Any]:
+        return training_settings(self)
+
     def _checkpoint_hook(self) -> CheckpointHook | None:
         return next((hook for hook in self.hooks if isinstance(hook, CheckpointHook)), None)
 
     def _init_model_weights(self) -> None:
-        if not self._shards:  # those were drawn before they were divided
+        # Divided weights were drawn before, and loaded ones are not drawn again.
+        if not self._shards and not self._has_loaded:
             seed_generators(self.seed, Stream.WEIGHTS, 0)
             super()._init_model_weights()
 

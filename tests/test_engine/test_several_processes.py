@@ -169,6 +169,19 @@ def test_a_sharded_training_resumes_with_the_same_bits(
             assert torch.equal(found[part][name], value), name
 
 
+def test_a_sharded_training_resumes_with_the_configs_rates(
+    runs: dict[str, Run], tmp_path: Path, shapes: Path
+) -> None:
+    doubled = SHARDED + "optim_wrapper.update(optimizer=dict(lr=8e-4))\n"
+    run = resumed(runs, tmp_path, shapes, 2, doubled)
+    expected, found = (
+        each.checkpoint()["message_hub"]["log_scalars"]["train/max_lr"].data[0]
+        for each in (runs["sharded"], run)
+    )
+    assert found[:5] == pytest.approx(expected[:5])
+    assert found[5:] == pytest.approx(2 * expected[5:])
+
+
 def test_sharding_can_be_left_off_when_resuming(
     runs: dict[str, Run], tmp_path: Path, shapes: Path
 ) -> None:

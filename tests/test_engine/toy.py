@@ -24,12 +24,13 @@ from torch.utils.data import Dataset
 class Net(BaseModel):
     """Has dropout, normalises over the batch, and can be told to go wrong."""
 
-    def __init__(self, nan_at: int = -1, no_memory_at: int = -1) -> None:
+    def __init__(self, nan_at: int = -1, no_memory_at: int = -1, frozen: bool = False) -> None:
         super().__init__()
         self.backbone = nn.Module()
         self.backbone.layers = nn.ModuleList([nn.Linear(4, 16), nn.Linear(16, 16)])
         self.norm = nn.BatchNorm1d(16)
         self.head = nn.Linear(16, 2)
+        self.head.requires_grad_(not frozen)
         self.nan_at, self.no_memory_at, self.calls = nan_at, no_memory_at, 0
 
     def forward(self, inputs: Tensor, labels: Tensor, mode: str) -> Any:
@@ -51,9 +52,15 @@ class Net(BaseModel):
 class Points(Dataset):
     """Points with random noise; one sample may fail, or kill its worker, and all may be large."""
 
-    metainfo = {"classes": ("a", "b")}
-
-    def __init__(self, num: int = 22, fails: int = -1, dies: int = -1, weight: int = 0) -> None:
+    def __init__(
+        self,
+        num: int = 22,
+        fails: int = -1,
+        dies: int = -1,
+        weight: int = 0,
+        classes: tuple[str, ...] = ("a", "b"),
+    ) -> None:
+        self.metainfo = {"classes": tuple(classes)}
         self.inputs = torch.randn(num, 4, generator=torch.Generator().manual_seed(0))
         self.fails, self.dies, self.weight = fails, dies, weight
 
