@@ -13,7 +13,6 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-import mmcv
 import numpy as np
 from mmdet.datasets.transforms import LoadAnnotations as LoadObjects
 from mmengine.config import Config, ConfigDict
@@ -31,6 +30,7 @@ from mmbeit3.datasets.coco import image_files
 from mmbeit3.datasets.coco_checks import check_coco, read_json
 from mmbeit3.datasets.image_files import ImageFile, find_image_problems
 from mmbeit3.datasets.seg_checks import IGNORED, count_labels
+from mmbeit3.datasets.transforms.loading import image_loader, load_bgr
 from mmbeit3.utils import InputError
 
 MAX_KEPT = 10_000  # errors and warnings of a data set that the report holds in words
@@ -180,10 +180,11 @@ def _inspect_coco(
     report.num_images = len(infos)
     report.classes = _count_objects(infos, dataset.metainfo["classes"])
     files = image_files(infos)
-    bad = find_image_problems(files, report.source, dataset.ignores_orientation(), decode)
+    loader = image_loader(dataset.pipeline.transforms)
+    bad = find_image_problems(files, report.source, loader, decode)
     report.add_errors(list(bad.values()))
     annotated = [info for info in infos if info["instances"] and info["img_path"] not in bad]
-    return [lambda info=info: _draw_objects(info, dataset.metainfo) for info in annotated]
+    return [lambda info=info: _draw_objects(info, dataset) for info in annotated]
 
 
 def _count_objects(infos: list[dict], classes: Sequence[str]) -> list[dict[str, Any]]:
@@ -199,14 +200,15 @@ def _count_objects(infos: list[dict], classes: Sequence[str]) -> list[dict[str, 
     ]
 
 
-def _draw_objects(info: dict, metainfo: dict) -> np.ndarray:
+def _draw_objects(info: dict, dataset: CocoDataset) -> np.ndarray:
     """Draw the boxes and masks of an image as training loads them; crowds have names of their own.
 
     Args:
-        info: The image, as :class:`CocoDataset` lists it.
-        metainfo: Classes and palette.
+        info: The image, as the data set lists it.
+        dataset: Its data set.
     """
-    image = mmcv.imread(info["img_path"])
+    image = load_bgr(image_loader(dataset.pipeline.transforms), info["img_path"])
+    metainfo = dataset.metainfo
     classes = [*metainfo["classes"], *(f"{name} (crowd)" for name in metainfo["classes"])]
     palette = [colour[::-1] for colour in metainfo["palette"]]
     boxes, labels, masks = [], [], []
@@ -242,18 +244,20 @@ def _inspect_seg(
     report.num_images = len(infos)
     if decode or not map_dir:
         files = [ImageFile(info["img_path"]) for info in infos]
-        bad = find_image_problems(files, report.source, decode=decode)
+        loader = image_loader(dataset.pipeline.transforms)
+        bad = find_image_problems(files, report.source, loader, decode)
         report.add_errors(list(bad.values()))
         infos = [info for info in infos if info["img_path"] not in bad]
     if not map_dir or not infos:
         return []
     report.classes = _count_pixels(infos, dataset)
-    return [lambda info=info: draw_labels(info, dataset.metainfo) for info in infos]
+    return [lambda info=info: draw_labels(info, dataset) for info in infos]
 
 
 def _count_pixels(infos: list[dict], dataset: BaseSegDataset) -> list[dict[str, Any]]:
     pairs = [(info["img_path"], info["seg_map_path"]) for info in infos]
-    counts = count_labels(pairs, dataset.data_prefix["seg_map_path"])
+    loader = image_loader(dataset.pipeline.transforms)
+    counts = count_labels(pairs, dataset.data_prefix["seg_map_path"], loader)
     # The files hold all classes of a type like ADE20K, where the config may choose some of them.
     names = dataset.METAINFO.get("classes") or dataset.metainfo["classes"]
     values = dict(enumerate(names, int(dataset.reduce_zero_label)))

@@ -5,15 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import mmcv
 import numpy as np
 from mmengine.config import Config
+from mmengine.dataset import BaseDataset
 from mmengine.logging import print_log
 
 from mmbeit3.apis.config import COCO_TYPE
 from mmbeit3.apis.data_checks import build_dataset, find_datasets
 from mmbeit3.apis.overlay import draw_class_map
 from mmbeit3.apis.results import write_picture
+from mmbeit3.datasets.transforms.loading import image_loader, load_bgr
 
 FILE = "example_mask.jpg"
 MAX_LOOKED_AT = 20
@@ -44,7 +45,7 @@ def write_example_mask(cfg: Config, out_dir: str | Path) -> Path | None:
         infos = dataset.load_data_list()
         some = np.unique(np.linspace(0, len(infos) - 1, MAX_LOOKED_AT).round().astype(int))
         info = max((infos[index] for index in some), key=_count_classes)
-        picture = draw_labels(info, dataset.metainfo)
+        picture = draw_labels(info, dataset)
     except Exception:
         return None
     path = Path(out_dir) / FILE
@@ -53,19 +54,19 @@ def write_example_mask(cfg: Config, out_dir: str | Path) -> Path | None:
     return path
 
 
-def draw_labels(info: dict[str, Any], metainfo: dict[str, Any]) -> np.ndarray:
+def draw_labels(info: dict[str, Any], dataset: BaseDataset) -> np.ndarray:
     """Draw the label map of an image as training loads it.
 
     Args:
         info: The image, as mmseg's data sets list it.
-        metainfo: Classes and palette.
+        dataset: Its data set.
 
     Returns:
         (H, W, 3), BGR, uint8.
     """
-    image = mmcv.imread(info["img_path"])
-    palette = [tuple(color)[::-1] for color in metainfo["palette"]]
-    return draw_class_map(image, _load(info), metainfo["classes"], palette)
+    image = load_bgr(image_loader(dataset.pipeline.transforms), info["img_path"])
+    palette = [tuple(color)[::-1] for color in dataset.metainfo["palette"]]
+    return draw_class_map(image, _load(info), dataset.metainfo["classes"], palette)
 
 
 def _load(info: dict[str, Any]) -> np.ndarray:

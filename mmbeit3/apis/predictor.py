@@ -1,4 +1,4 @@
-"""A trained model that takes image files: loading, the test pipeline, and the forward pass.
+"""A trained model that takes image files: the test pipeline and the forward pass.
 
 What detectors and segmentors share; :mod:`mmbeit3.apis.detector` and
 :mod:`mmbeit3.apis.segmentor` say what they return.
@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 from abc import ABC, abstractmethod
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -19,16 +19,17 @@ import torch
 from mmdet.utils import get_test_pipeline_cfg
 from mmengine.config import Config
 from mmengine.dataset import Compose
-from mmengine.registry import MODELS, init_default_scope
+from mmengine.registry import MODELS, DefaultScope, init_default_scope
 from mmengine.structures import BaseDataElement
 from torch import nn
 
 from mmbeit3.apis.acceleration import accelerate
-from mmbeit3.apis.images import read_image
 from mmbeit3.apis.sources import Source
 from mmbeit3.checkpoint import load_weights, read_checkpoint
 from mmbeit3.config import check_arguments
+from mmbeit3.datasets.transforms.loading import image_loader, load_image
 from mmbeit3.utils import InputError
+from mmbeit3.utils.image_reading import to_bgr
 
 
 @dataclass
@@ -41,7 +42,7 @@ class Failed:
 
 @dataclass
 class Loaded:
-    """An image (H, W, 3) BGR as read, and what the test pipeline made of it."""
+    """An image as read, (H, W, 3) BGR uint8, and what the test pipeline made of it."""
 
     source: Source
     image: np.ndarray
@@ -93,6 +94,7 @@ class Predictor(ABC):
         check_arguments(cfg, "infer")
         init_default_scope(cfg.get("default_scope", self.scope))
         self._transform = Compose(preparation(cfg))
+        self._loader = image_loader_of(cfg)
         content = read_checkpoint(checkpoint)
         meta = content.get("meta")
         self.find_classes(cfg, meta if isinstance(meta, Mapping) else {})
@@ -110,13 +112,12 @@ class Predictor(ABC):
         """Move one prediction of the model to the CPU."""
 
     def load(self, source: Source) -> Loaded | Failed:
-        """Read an image and apply the test pipeline to it."""
+        """Read an image by the test pipeline's own transform, and apply the others to it."""
         try:
-            image = read_image(source.path)
-            size = image.shape[:2]
-            data = {"img": image, "img_shape": size, "ori_shape": size}
             names = {"img_id": source.image_id, "img_path": str(source.path)}
-            return Loaded(source, image, self._transform(data | names))
+            data = load_image(self._loader, names)
+            image = to_bgr(data["img"])
+            return Loaded(source, image, self._transform(data))
         except Exception as error:  # one image must not end the run
             return Failed(source, _reason(error))
 
@@ -194,6 +195,12 @@ def preparation(cfg: Config) -> list[dict[str, Any]]:
     if not cfg.get("test_dataloader"):
         raise InputError("the config has no test_dataloader, by whose pipeline images are prepared")
     return [step for step in get_test_pipeline_cfg(cfg) if not _loads(step)]
+
+
+def image_loader_of(cfg: Config) -> Callable[[dict], dict]:
+    """Build the transform by which a config's test pipeline loads images."""
+    with DefaultScope.overwrite_default_scope(cfg.get("default_scope")):
+        return image_loader(get_test_pipeline_cfg(cfg))
 
 
 def _loads(step: dict[str, Any]) -> bool:

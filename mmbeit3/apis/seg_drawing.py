@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import cv2
@@ -13,10 +13,10 @@ from mmengine.runner import Runner
 from mmengine.structures import PixelData
 from mmseg.structures import SegDataSample
 
-from mmbeit3.apis.images import read_image
 from mmbeit3.apis.overlay import draw_class_map
 from mmbeit3.apis.results import write_picture
 from mmbeit3.apis.seg_classes import SegClasses
+from mmbeit3.datasets.transforms.loading import load_bgr
 from mmbeit3.evaluation.output_places import output_file
 
 
@@ -28,14 +28,20 @@ class SegDrawingHook(Hook):
     Args:
         show_dir: Folder for the pictures, ``<path of the image below image_root>.jpg``.
         classes: Names and colours.
+        loader: The transform of the test pipeline that loads images.
         image_root: Folder of the images. Defaults to None: the images' names alone are kept.
     """
 
     def __init__(
-        self, show_dir: str | Path, classes: SegClasses, image_root: str | None = None
+        self,
+        show_dir: str | Path,
+        classes: SegClasses,
+        loader: Callable[[dict], dict],
+        image_root: str | None = None,
     ) -> None:
         self._show_dir = show_dir
         self._classes = classes
+        self._loader = loader
         self._image_root = image_root
 
     def after_test_iter(
@@ -51,7 +57,7 @@ class SegDrawingHook(Hook):
             write_picture(file, self._draw(sample))
 
     def _draw(self, sample: SegDataSample) -> np.ndarray:
-        image = read_image(Path(sample.img_path))
+        image = load_bgr(self._loader, sample.img_path)
         maps = [sample.get("gt_sem_seg"), sample.pred_sem_seg]
         classes = self._classes.names, self._classes.palette
         return cv2.hconcat(

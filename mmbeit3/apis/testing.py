@@ -17,6 +17,9 @@ from mmengine.runner import Runner
 
 from mmbeit3.apis.acceleration import accelerate
 from mmbeit3.apis.config import is_segmentation, resolve_classes, start_processes
+from mmbeit3.apis.detection_drawing import DetectionDrawingHook
+from mmbeit3.apis.detection_results import DEFAULT_SCORE_THR
+from mmbeit3.apis.predictor import image_loader_of
 from mmbeit3.apis.sources import make_folder
 from mmbeit3.apis.tta import innermost_datasets, use_tta
 from mmbeit3.checkpoint import read_checkpoint
@@ -96,12 +99,11 @@ def test(
 
 def _prepare_detections(
     cfg: Config, meta: dict[str, Any], out: str | Path | None, show_dir: str | Path | None
-) -> None:
-    """Have a detector's predictions and pictures written by what the config names."""
+) -> Hook | None:
+    """Have a detector's predictions written; its pictures are drawn by the hook returned."""
     if out is not None:
         _keep_predictions(cfg, Path(out))
-    if show_dir is not None:
-        _draw(cfg, Path(show_dir))
+    return None if show_dir is None else _detection_drawing(cfg, Path(show_dir))
 
 
 def _prepare_maps(
@@ -137,16 +139,25 @@ def _seg_drawing(cfg: Config, meta: dict[str, Any], show_dir: Path) -> Hook:
 
     classes = find_seg_classes(cfg, meta)
     make_folder(show_dir)
-    return SegDrawingHook(show_dir, classes, _image_root(cfg))
+    return SegDrawingHook(show_dir, classes, image_loader_of(cfg), _image_root(cfg))
+
+
+def _detection_drawing(cfg: Config, show_dir: Path) -> Hook:
+    hook = (cfg.get("default_hooks") or {}).get("visualization") or {}
+    score_thr = hook.get("score_thr", DEFAULT_SCORE_THR)
+    make_folder(show_dir)
+    return DetectionDrawingHook(show_dir, image_loader_of(cfg), score_thr, _image_root(cfg))
 
 
 def _image_root(cfg: Config) -> str:
     """The folder that holds the images of all test sets."""
     datasets = innermost_datasets(cfg.test_dataloader.dataset)
-    parts = [
-        (d.get("data_root") or "", (d.get("data_prefix") or {}).get("img_path")) for d in datasets
-    ]
-    return osp.commonpath([osp.abspath(osp.join(root, prefix or "")) for root, prefix in parts])
+    folders = []
+    for dataset in datasets:
+        prefix = dataset.get("data_prefix") or {}
+        folder = prefix.get("img_path") or prefix.get("img") or ""
+        folders.append(osp.abspath(osp.join(dataset.get("data_root") or "", folder)))
+    return osp.commonpath(folders)
 
 
 def _keep_predictions(cfg: Config, out: Path) -> None:
@@ -172,14 +183,6 @@ def _evaluators(cfg: Config) -> list[ConfigDict]:
 
 def _written(out: Path) -> str:
     return f"{out.with_suffix('')}.*.json" if out.suffix == ".json" else str(out)
-
-
-def _draw(cfg: Config, show_dir: Path) -> None:
-    hooks = cfg.setdefault("default_hooks", ConfigDict())
-    hook = hooks.get("visualization") or ConfigDict(type="mmdet.DetVisualizationHook")
-    # mmdet's hook joins a relative folder to the work dir anew for every batch.
-    hook.update(draw=True, test_out_dir=str(show_dir.absolute()))
-    hooks["visualization"] = hook
 
 
 def _by_class(runner: Runner) -> ClassTable:

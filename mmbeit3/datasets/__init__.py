@@ -7,6 +7,7 @@ from mmbeit3.datasets.shapes import make_shapes
 from mmbeit3.datasets.transforms import (
     ChannelsFirst,
     ContiguousImage,
+    LoadImageFromFile,
     PhotoMetricDistortion,
     PolygonRandomCrop,
     SegRandomCrop,
@@ -18,6 +19,7 @@ __all__ = [
     "ChannelsFirst",
     "CocoDataset",
     "ContiguousImage",
+    "LoadImageFromFile",
     "PhotoMetricDistortion",
     "PolygonRandomCrop",
     "SegFolderDataset",

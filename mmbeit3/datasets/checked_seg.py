@@ -11,6 +11,7 @@ from mmseg.datasets import BaseSegDataset
 
 from mmbeit3.datasets.seg_checks import LabelCounts, count_labels
 from mmbeit3.datasets.seg_folder import check_pairs, check_settings, find_maps, list_files
+from mmbeit3.datasets.transforms.loading import image_loader
 from mmbeit3.utils import InputError, listed
 
 
@@ -96,7 +97,8 @@ class CheckedSegDataset(BaseSegDataset):
             self._check_pairs(infos, image_dir, find_maps(map_dir, self.seg_map_suffix, hint))
             if self.check_labels:
                 pairs = [(info["img_path"], info["seg_map_path"]) for info in infos]
-                self.check_values(count_labels(pairs, map_dir), map_dir)
+                loader = image_loader(self.pipeline.transforms)
+                self.check_values(count_labels(pairs, map_dir, loader), map_dir)
         return infos
 
     def _check_pairs(self, infos: list[dict], image_dir: str, maps: dict[str, str]) -> None:

@@ -23,6 +23,7 @@ from mmbeit3.datasets.coco_checks import (
 )
 from mmbeit3.datasets.image_files import ImageFile, check_image_files
 from mmbeit3.datasets.palette import make_palette
+from mmbeit3.datasets.transforms.loading import image_loader
 from mmbeit3.registry import DATASETS
 from mmbeit3.utils import InputError, listed
 from mmbeit3.utils.text_files import read_text
@@ -183,7 +184,8 @@ class CocoDataset(MMDetCocoDataset):
         kept = self.select_images()
         if _is_local(self.data_prefix["img"], self.backend_args):
             root = self.data_prefix["img"]
-            check_image_files(image_files(kept), self.ann_file, self.ignores_orientation(), root)
+            loader = image_loader(self.pipeline.transforms)
+            check_image_files(image_files(kept), self.ann_file, loader, root)
         return kept
 
     def select_images(self) -> list[dict]:
@@ -201,11 +203,6 @@ class CocoDataset(MMDetCocoDataset):
                 f"{listed(self._metainfo['classes'], limit=20)}; filter_cfg is {self.filter_cfg}"
             )
         return kept
-
-    def ignores_orientation(self) -> bool:
-        """Whether the pipeline loads images without turning them by their EXIF orientation."""
-        settings = (getattr(step, "color_type", "") for step in self.pipeline.transforms)
-        return any("ignore_orientation" in setting for setting in settings)
 
 
 def image_files(infos: list[dict]) -> list[ImageFile]:

@@ -4,22 +4,23 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import BinaryIO, NamedTuple
 
-import mmcv
 from PIL import Image, UnidentifiedImageError
 
 from mmbeit3.datasets.file_checks import in_threads, keep
+from mmbeit3.datasets.transforms.loading import LoadImageFromFile, load_image
 from mmbeit3.utils import InputError
+from mmbeit3.utils.image_reading import exif_orientation
 from mmbeit3.utils.similar_paths import describe_similar
 
 MAX_EXAMPLES = 10
-ORIENTATION, QUARTER_TURNS = 0x0112, (5, 6, 7, 8)  # the EXIF tag, and its values that swap sides
 # How whole files of these formats end, but for zeros.
 ENDS = {"JPEG": b"\xff\xd9", "MPO": b"\xff\xd9", "PNG": b"IEND\xaeB`\x82"}
-TAIL = 64
+TAIL = 64 * 1024  # bytes, in which EXIF data behind the pixels of a PNG are found, too
+Loader = Callable[[dict], dict]
 
 
 class ImageFile(NamedTuple):
@@ -31,7 +32,7 @@ class ImageFile(NamedTuple):
 
 
 class Size(NamedTuple):
-    """Width and height as mmcv loads an image, and as they are stored.
+    """Width and height as the pipeline loads an image, and as they are stored.
 
     They differ where an EXIF orientation asks for swapping them.
     """
@@ -43,7 +44,7 @@ class Size(NamedTuple):
 def check_image_files(
     files: Sequence[ImageFile],
     source: str,
-    ignore_orientation: bool = False,
+    loader: Loader | None = None,
     root: str | None = None,
 ) -> None:
     """Check that every image file can be read and has the size that is expected.
@@ -54,17 +55,18 @@ def check_image_files(
     Args:
         files: The files and their sizes.
         source: What to call the data set in messages.
-        ignore_orientation: Whether images are loaded without their EXIF orientation, as mmcv does
-            with ``color_type='color_ignore_orientation'``. Defaults to False.
+        loader: The transform that loads the images, as
+            :func:`mmbeit3.datasets.transforms.loading.image_loader` finds it. Defaults to None,
+            :class:`mmbeit3.datasets.LoadImageFromFile`.
         root: The folder below which the data set's names lie, for the message about a missing
             file. Defaults to None: each file's own.
 
     Raises:
-        InputError: Files are missing, damaged, or of another size.
+        InputError: Files are missing, damaged, of another size, or not loaded by the transform.
     """
 
     def check() -> bool:
-        problems = list(find_image_problems(files, source, ignore_orientation).values())
+        problems = list(find_image_problems(files, source, loader).values())
         if problems:
             lines = [f"{len(problems)} of the {len(files)} images of {source} cannot be used:"]
             lines += problems[:MAX_EXAMPLES]
@@ -76,7 +78,7 @@ def check_image_files(
 
     check_images_exist([file.path for file in files], source, root)
     sizes = hashlib.sha256(repr([file[1:] for file in files]).encode()).hexdigest()
-    kind = f"images {sizes} {ignore_orientation}"
+    kind = f"images {sizes} {loader}"
     keep(kind, [file.path for file in files], source, check)
 
 
@@ -123,36 +125,36 @@ def _names_in(folder: str) -> set[str] | OSError:
 def find_image_problems(
     files: Sequence[ImageFile],
     source: str,
-    ignore_orientation: bool = False,
+    loader: Loader | None = None,
     decode: bool = False,
 ) -> dict[str, str]:
     """Say what is wrong with which image file.
 
     Of JPEG and PNG files the header and the end are read, which finds those that were cut; a file
-    that ends in an unusual way, or has another format, is decoded.
+    that ends in an unusual way, or has another format or an EXIF orientation, is decoded by the
+    transform that loads it for training.
 
     Args:
         files: The files and their sizes.
         source: What to call the data set beside the progress bar.
-        ignore_orientation: See :func:`check_image_files`. Defaults to False.
+        loader: See :func:`check_image_files`. Defaults to None.
         decode: Whether to decode all files in full, which finds damage in their middle too.
             Defaults to False.
 
     Returns:
         A text for the path of each bad file; it begins with the path.
     """
-    find = partial(_problem, ignore_orientation=ignore_orientation, decode=decode)
+    find = partial(_problem, loader=loader, decode=decode)
     found = in_threads(find, files, f"checking the images of {source}")
     return {file.path: text for file, text in zip(files, found, strict=True) if text}
 
 
-def _problem(file: ImageFile, ignore_orientation: bool, decode: bool) -> str | None:
+def _problem(file: ImageFile, loader: Loader | None, decode: bool) -> str | None:
     try:
-        size = read_size(file.path, decode)
+        size = read_size(file.path, loader, decode)
     except Exception as error:  # a damaged file makes Pillow raise errors of many kinds
         return f"{file.path} {unreadable(error)}"
-    found = size.stored if ignore_orientation else size.loaded
-    expected = (file.width, file.height)
+    found, expected = size.loaded, (file.width, file.height)
     if expected in (found, (None, None)):
         return None
     text = f"{file.path} is {found[0]} x {found[1]}, but expected to be {expected[0]} x "
@@ -165,47 +167,40 @@ def _problem(file: ImageFile, ignore_orientation: bool, decode: bool) -> str | N
 def unreadable(error: Exception) -> str:
     """Say that a file cannot be read, and why, without its path."""
     reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
-    if isinstance(error, UnidentifiedImageError):
-        reason = "it is not an image, or damaged from the start"
     return f"cannot be read: {reason}"
 
 
-def read_size(path: str, decode: bool = False) -> Size:
+def read_size(path: str, loader: Loader | None = None, decode: bool = False) -> Size:
     """Read the size of an image, and whether the file is whole.
 
     Args:
         path: The file.
+        loader: See :func:`check_image_files`. Defaults to None.
         decode: Whether to decode it in any case, see :func:`find_image_problems`. Defaults to
             False.
 
     Raises:
         Exception: The file is damaged; Pillow's errors are of many kinds.
     """
+    loader = loader or LoadImageFromFile()
     with open(path, "rb") as stream:
         tail = _tail(stream)
         try:
             image = Image.open(stream)
-        except (UnidentifiedImageError, Image.DecompressionBombError) as error:
-            return _size_by_mmcv(path, error)  # OpenCV knows some kinds of TIFF that Pillow doesn't
+        except (UnidentifiedImageError, Image.DecompressionBombError):
+            return _load_size(path, loader)  # it knows more, or says why not
         stored = image.size
-        may_be_turned = _may_be_turned(image)
+        orientation = exif_orientation(image)
         end = ENDS.get(image.format)
-        if decode or end is None or not tail.rstrip(b"\0").endswith(end):
+        is_sure = end is not None and not (image.format == "PNG" and b"eXIf" in tail)
+        ends_well = end is not None and tail.rstrip(b"\0").endswith(end)
+        if (decode or not ends_well) and (is_sure or not isinstance(loader, LoadImageFromFile)):
             # All of a JPEG is read at an eighth of its size, too, in half of the time.
             image.draft(image.mode, (image.width // 8 or 1, image.height // 8 or 1))
             image.load()
-    if not may_be_turned:
+    if is_sure and orientation == 1:
         return Size(stored, stored)
-    # In which formats it is followed depends on the versions of OpenCV and Pillow.
-    return Size(_size_by_mmcv(path).loaded, stored)
-
-
-def _may_be_turned(image: Image.Image) -> bool:
-    try:
-        # PNG's own getexif decodes the image to look for what may follow the pixels.
-        return Image.Image.getexif(image).get(ORIENTATION) in QUARTER_TURNS
-    except Exception:  # of damaged EXIF data OpenCV makes what it likes
-        return True
+    return Size(_load_size(path, loader).loaded, stored)  # it turns some formats, and others not
 
 
 def _tail(stream: BinaryIO) -> bytes:
@@ -218,9 +213,6 @@ def _tail(stream: BinaryIO) -> bytes:
     return tail
 
 
-def _size_by_mmcv(path: str, error: Exception | None = None) -> Size:
-    pixels = mmcv.imread(path)
-    if pixels is None:
-        raise error or OSError("OpenCV cannot decode it")
-    height, width = pixels.shape[:2]
+def _load_size(path: str, loader: Loader) -> Size:
+    height, width = load_image(loader, {"img_path": path})["img"].shape[:2]
     return Size((width, height), (width, height))

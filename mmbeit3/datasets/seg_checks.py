@@ -6,13 +6,14 @@ import logging
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from mmengine.logging import print_log
 from PIL import Image
 
 from mmbeit3.datasets.file_checks import in_threads, keep
-from mmbeit3.datasets.image_files import read_size, unreadable
+from mmbeit3.datasets.image_files import Loader, read_size, unreadable
 from mmbeit3.utils import InputError, listed
 
 IGNORED = 255
@@ -56,7 +57,7 @@ class LabelCounts:
         return float(self.pixels[value] / max(self.pixels.sum(), 1))
 
 
-def count_labels(pairs: Sequence[Pair], source: str) -> LabelCounts:
+def count_labels(pairs: Sequence[Pair], source: str, loader: Loader | None = None) -> LabelCounts:
     """Read every label map and the size of its image.
 
     The result is kept until a file changes, see :func:`mmbeit3.datasets.file_checks.keep`.
@@ -64,14 +65,16 @@ def count_labels(pairs: Sequence[Pair], source: str) -> LabelCounts:
     Args:
         pairs: Paths of images and of their label maps.
         source: What to call the set in messages.
+        loader: The transform that loads the images, see
+            :func:`mmbeit3.datasets.image_files.check_image_files`. Defaults to None.
 
     Raises:
         InputError: A file cannot be read or is cut off, a map has other than 8 bits or no indices,
-            or image and map differ in size; an EXIF orientation of the image is taken into account,
-            as mmcv does when it loads it.
+            or image and map differ in size, turned as the transform that loads the image does it.
     """
     paths = [path for pair in pairs for path in pair]
-    found = keep("labels", paths, source, lambda: _to_json(_count(pairs, source)))
+    kind = f"labels {loader}"
+    found = keep(kind, paths, source, lambda: _to_json(_count(pairs, source, loader)))
     return LabelCounts(
         found["num_maps"],
         np.array(found["pixels"]),
@@ -281,11 +284,13 @@ def _outside(
     return "\n  ".join(lines) + f"\nExpected {expected}."
 
 
-def _count(pairs: Sequence[Pair], source: str) -> LabelCounts:
+def _count(pairs: Sequence[Pair], source: str, loader: Loader | None) -> LabelCounts:
     pixels, maps = np.zeros(256, np.int64), np.zeros(256, np.int64)
     examples: dict[int, tuple[str, int]] = {}
     problems = []
-    results = in_threads(_inspect, pairs, f"checking the label maps of {source}")
+    results = in_threads(
+        partial(_inspect, loader=loader), pairs, f"checking the label maps of {source}"
+    )
     for (_, path), result in zip(pairs, results, strict=True):
         if isinstance(result, str):
             problems.append(result)
@@ -305,7 +310,7 @@ def _count(pairs: Sequence[Pair], source: str) -> LabelCounts:
     return LabelCounts(len(pairs), pixels, maps, examples)
 
 
-def _inspect(pair: Pair) -> np.ndarray | str:
+def _inspect(pair: Pair, loader: Loader | None) -> np.ndarray | str:
     """The (256,) histogram of a label map, or what is wrong with it or its image."""
     image, label_map = pair
     try:
@@ -319,7 +324,7 @@ def _inspect(pair: Pair) -> np.ndarray | str:
     except Exception as error:  # a damaged file makes Pillow raise errors of many kinds
         return f"{label_map} {unreadable(error)}"
     try:
-        size = read_size(image)
+        size = read_size(image, loader)
     except Exception as error:
         return f"{image} {unreadable(error)}"
     found, (width, height) = labels.shape[::-1], size.loaded

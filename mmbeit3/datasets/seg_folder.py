@@ -16,12 +16,12 @@ from mmseg.datasets import BaseSegDataset
 from mmbeit3.datasets.class_list import MAX_CLASSES, ClassList, read_class_list
 from mmbeit3.datasets.palette import make_palette
 from mmbeit3.datasets.seg_checks import check_labels, count_labels
+from mmbeit3.datasets.transforms.loading import image_loader
 from mmbeit3.registry import DATASETS
 from mmbeit3.utils import InputError, listed
+from mmbeit3.utils.image_reading import EXTENSIONS
 from mmbeit3.utils.similar_paths import describe_similar, names_by_key, similar_name
 from mmbeit3.utils.text_files import read_text
-
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
 
 
 @DATASETS.register_module()
@@ -132,7 +132,7 @@ class SegFolderDataset(BaseSegDataset):
         images: dict[str, str] = {}
         for file in files:
             stem, suffix = osp.splitext(file)
-            if suffix.lower() not in IMAGE_SUFFIXES:
+            if suffix.lower() not in EXTENSIONS:
                 continue
             if stem in images:
                 raise InputError(
@@ -142,14 +142,15 @@ class SegFolderDataset(BaseSegDataset):
             images[stem] = file
         if not images:
             raise InputError(
-                f"{image_dir} has no image; expected files ending in {', '.join(IMAGE_SUFFIXES)}"
+                f"{image_dir} has no image; expected files ending in {', '.join(EXTENSIONS)}"
             )
         return images
 
     def _check(self, infos: list[dict], map_dir: str) -> None:
         if not self.check_labels:
             return
-        counts = count_labels([(info["img_path"], info["seg_map_path"]) for info in infos], map_dir)
+        pairs = [(info["img_path"], info["seg_map_path"]) for info in infos]
+        counts = count_labels(pairs, map_dir, image_loader(self.pipeline.transforms))
         setting = self.reduce_zero_label if self._is_decided else None
         check_labels(counts, self._metainfo["classes"], setting, map_dir, not self.test_mode)
 

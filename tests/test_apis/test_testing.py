@@ -67,7 +67,7 @@ def test_metrics_predictions_and_pictures_are_written(
     assert {"size", "counts"} == masks[0]["segmentation"].keys()
     pictures = sorted(show_dir.iterdir())
     assert len(pictures) == 2
-    assert cv2.imread(str(pictures[0])).shape == (128, 256, 3)  # ground truth | prediction
+    assert cv2.imread(str(pictures[0])).shape == (480, 960, 3)  # ground truth | prediction
 
 
 def test_predictions_as_pickle(shapes: Path, checkpoint: Path, tmp_path: Path) -> None:

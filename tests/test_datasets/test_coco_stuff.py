@@ -101,5 +101,5 @@ def test_the_maps_are_counted_by_what_keeps_the_result(
     )
     _build(root)
     _build(root, check_labels=False)
-    ((pairs, source),) = counted
+    ((pairs, source, _),) = counted
     assert len(pairs) == 2 and source == str(root / PREFIX["seg_map_path"])

@@ -10,13 +10,14 @@ from PIL import Image
 
 from mmbeit3.datasets import file_checks, image_files
 from mmbeit3.datasets.image_files import (
-    ORIENTATION,
     ImageFile,
     check_image_files,
     find_image_problems,
     read_size,
 )
+from mmbeit3.datasets.transforms.loading import image_loader
 from mmbeit3.utils import InputError
+from mmbeit3.utils.image_reading import ORIENTATION, read_image
 
 SUFFIXES = (".jpg", ".png", ".webp", ".tif", ".bmp")
 
@@ -74,13 +75,17 @@ def test_other_sizes_and_missing_files_are_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
-def test_the_size_is_that_of_mmcv(tmp_path: Path, suffix: str) -> None:
+def test_the_size_is_that_of_the_reader(tmp_path: Path, suffix: str) -> None:
     exif = Image.Exif()
     exif[ORIENTATION] = 6
     file = _image(tmp_path / f"a{suffix}", exif=exif)
-    height, width = mmcv.imread(file.path).shape[:2]
+    height, width = read_image(file.path).shape[:2]
     assert read_size(file.path).loaded == (width, height)
     assert find_image_problems([file._replace(width=width, height=height)], "it") == {}
+
+    by_mmcv = image_loader([{"type": "mmcv.LoadImageFromFile"}])
+    height, width = mmcv.imread(file.path).shape[:2]
+    assert read_size(file.path, by_mmcv).loaded == (width, height)
 
 
 def test_an_orientation_is_given_as_the_reason(tmp_path: Path) -> None:
@@ -90,7 +95,8 @@ def test_an_orientation_is_given_as_the_reason(tmp_path: Path) -> None:
     (problem,) = find_image_problems([file], "it").values()
     assert "is 40 x 60, but expected to be 60 x 40" in problem
     assert problem.endswith("its EXIF orientation swaps the sides")
-    assert find_image_problems([file], "it", ignore_orientation=True) == {}
+    settings = {"type": "mmcv.LoadImageFromFile", "color_type": "color_ignore_orientation"}
+    assert find_image_problems([file], "it", image_loader([settings])) == {}
 
 
 def test_damaged_exif_data_are_no_error(tmp_path: Path) -> None:
@@ -116,9 +122,9 @@ def test_that_files_passed_is_kept_until_one_changes(
     reads = []
     read = image_files.read_size
 
-    def counted(path: str, decode: bool) -> image_files.Size:
+    def counted(path: str, *options: object) -> image_files.Size:
         reads.append(path)
-        return read(path, decode)
+        return read(path, *options)
 
     monkeypatch.setattr(image_files, "read_size", counted)
     check_image_files(files, "it")

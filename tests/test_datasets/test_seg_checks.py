@@ -3,13 +3,11 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-import mmcv
 import numpy as np
 import pytest
 from PIL import Image
 
 from mmbeit3.datasets import file_checks, make_shapes, seg_checks
-from mmbeit3.datasets.image_files import ORIENTATION
 from mmbeit3.datasets.seg_checks import (
     LabelCounts,
     check_ade20k_labels,
@@ -17,6 +15,7 @@ from mmbeit3.datasets.seg_checks import (
     count_labels,
 )
 from mmbeit3.utils import InputError
+from mmbeit3.utils.image_reading import ORIENTATION, read_image
 
 SIX = ("background", "disk", "square", "triangle", "star", "ring")
 
@@ -137,12 +136,12 @@ def test_the_exif_orientation_counts_as_it_does_on_loading(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("suffix", [".jpg", ".png", ".webp", ".tif", ".bmp"])
-def test_the_size_of_an_image_is_that_of_mmcv(tmp_path: Path, suffix: str) -> None:
+def test_the_size_of_an_image_is_that_of_the_reader(tmp_path: Path, suffix: str) -> None:
     exif = Image.Exif()
     exif[ORIENTATION] = 6
     path = tmp_path / f"image{suffix}"
     Image.new("RGB", (6, 4)).save(path, exif=exif)
-    labels = np.zeros(mmcv.imread(str(path)).shape[:2], np.uint8)
+    labels = np.zeros(read_image(path).shape[:2], np.uint8)
     Image.fromarray(labels).save(tmp_path / "map.png")
     assert count_labels([(str(path), str(tmp_path / "map.png"))], "it").pixels[0] == 24
 

@@ -5,7 +5,7 @@ image_size = (1024, 1024)
 backend_args = None
 
 train_pipeline = [
-    dict(type="LoadImageFromFile", backend_args=backend_args),
+    dict(type="mmbeit3.LoadImageFromFile", backend_args=backend_args),
     # Polygons, not bitmaps: a bitmap per object at up to twice the size is slow and large.
     dict(type="LoadAnnotations", with_bbox=True, with_mask=True, poly2mask=False),
     dict(type="RandomFlip", prob=0.5),
@@ -23,7 +23,7 @@ train_pipeline = [
     dict(type="PackDetInputs"),
 ]
 test_pipeline = [
-    dict(type="LoadImageFromFile", backend_args=backend_args),
+    dict(type="mmbeit3.LoadImageFromFile", backend_args=backend_args),
     dict(type="Resize", scale=image_size, keep_ratio=True),
     dict(type="LoadAnnotations", with_bbox=True, with_mask=True),
     dict(

@@ -20,6 +20,7 @@ CONFIG = "beit3_vitdet/cascade-mask-rcnn_beit3-base_lsj-1024_coco.py"
 NUM_IMAGES = 60
 # Our transforms and those of mmdet that they stand for; the others only change memory layout.
 OF_MMDET = {
+    "mmbeit3.LoadImageFromFile": "LoadImageFromFile",
     "mmbeit3.PolygonRandomCrop": "RandomCrop",
     "mmbeit3.ContiguousImage": None,
     "mmbeit3.ChannelsFirst": None,

@@ -11,12 +11,13 @@ from mmengine.registry import init_default_scope
 from torch import Tensor, nn
 
 from mmbeit3.apis.acceleration import accelerate
-from mmbeit3.apis.images import find_images, read_image
+from mmbeit3.apis.images import find_images
 from mmbeit3.benchmark.contest import Comparison, Contestant, Subject
 from mmbeit3.benchmark.data import batch_of, model_config, require
 from mmbeit3.benchmark.options import Options
 from mmbeit3.benchmark.plain_models import make_plain_segmentor
 from mmbeit3.registry import MODELS
+from mmbeit3.utils.image_reading import read_image
 
 PLAIN = "plain: mmseg's sliding window, naive attention"
 OURS = "mmbeit3, float32"

@@ -1,10 +1,12 @@
 from mmbeit3.datasets.transforms.layout import ChannelsFirst, ContiguousImage
+from mmbeit3.datasets.transforms.loading import LoadImageFromFile
 from mmbeit3.datasets.transforms.polygons import PolygonRandomCrop
 from mmbeit3.datasets.transforms.segmentation import PhotoMetricDistortion, SegRandomCrop
 
 __all__ = [
     "ChannelsFirst",
     "ContiguousImage",
+    "LoadImageFromFile",
     "PhotoMetricDistortion",
     "PolygonRandomCrop",
     "SegRandomCrop",

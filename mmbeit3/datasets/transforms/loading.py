@@ -1,0 +1,126 @@
+"""Loading the image of a sample."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import numpy as np
+from mmcv.transforms import BaseTransform
+from mmengine.registry import TRANSFORMS as MMENGINE_TRANSFORMS
+
+from mmbeit3.registry import TRANSFORMS
+from mmbeit3.utils import InputError
+from mmbeit3.utils.image_reading import read_image, to_bgr
+
+NOT_FROM_FILE = "LoadImageFromNDArray"
+UNREADABLE = "cannot be read: "
+
+
+@TRANSFORMS.register_module()
+class LoadImageFromFile(BaseTransform):
+    """Load an image of any format as a person sees it.
+
+    The rule is that of :func:`mmbeit3.utils.image_reading.decode_image`.
+    ``mmcv.LoadImageFromFile`` ignores transparency, drops the lower bits of 16-bit images, and
+    turns by EXIF in some formats only. Plain JPEG and PNG files give the same pixels in both.
+
+    Required key: ``img_path``. Added keys: ``img`` (H, W, 3), BGR, uint8; ``img_shape`` and
+    ``ori_shape`` (H, W).
+
+    Args:
+        backend_args (dict, optional): Arguments of mmengine's file backend. Defaults to None.
+    """
+
+    def __init__(self, backend_args: dict[str, Any] | None = None) -> None:
+        self.backend_args = backend_args
+
+    def transform(self, results: dict) -> dict:
+        """Read the image.
+
+        Raises:
+            InputError: If it cannot be read; the message begins with the path.
+        """
+        path = results["img_path"]
+        try:
+            image = read_image(path, self.backend_args)
+        except InputError as error:
+            raise InputError(f"{path} {UNREADABLE}{error}") from None
+        results["img"] = image
+        results["img_shape"] = results["ori_shape"] = image.shape[:2]
+        return results
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(backend_args={self.backend_args})"
+
+
+def image_loader(pipeline: Iterable[Any]) -> Callable[[dict], dict]:
+    """Find or build the transform by which a pipeline loads images from files.
+
+    Args:
+        pipeline (Iterable): Transforms, or their settings, in the scope that is current.
+
+    Returns:
+        Callable: The transform; :class:`LoadImageFromFile` where the pipeline has none.
+    """
+    for step in pipeline:
+        if loads_image(step):
+            return MMENGINE_TRANSFORMS.build(step) if isinstance(step, Mapping) else step
+    return LoadImageFromFile()
+
+
+def loads_image(step: Any) -> bool:
+    """Whether a transform, or the settings of one, loads an image from a file."""
+    kind = step["type"] if isinstance(step, Mapping) else type(step)
+    name = kind if isinstance(kind, str) else getattr(kind, "__name__", "")
+    name = name.rpartition(".")[2]
+    return name.startswith("Load") and "Image" in name and name != NOT_FROM_FILE
+
+
+def load_image(loader: Callable[[dict], dict], results: dict) -> dict:
+    """Load an image as a data set does; whatever is wrong with the file is an ``InputError``.
+
+    Args:
+        loader (Callable): What :func:`image_loader` returned.
+        results (dict): The key ``img_path``, and any others.
+
+    Returns:
+        dict: What the loader made of it: ``img`` (H, W, C), ``img_shape``, ``ori_shape``.
+
+    Raises:
+        InputError: If the file cannot be read; the message is the reason, without the path.
+    """
+    path = results["img_path"]
+    try:
+        loaded = loader(dict(results))
+    except InputError as error:
+        raise InputError(str(error).removeprefix(f"{path} {UNREADABLE}")) from None
+    except Exception as error:
+        reason: Exception | None = error
+    else:
+        if loaded is not None:
+            return loaded
+        reason = None  # it leaves out what it cannot load
+    read_image(path, getattr(loader, "backend_args", None))  # says why, if there is a reason
+    name = type(loader).__name__
+    text = f" ({type(reason).__name__}: {reason})" if str(reason or "") else ""
+    raise InputError(
+        f"the pipeline's {name} cannot load it{text}, but mmbeit3.LoadImageFromFile can: name that "
+        "in every pipeline"
+    )
+
+
+def load_bgr(loader: Callable[[dict], dict], path: str) -> np.ndarray:
+    """Load an image as a data set does, to draw on it.
+
+    Args:
+        loader (Callable): What :func:`image_loader` returned.
+        path (str): The file.
+
+    Returns:
+        np.ndarray: (H, W, 3), BGR, uint8.
+
+    Raises:
+        InputError: As :func:`load_image`.
+    """
+    return to_bgr(load_image(loader, {"img_path": path})["img"])

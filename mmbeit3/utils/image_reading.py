@@ -1,0 +1,294 @@
+"""The one reader of image files: the same pixels for training, testing, inference and checks."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from mmengine import fileio
+from PIL import Image, UnidentifiedImageError
+from PIL.TiffImagePlugin import ImageFileDirectory_v2
+
+from mmbeit3.utils.errors import InputError
+
+#: Files with these extensions count as images; reading one that cannot be decoded says why.
+EXTENSIONS = (
+    *(".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".gif", ".ppm", ".pgm"),
+    *(".jp2", ".heic", ".heif", ".avif"),
+)
+#: What OpenCV does for each value of the EXIF orientation tag (Exif 2.32, tag 0x0112).
+TURNS = {
+    2: lambda image: cv2.flip(image, 1),
+    3: lambda image: cv2.rotate(image, cv2.ROTATE_180),
+    4: lambda image: cv2.flip(image, 0),
+    5: cv2.transpose,
+    6: lambda image: cv2.rotate(image, cv2.ROTATE_90_CLOCKWISE),
+    7: lambda image: cv2.rotate(cv2.transpose(image), cv2.ROTATE_180),
+    8: lambda image: cv2.rotate(image, cv2.ROTATE_90_COUNTERCLOCKWISE),
+}
+ORIENTATION = 0x0112
+END_OF_JPEG = b"\xff\xd9"
+PROGRAMS = ("EPS", "WMF")  # formats that Pillow hands to another program to be drawn
+HEIF_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
+TIFF_STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+BITS_PER_SAMPLE, PHOTOMETRIC, PLANAR, SAMPLE_FORMAT = 258, 262, 284, 339  # tags of TIFF
+WHITE_IS_ZERO, SEPARATE_PLANES, UNSIGNED = 0, 2, 1  # values of three of them
+
+
+def read_image(path: str | Path, backend_args: dict[str, Any] | None = None) -> np.ndarray:
+    """Read an image file as :func:`decode_image` does.
+
+    Args:
+        path (str | Path): The file, on any backend of mmengine.
+        backend_args (dict, optional): Arguments of that backend. Defaults to None.
+
+    Returns:
+        np.ndarray: Pixels (H, W, 3), BGR, uint8, C-contiguous.
+
+    Raises:
+        InputError: If the file cannot be read; the message is the reason, without the path.
+    """
+    try:
+        content = fileio.get(str(path), backend_args=backend_args)
+    except OSError as error:
+        raise InputError(error.strerror or str(error)) from None
+    return decode_image(content)
+
+
+def decode_image(content: bytes) -> np.ndarray:
+    """Decode an image file of any format that Pillow or OpenCV knows to what a person sees.
+
+    - The first frame counts where a file holds several.
+    - The EXIF orientation is applied; damaged EXIF data count as none.
+    - Transparent pixels lie on white.
+    - Images with more than 8 bits a channel (16-bit, 32-bit, float) are stretched: the lowest
+      value of the image becomes 0 and the highest 255, over all channels together. NaN becomes 0,
+      and an infinity the end of the range on its side.
+
+    JPEG files of 8 bits, gray or color, are decoded by OpenCV, for speed; its pixels are those of
+    Pillow where both are built on the same libjpeg-turbo.
+
+    Args:
+        content (bytes): The whole file.
+
+    Returns:
+        np.ndarray: Pixels (H, W, 3), BGR, uint8, C-contiguous.
+
+    Raises:
+        InputError: If it cannot be decoded; the message is the reason.
+    """
+    if not content:
+        raise InputError("the file is empty (0 bytes)")
+    try:
+        image = _open(content)
+        if image is None:
+            return _decode_by_opencv(content)
+        with image:
+            return _decode(image, content)
+    except InputError:
+        raise
+    except Image.DecompressionBombError as error:
+        raise InputError(f"too many pixels, cut the image into tiles ({error})") from None
+    except OSError as error:
+        raise InputError(error.strerror or str(error)) from None
+    except Exception as error:  # a decoder given arbitrary bytes may raise anything
+        raise InputError(f"cannot be decoded ({type(error).__name__}: {error})") from None
+
+
+def exif_orientation(image: Image.Image) -> int:
+    """Return the EXIF orientation of an open image, 1 to 8; 1 if it has none or damaged data.
+
+    Args:
+        image (Image.Image): The image. Of a PNG that is not loaded, EXIF data behind the pixels
+            are not seen.
+    """
+    try:
+        if image.format == "TIFF":
+            value = image.tag_v2.get(ORIENTATION)
+        else:
+            exif = Image.Exif()
+            exif.load(image.info.get("exif", b""))
+            value = exif.get(ORIENTATION)
+    except Exception:  # Pillow parses EXIF lazily and lets errors of many types through
+        return 1
+    return value if value in TURNS else 1
+
+
+def to_bgr(pixels: np.ndarray) -> np.ndarray:
+    """Make an array of pixels of any type one that can be drawn on.
+
+    Args:
+        pixels (np.ndarray): (H, W) or (H, W, C): gray, gray and alpha, BGR, or BGR and alpha.
+
+    Returns:
+        np.ndarray: (H, W, 3), BGR, uint8; the same array if it is so already.
+
+    Raises:
+        InputError: If it has another number of channels.
+    """
+    if pixels.dtype == np.uint8 and pixels.ndim == 3 and pixels.shape[2] == 3:
+        return pixels
+    pixels = pixels[..., None] if pixels.ndim == 2 else pixels
+    channels = pixels.shape[2]
+    if channels > 4:
+        raise InputError(f"the image has {channels} channels, expected 1 to 4")
+    if channels in (1, 3):
+        color = stretch(pixels)
+    else:
+        full = np.iinfo(pixels.dtype).max if np.issubdtype(pixels.dtype, np.integer) else 1
+        alpha = np.clip(pixels[..., -1:] / full, 0, 1)
+        color = stretch(pixels[..., :-1], alpha > 0)
+        color = np.rint(color * alpha + 255 * (1 - alpha)).astype(np.uint8)
+    return cv2.cvtColor(color, cv2.COLOR_GRAY2BGR) if color.shape[2] == 1 else color
+
+
+def stretch(values: np.ndarray, visible: np.ndarray | None = None) -> np.ndarray:
+    """Map values of any type and range to uint8, the lowest to 0 and the highest to 255.
+
+    Args:
+        values (np.ndarray): (H, W, C). If uint8 they are returned as they are; if all are the same,
+            they are only clipped.
+        visible (np.ndarray, optional): (H, W, 1), bool, the pixels whose values count. Defaults to
+            None, all.
+    """
+    if values.dtype == np.uint8:
+        return values
+    counts = np.isfinite(values)
+    if visible is not None:
+        counts &= visible
+    if not counts.any():
+        return np.zeros(values.shape, np.uint8)
+    low, high = (float(end) for end in (values[counts].min(), values[counts].max()))
+    if values.dtype.kind == "u" and values.dtype.itemsize == 2:  # looked up: quick, and small
+        return _scale(np.arange(2**16, dtype=np.float64), low, high)[values]
+    return _scale(values.astype(np.float64), low, high)
+
+
+def _scale(values: np.ndarray, low: float, high: float) -> np.ndarray:
+    finite = np.nan_to_num(values, nan=low, posinf=high, neginf=low)
+    if low < high:
+        finite = (finite - low) * (255 / (high - low))
+    scaled = np.rint(np.clip(finite, 0, 255)).astype(np.uint8)
+    scaled[np.isnan(values)] = 0
+    return scaled
+
+
+def _open(content: bytes) -> Image.Image | None:
+    """Open an image without decoding it; None if Pillow does not know its format."""
+    try:
+        image = Image.open(io.BytesIO(content))
+    except UnidentifiedImageError:
+        if content[4:8] != b"ftyp" or content[8:12] not in HEIF_BRANDS:
+            return None
+        _register_heif()
+        image = Image.open(io.BytesIO(content))
+    if image.format in PROGRAMS:
+        raise InputError(f"not an image of pixels, but a drawing ({image.format})")
+    return image
+
+
+def _register_heif() -> None:
+    """Teach Pillow HEIF, for which it needs a plug-in."""
+    try:
+        from pillow_heif import register_heif_opener
+    except ImportError:
+        raise InputError("HEIF images need one more package: pip install pillow-heif") from None
+    register_heif_opener()
+
+
+def _decode(image: Image.Image, content: bytes) -> np.ndarray:
+    """Decode an open image to BGR, turned by its EXIF orientation."""
+    # Of a JPEG that was cut off, OpenCV makes gray where Pillow says so.
+    is_whole = content[-64:].rstrip(b"\0").endswith(END_OF_JPEG)
+    if image.format in ("JPEG", "MPO") and image.mode in ("L", "RGB") and is_whole:
+        flags = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
+        pixels = cv2.imdecode(np.frombuffer(content, np.uint8), flags)
+        if pixels is not None:
+            return _turn(pixels, image)
+    is_wide = _has_wide_colors(image)
+    tags = dict(image.tag_v2) if image.format == "TIFF" else {}
+    image.load()  # fails where OpenCV would not see that a file was cut off
+    if is_wide or image.mode == "LAB":  # Pillow drops the lower bits, and knows no LAB to RGB
+        pixels = _decode_by_opencv(content)
+        return pixels if image.format == "TIFF" else _turn(pixels, image)
+    if image.mode[0] in "IF":
+        return _turn(_decode_gray(image, tags), image)
+    color = image
+    if image.has_transparency_data:
+        white = Image.new("RGBA", image.size, "white")
+        color = Image.alpha_composite(white, image.convert("RGBA"))
+    if color.mode != "RGB":
+        color = color.convert("RGB")
+    return _turn(cv2.cvtColor(np.asarray(color), cv2.COLOR_RGB2BGR), image)
+
+
+def _turn(pixels: np.ndarray, image: Image.Image) -> np.ndarray:
+    """Turn pixels as the image asks for.
+
+    It must be loaded, but for a JPEG: in a PNG, EXIF data may stand behind the pixels, and Pillow
+    turns a TIFF while it loads it.
+    """
+    turn = TURNS.get(exif_orientation(image))
+    return pixels if turn is None else turn(pixels)
+
+
+def _has_wide_colors(image: Image.Image) -> bool:
+    """Whether an image that is not loaded has several channels of more than 8 bits."""
+    if image.mode[0] in "IF" or not image.tile:
+        return False
+    if image.format == "TIFF":
+        return max(image.tag_v2.get(BITS_PER_SAMPLE, (1,))) > 8
+    arguments = image.tile[0][3]
+    if image.format == "PPM" and isinstance(arguments, tuple):
+        return isinstance(arguments[-1], int) and arguments[-1] > 255  # the largest value
+    return image.format == "PNG" and ";16" in str(arguments)
+
+
+def _decode_gray(image: Image.Image, tags: dict[int, Any]) -> np.ndarray:
+    """Stretch a loaded gray image of more than 8 bits, with the tags of its TIFF file."""
+    values = np.asarray(image)
+    if values.dtype == np.int32 and tags.get(BITS_PER_SAMPLE) == (32,):
+        # Pillow has no unsigned type of 32 bits.
+        values = values.view(np.uint32) if tags.get(SAMPLE_FORMAT) == (UNSIGNED,) else values
+    transparent = image.info.get("transparency")  # of a PNG: the value that is not seen
+    if isinstance(transparent, int):
+        gray = stretch(values[..., None], values[..., None] != transparent)
+        gray[values == transparent] = 255
+    else:
+        gray = stretch(values[..., None])
+    if tags.get(PHOTOMETRIC) == WHITE_IS_ZERO:
+        gray = 255 - gray
+    return cv2.cvtColor(gray, cv2.COLOR_GRAY2BGR)
+
+
+def _decode_by_opencv(content: bytes) -> np.ndarray:
+    """Decode what Pillow does not know, or only in part, to BGR; a TIFF is turned, nothing else."""
+    bits = 0
+    if content[:4] in TIFF_STARTS:
+        tags = _tiff_tags(content)
+        bits = max(tags.get(BITS_PER_SAMPLE, (1,)))
+        if bits > 8 and tags.get(PLANAR) == SEPARATE_PLANES:
+            raise InputError(
+                f"a TIFF of {bits} bits with a plane for each channel; save it with interleaved "
+                "channels (PlanarConfiguration=1)"
+            )
+    try:
+        pixels = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED)
+    except cv2.error as error:
+        raise InputError(f"cannot be decoded ({error.err})") from None
+    if pixels is None or (bits > 8 and pixels.dtype == np.uint8):
+        raise InputError("not an image in a format that Pillow or OpenCV can read")
+    return to_bgr(pixels)
+
+
+def _tiff_tags(content: bytes) -> ImageFileDirectory_v2:
+    """Read the tags of the first image of a TIFF file."""
+    is_big = b"+" in content[2:4]
+    stream = io.BytesIO(content)
+    tags = ImageFileDirectory_v2(stream.read(16 if is_big else 8))
+    stream.seek(tags.next)
+    tags.load(stream)
+    return tags
