@@ -13,13 +13,13 @@ from PIL import Image, UnidentifiedImageError
 from mmbeit3.datasets.file_checks import in_threads, keep
 from mmbeit3.datasets.transforms.loading import LoadImageFromFile, load_image
 from mmbeit3.utils import InputError
-from mmbeit3.utils.image_reading import exif_orientation
+from mmbeit3.utils.image_reading import MAX_EXIF, exif_orientation
 from mmbeit3.utils.similar_paths import describe_similar
 
 MAX_EXAMPLES = 10
 # How whole files of these formats end, but for zeros.
 ENDS = {"JPEG": b"\xff\xd9", "MPO": b"\xff\xd9", "PNG": b"IEND\xaeB`\x82"}
-TAIL = 64 * 1024  # bytes, in which EXIF data behind the pixels of a PNG are found, too
+TAIL = MAX_EXIF + 64
 Loader = Callable[[dict], dict]
 
 

@@ -30,6 +30,7 @@ TURNS = {
     8: lambda image: cv2.rotate(image, cv2.ROTATE_90_COUNTERCLOCKWISE),
 }
 ORIENTATION = 0x0112
+MAX_EXIF = 2**16  # bytes, of EXIF data at the end of a PNG
 END_OF_JPEG = b"\xff\xd9"
 PROGRAMS = ("EPS", "WMF")  # formats that Pillow hands to another program to be drawn
 HEIF_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
@@ -68,7 +69,7 @@ def decode_image(content: bytes) -> np.ndarray:
       value of the image becomes 0 and the highest 255, over all channels together. NaN becomes 0,
       and an infinity the end of the range on its side.
 
-    JPEG files of 8 bits, gray or color, are decoded by OpenCV, for speed; its pixels are those of
+    Plain JPEG and PNG files of 8 bits are decoded by OpenCV, for speed; its pixels are those of
     Pillow where both are built on the same libjpeg-turbo.
 
     Args:
@@ -201,9 +202,7 @@ def _register_heif() -> None:
 
 def _decode(image: Image.Image, content: bytes) -> np.ndarray:
     """Decode an open image to BGR, turned by its EXIF orientation."""
-    # Of a JPEG that was cut off, OpenCV makes gray where Pillow says so.
-    is_whole = content[-64:].rstrip(b"\0").endswith(END_OF_JPEG)
-    if image.format in ("JPEG", "MPO") and image.mode in ("L", "RGB") and is_whole:
+    if _is_plain(image, content):
         flags = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
         pixels = cv2.imdecode(np.frombuffer(content, np.uint8), flags)
         if pixels is not None:
@@ -225,11 +224,22 @@ def _decode(image: Image.Image, content: bytes) -> np.ndarray:
     return _turn(cv2.cvtColor(np.asarray(color), cv2.COLOR_RGB2BGR), image)
 
 
+def _is_plain(image: Image.Image, content: bytes) -> bool:
+    """Whether an image that is not loaded is one of 8 bits that OpenCV reads as Pillow does."""
+    if image.format in ("JPEG", "MPO"):
+        # Of what was cut off, OpenCV makes gray where Pillow says so.
+        return image.mode in ("L", "RGB") and content[-64:].rstrip(b"\0").endswith(END_OF_JPEG)
+    if image.format != "PNG" or image.tile[0][3] not in ("L", "RGB"):
+        return False
+    # EXIF data behind the pixels are found by loading it only.
+    return "transparency" not in image.info and b"eXIf" not in content[-MAX_EXIF:]
+
+
 def _turn(pixels: np.ndarray, image: Image.Image) -> np.ndarray:
     """Turn pixels as the image asks for.
 
-    It must be loaded, but for a JPEG: in a PNG, EXIF data may stand behind the pixels, and Pillow
-    turns a TIFF while it loads it.
+    It must be loaded if it is not plain: in a PNG, EXIF data may stand behind the pixels, and
+    Pillow turns a TIFF while it loads it.
     """
     turn = TURNS.get(exif_orientation(image))
     return pixels if turn is None else turn(pixels)
