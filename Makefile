@@ -17,6 +17,10 @@ QUIET := PYTHONWARNINGS=ignore
 # The published BEiT-3 code, for the tests to compare with; it would bring an old timm along.
 TORCHSCALE := -m pip install --quiet --no-deps -c $(CONSTRAINTS) torchscale
 
+# Limits of oneDNN and of torch's own kernels. Never name more for torch than the processor has.
+ISAS := SSE41,ATEN_CPU_CAPABILITY=default AVX2,ATEN_CPU_CAPABILITY=avx2 AVX512_CORE
+ISA_TESTS := tests/test_models tests/test_ops tests/test_apis/test_acceleration.py
+
 # pip prints hundreds of lines: keep downloads from 10 MB, builds and the end; errors go to stderr.
 PIP_LINES := { grep --line-buffered -oE \
 	'(Downloading|Using cached) .*\([0-9]{2,}\.[0-9]+ MB\)|.*\([0-9.]+ GB\)|Building wheel for [^ ]+ .*started|Installing collected packages' \
@@ -32,7 +36,7 @@ define new_env
 	@$(1)/bin/python -m pip install --quiet --upgrade pip
 endef
 
-.PHONY: help env demo test lint test-upstream clean
+.PHONY: help env demo test test-all test-isa lint test-upstream clean
 
 help:  ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' Makefile
@@ -44,6 +48,17 @@ demo: env  ## generate data, train a tiny detector, evaluate it, draw its masks
 
 test: env  ## run the tests
 	@$(VENV)/bin/python -m pytest -q
+
+test-all: env  ## run the tests, the slow ones too
+	@$(VENV)/bin/python -m pytest -q -m "slow or not slow"
+
+test-isa: env  ## run what depends on the processor's instructions with fewer of them (x86)
+	@set -e; for isa in $(ISAS); do \
+		limits="ONEDNN_MAX_CPU_ISA=$${isa//,/ }"; \
+		echo "-- $$limits"; \
+		env $$limits $(VENV)/bin/python -m pytest -q $(ISA_TESTS); \
+	done
+	@$(VENV)/bin/python -m pytest -q -m "slow or not slow" tests/test_utils/test_processor.py
 
 lint: env  ## ruff: lint and format
 	@$(VENV)/bin/ruff check .

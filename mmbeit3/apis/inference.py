@@ -139,7 +139,7 @@ def infer_folder(
             "config": str(cfg.filename or ""),
             "checkpoint": str(checkpoint),
             "device": str(predictor.device),
-            "dtype": dtype,
+            "dtype": predictor.dtype,
             "compiled": compiles,
             "batch_size": batch_size,
             "processes": size,

@@ -101,7 +101,8 @@ class Predictor(ABC):
         self.model: nn.Module = MODELS.build(cfg.model)
         load_weights(self.model, content)
         self.model.to(self.device).eval()
-        accelerate(self.model, self.device, dtype, compiles)
+        #: The type that is computed in, by its name.
+        self.dtype = accelerate(self.model, self.device, dtype, compiles)
 
     @abstractmethod
     def find_classes(self, cfg: Config, meta: Mapping[str, Any]) -> None:

@@ -82,7 +82,7 @@ def test(
         use_tta(cfg, tta)
     hook = (_prepare_maps if segments else _prepare_detections)(cfg, meta, out, show_dir)
     runner = build_runner(cfg)
-    accelerate(runner.model, torch.device(get_device()), dtype, compiles)
+    dtype = accelerate(runner.model, torch.device(get_device()), dtype, compiles)
     if hook is not None:
         runner.register_hook(hook)
     metrics = runner.test()

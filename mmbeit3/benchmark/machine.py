@@ -10,6 +10,8 @@ from typing import Any
 
 import torch
 
+from mmbeit3.utils.processor import bfloat16_obstacle
+
 PACKAGES = ("mmbeit3", "torch", "torchvision", "timm", "torchscale", "pycocotools")
 
 
@@ -23,6 +25,7 @@ def describe(device: str) -> dict[str, Any]:
         "threads": torch.get_num_threads(),
         "device": device,
         "instructions": torch.backends.cpu.get_cpu_capability(),
+        "bfloat16": bfloat16_obstacle() is None,
         "python": platform.python_version(),
         "versions": {name: _version(name) for name in PACKAGES},
     }
@@ -34,8 +37,9 @@ def describe(device: str) -> dict[str, Any]:
 def in_words(machine: dict[str, Any]) -> str:
     """The machine in one line."""
     versions = ", ".join(f"{name} {number}" for name, number in machine["versions"].items())
+    instructions = machine["instructions"] + (", bfloat16" if machine["bfloat16"] else "")
     return (
-        f"{machine['processor']} ({machine['instructions']}), {machine['cores']} cores, "
+        f"{machine['processor']} ({instructions}), {machine['cores']} cores, "
         f"{machine['threads']} threads; device {machine['device']}; {versions}"
     )
 

@@ -138,8 +138,8 @@ def describe_device(device: str) -> str:
     import torch
 
     if device == "cpu":
-        name = f"{platform.machine()}, {os.cpu_count()} cores, {torch.get_num_threads()} threads"
-    elif device == "mps":
+        return _describe_processor()
+    if device == "mps":
         name = "Apple GPU"
     else:
         properties = torch.cuda.get_device_properties(device)
@@ -147,6 +147,39 @@ def describe_device(device: str) -> str:
         memory = properties.total_memory / 2**30
         name = f"{properties.name}, {memory:.0f} GiB, compute capability {capability}"
     return f"{name}, bfloat16 {'yes' if _supports_bfloat16(device) else 'no'}"
+
+
+def _describe_processor() -> str:
+    import torch
+
+    from mmbeit3.utils.processor import bfloat16_obstacle
+
+    instructions = torch.backends.cpu.get_cpu_capability()
+    has_bfloat16 = bfloat16_obstacle() is None
+    return (
+        f"{platform.machine()} with {instructions}, {os.cpu_count()} cores, "
+        f"{torch.get_num_threads()} threads, bfloat16 {'yes' if has_bfloat16 else 'no'}"
+    )
+
+
+def describe_products() -> list[str]:
+    """Which way matrix products take on the CPU in float32 and bfloat16, in two lines."""
+    import torch
+
+    from mmbeit3.utils.processor import bfloat16_obstacle, onednn_dtypes
+
+    obstacle = bfloat16_obstacle()
+    library = {
+        dtype: "oneDNN" if dtype in onednn_dtypes() else "torch's own kernels"
+        for dtype in (torch.float32, torch.bfloat16)
+    }
+    bfloat16 = library[torch.bfloat16]
+    return [
+        f"float32 by {library[torch.float32]}",
+        f"bfloat16 by {bfloat16}, in hardware"
+        if obstacle is None
+        else f"bfloat16 emulated by {bfloat16}: {obstacle}; --dtype bfloat16 computes in float32",
+    ]
 
 
 def _supports_bfloat16(device: str) -> bool:
@@ -276,6 +309,8 @@ def main() -> int:
         build = f"CUDA {torch.version.cuda}" if torch.version.cuda else "the CPU"
         rows = [(device, describe_device(device)) for device in devices]
         _print_section(f"Devices (torch built for {build})", rows)
+        rows = [("cpu", line) for line in describe_products()]
+        _print_section("Matrix products of linear layers, without gradient", rows)
         has_driver = shutil.which("nvidia-smi") is not None
         problems += traps.check_gpu(torch.version.cuda, torch.cuda.is_available(), has_driver)
         if "mmcv" not in failures:

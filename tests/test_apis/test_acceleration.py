@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import shutil
+from functools import partial, partialmethod
 
 import pytest
 import torch
 from torch import Tensor, nn
 from torch._dynamo.utils import counters
 
+from mmbeit3.apis import acceleration
 from mmbeit3.apis.acceleration import accelerate
 from mmbeit3.models import BEiT3
 from mmbeit3.utils import InputError
@@ -35,14 +37,17 @@ def images(height: int, width: int) -> Tensor:
     return torch.randn(1, 3, height, width, generator=torch.Generator().manual_seed(height))
 
 
-def test_bfloat16_computes_in_bfloat16_and_keeps_the_stream_in_float32() -> None:
+def test_bfloat16_computes_in_bfloat16_and_keeps_the_stream_in_float32(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(acceleration, "bfloat16_obstacle", lambda: None)
     model, x = Model(), images(64, 96)
     expected = model.test_step(x)
     types = []
     model.backbone.layers[0].ffn.fc1.register_forward_hook(
         lambda *args: types.append(args[2].dtype)
     )
-    accelerate(model, CPU, "bfloat16", compiles=False)
+    assert accelerate(model, CPU, "bfloat16", compiles=False) == "bfloat16"
     found = model.test_step(x)
     assert types == [torch.bfloat16] and found.dtype == torch.float32
     error = (found - expected).norm() / expected.norm()
@@ -52,12 +57,28 @@ def test_bfloat16_computes_in_bfloat16_and_keeps_the_stream_in_float32() -> None
 def test_float32_changes_nothing() -> None:
     model, x = Model(), images(64, 64)
     expected = model.test_step(x)
-    accelerate(model, CPU, "float32", compiles=False)
+    assert accelerate(model, CPU, "float32", compiles=False) == "float32"
     assert torch.equal(model.test_step(x), expected)
 
 
-@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")
-def test_compiled_layers_take_any_size_with_few_compilations() -> None:
+@pytest.mark.parametrize(
+    "backend",
+    [
+        "eager",  # what is traced, and how often
+        pytest.param(
+            "inductor",
+            marks=[
+                pytest.mark.slow,
+                pytest.mark.skipif(shutil.which("g++") is None, reason="needs a C++ compiler"),
+            ],
+        ),
+    ],
+)
+def test_compiled_layers_take_any_size_with_few_compilations(
+    monkeypatch: pytest.MonkeyPatch, backend: str
+) -> None:
+    monkeypatch.setattr(nn.Module, "compile", partialmethod(nn.Module.compile, backend=backend))
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend=backend))
     model = Model()
     # The last three are split into windows as others before them.
     sizes = [(64, 64), (64, 80), (80, 80), (128, 64), (96, 40), (104, 88)]

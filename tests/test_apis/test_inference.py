@@ -20,6 +20,7 @@ from PIL import Image
 from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 
+from mmbeit3.apis import acceleration
 from mmbeit3.apis.console import run
 from mmbeit3.apis.inference import infer_folder, print_summary
 from mmbeit3.apis.sources import list_sources
@@ -126,6 +127,19 @@ def test_no_overlays(tmp_path, folder, colour_cfg, colour_checkpoint):
     summary = infer_folder(colour_cfg, colour_checkpoint, folder, out, overlays=False)
     assert sorted(path.name for path in out.iterdir()) == ["results.json", "summary.json"]
     assert not any("overlay" in image for image in summary["images"])
+
+
+def test_summary_names_the_type_that_was_computed_in(
+    tmp_path, folder, colour_cfg, colour_checkpoint, monkeypatch
+):
+    said = []
+    monkeypatch.setattr(acceleration, "bfloat16_obstacle", lambda: "no instructions")
+    monkeypatch.setattr(acceleration, "print_log", lambda text, *_: said.append(text))
+    arguments = (colour_cfg, colour_checkpoint, folder, tmp_path / "out")
+    summary = infer_folder(*arguments, dtype="bfloat16", device="cpu")
+    assert summary["dtype"] == "float32"
+    (line,) = said
+    assert line.startswith("no instructions: computing in float32, which is faster here")
 
 
 @pytest.mark.parametrize(("batch_size", "num_workers"), [(1, 1), (3, 2), (100, 4)])

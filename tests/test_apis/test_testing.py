@@ -11,7 +11,7 @@ from mmdet.registry import MODELS
 from mmdet.utils import register_all_modules
 from mmengine.config import Config
 
-from mmbeit3.apis import testing
+from mmbeit3.apis import acceleration, testing
 from mmbeit3.apis.config import load_config
 from mmbeit3.datasets import make_shapes
 from mmbeit3.utils import InputError
@@ -70,8 +70,14 @@ def test_metrics_predictions_and_pictures_are_written(
     assert cv2.imread(str(pictures[0])).shape == (480, 960, 3)  # ground truth | prediction
 
 
-def test_predictions_as_pickle(shapes: Path, checkpoint: Path, tmp_path: Path) -> None:
-    testing.test(tiny(shapes, tmp_path), checkpoint, out=tmp_path / "val.pkl")
+def test_predictions_as_pickle(
+    shapes: Path, checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(acceleration, "bfloat16_obstacle", lambda: "no instructions")
+    cfg = tiny(shapes, tmp_path)
+    testing.test(cfg, checkpoint, out=tmp_path / "val.pkl", dtype="bfloat16")
+    # The type that was computed in, not the one asked for.
+    assert json.loads((tmp_path / "metrics.json").read_text())["dtype"] == "float32"
     results = pickle.loads((tmp_path / "val.pkl").read_bytes())
     assert len(results) == 2
     assert results[0]["pred_instances"]["bboxes"].shape == (3, 4)

@@ -33,6 +33,7 @@ def error(found: Tensor, want: Tensor) -> float:
 def test_bfloat16_by_tiles_is_right_within_roundoff(
     monkeypatch: pytest.MonkeyPatch, name: str, scale: float | None, tile: int
 ) -> None:
+    monkeypatch.setattr(module, "TILES_PAY", True)
     monkeypatch.setattr(module, "_TILE_BYTES", tile)
     q, k, v = tensors(SHAPES[name])
     want = F.scaled_dot_product_attention(q.double(), k.double(), v.double(), scale=scale)
@@ -52,6 +53,13 @@ def test_strided_inputs_as_attention_makes_them() -> None:
         assert torch.equal(attention(q, k, v), want)
 
 
+def test_processors_without_bfloat16_take_torchs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "TILES_PAY", False)
+    inputs = tensors(SHAPES["windows"])
+    with torch.no_grad():
+        assert torch.equal(attention(*inputs), F.scaled_dot_product_attention(*inputs))
+
+
 @pytest.mark.parametrize(
     ("dtype", "trains", "tiled"),
     [
@@ -64,6 +72,7 @@ def test_strided_inputs_as_attention_makes_them() -> None:
 def test_all_else_is_torchs(
     monkeypatch: pytest.MonkeyPatch, dtype: torch.dtype, trains: bool, tiled: bool
 ) -> None:
+    monkeypatch.setattr(module, "TILES_PAY", True)
     inputs = [x.requires_grad_(trains) for x in tensors(SHAPES["windows"], dtype)]
     expected = F.scaled_dot_product_attention(*inputs)
     calls = []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from importlib import import_module
 from typing import TYPE_CHECKING
 
@@ -28,6 +29,17 @@ SUBJECTS = {
 
 
 def make_subject(name: str, options: Options) -> Subject:
-    """Set up one of :data:`SUBJECTS`."""
+    """Set up one of :data:`SUBJECTS`, in bfloat16 too where the device has it."""
+    from mmbeit3.utils.processor import bfloat16_obstacle
+
     module = import_module(f"{__name__}.{SUBJECTS[name][0]}")
-    return getattr(module, name.replace("-", "_"))(options)
+    subject = getattr(module, name.replace("-", "_"))(options)
+    lacks_bfloat16 = options.device == "cpu" and bfloat16_obstacle() is not None
+    return _without_bfloat16(subject) if lacks_bfloat16 else subject
+
+
+def _without_bfloat16(subject: Subject) -> Subject:
+    contestants = tuple(c for c in subject.contestants if c.arguments.get("dtype") != "bfloat16")
+    names = {contestant.name for contestant in contestants}
+    comparisons = tuple(c for c in subject.comparisons if {c.ours, c.peer} <= names)
+    return replace(subject, contestants=contestants, comparisons=comparisons)

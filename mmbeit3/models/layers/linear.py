@@ -6,6 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mmbeit3.utils.processor import onednn_dtypes
+
 
 class Linear(nn.Linear):
     """``nn.Linear``, optionally followed by GELU (exact, with erf), fast in CPU inference.
@@ -13,7 +15,8 @@ class Linear(nn.Linear):
     On the CPU torch multiplies float32 matrices by MKL, which does not use all that processors of
     other makers have. oneDNN, which torch carries too and uses for half precision, does; and it
     applies bias and GELU while it writes the product. Its operator has no gradient and knows
-    nothing of autocast, so training, autocast, other devices and other types take torch's way.
+    nothing of autocast, so training, autocast, other devices and other types take torch's way; so
+    does bfloat16 on processors for which oneDNN has no kernel in that type.
     Results differ by the order of sums: by some 1e-7 of the largest value in float32.
 
     Args:
@@ -41,19 +44,18 @@ class Linear(nn.Linear):
         return (
             input.device.type == self.weight.device.type == "cpu"
             and input.dtype == self.weight.dtype
-            and input.dtype in (torch.float32, torch.bfloat16)
+            and input.dtype in ONEDNN_DTYPES
             and input.numel() > 0
             and input.shape[-1] == self.in_features
             and not self.training  # a layer computed again must do what it did without gradient
             and not torch.is_autocast_enabled("cpu")
             and not (torch.is_grad_enabled() and (input.requires_grad or self.weight.requires_grad))
             and torch.backends.mkldnn.enabled
-            and HAS_ONEDNN
         )
 
 
-# The operator is not part of torch's stable interface: a torch without it loses speed only.
-HAS_ONEDNN = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
+# Asked once, here: under torch.compile or with tensors without content nothing could be tried.
+ONEDNN_DTYPES = onednn_dtypes()
 
 
 # A custom operator, because torch.compile cannot lower oneDNN's own unless it packs the weights.

@@ -10,8 +10,6 @@ from torch import Tensor
 from mmbeit3.models.layers import linear
 from mmbeit3.models.layers.linear import Linear
 
-pytestmark = pytest.mark.skipif(not linear.HAS_ONEDNN, reason="this torch has no oneDNN")
-
 
 @pytest.fixture
 def calls(monkeypatch: pytest.MonkeyPatch) -> list[int]:
@@ -30,14 +28,17 @@ def exact(layer: Linear, x: Tensor) -> Tensor:
 @pytest.mark.parametrize("gelu", [False, True])
 @pytest.mark.parametrize(("dtype", "rtol"), [(torch.float32, 2e-6), (torch.bfloat16, 2**-8)])
 @pytest.mark.parametrize("shape", [(96,), (7, 96), (2, 5, 96), (2, 3, 5, 96)])
-def test_inference_runs_on_onednn_and_equals_float64(
+def test_inference_runs_on_onednn_where_it_can_and_equals_float64(
     calls: list[int], gelu: bool, dtype: torch.dtype, rtol: float, shape: tuple[int, ...]
 ) -> None:
     layer, x = Linear(96, 40, gelu).eval().to(dtype), torch.randn(shape).to(dtype)
     with torch.no_grad():
         found = layer(x)
-    assert calls == [1] and found.dtype == dtype
+    # Processors below AVX-512 have no kernel of oneDNN for bfloat16.
+    assert calls == [1] * (dtype in linear.ONEDNN_DTYPES) and found.dtype == dtype
     want = exact(layer, x)
+    if gelu and not calls:
+        rtol *= 1.5  # torch rounds before GELU, too, and its slope reaches 1.13
     assert (found - want).abs().max() <= rtol * want.abs().max()
 
 
