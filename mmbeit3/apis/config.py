@@ -16,7 +16,14 @@ from mmengine.device import get_device
 from mmengine.logging import print_log
 
 from mmbeit3.checkpoint.reading import similar_files
-from mmbeit3.config import is_read, keys_filled, meant_keys, names_without_effect, runner_keys
+from mmbeit3.config import (
+    is_read,
+    keys_filled,
+    meant_keys,
+    names_without_effect,
+    runner_keys,
+    set_by_user,
+)
 from mmbeit3.engine.distributed import init_distributed
 from mmbeit3.utils import InputError, listed
 from mmbeit3.utils.text_files import read_text
@@ -136,6 +143,7 @@ def resolve_classes(
     for place, dataset in datasets:
         _give_classes(place, dataset, source, classes)
     _give_reduction([dataset for _, dataset in datasets], dataset_meta)
+    _remark_on_numbers(cfg, len(classes), source)
     set_num_classes(cfg.model, len(classes))
     return classes
 
@@ -433,6 +441,29 @@ def _classes_in_file(dataset: Mapping[str, Any], key: str) -> tuple[str, ...]:
         raise InputError(f"the {dataset['type']} of the config has no {key}, which names classes")
     path = osp.join(dataset.get("data_root") or "", dataset[key])
     return read_class_list(path).names if key == "classes_file" else tuple(read_classes(path))
+
+
+def _remark_on_numbers(cfg: Config, number: int, source: str) -> None:
+    """Say which numbers of classes, set by the user, give way to that of the data."""
+    found = dict(_numbers_of_classes(cfg.model, "model"))
+    other = [place for place, value in found.items() if value != number]
+    if other := set_by_user(cfg, other) if other else []:
+        places = ", ".join(f"{place}={found[place]}" for place in other)
+        _warn(
+            f"{places}: becomes {number}, the number of classes of {source}; to train on other "
+            "classes name them in train_dataloader.dataset.metainfo.classes"
+        )
+
+
+def _numbers_of_classes(node: Any, place: str, inside: bool = False) -> Iterator[tuple[str, int]]:
+    """Dotted key and value of ``num_classes`` of all heads."""
+    items = enumerate(node) if isinstance(node, (list, tuple)) else ()
+    if isinstance(node, dict):
+        items = node.items()
+        if inside and "num_classes" in node:
+            yield f"{place}.num_classes", node["num_classes"]
+    for key, value in items:
+        yield from _numbers_of_classes(value, f"{place}.{key}", inside or key in CLASS_HEADS)
 
 
 def set_num_classes(node: Any, num_classes: int, inside: bool = False) -> None:

@@ -19,7 +19,7 @@ from mmbeit3.apis.config import (
 from mmbeit3.apis.data_checks import check_training_data
 from mmbeit3.apis.example_mask import write_example_mask
 from mmbeit3.checkpoint import check_checkpoint, write_durably
-from mmbeit3.config import check_arguments
+from mmbeit3.config import check_arguments, check_monitors
 from mmbeit3.engine import Terminated, build_runner, find_checkpoint
 from mmbeit3.engine.agreement import from_first, together
 from mmbeit3.engine.checkpoint_hook import POINTER
@@ -84,6 +84,7 @@ def _prepare(cfg: Config, resume: bool | str | Path, amp: bool, scale_lr: bool) 
     _set_resume(cfg, resume)
     _check_weights(cfg)  # before the minutes that data and model may take
     resolve_classes(cfg)
+    check_monitors(cfg)
     return batch
 
 

@@ -2,14 +2,18 @@
 
 from mmbeit3.config.arguments import check_arguments
 from mmbeit3.config.keys import TTA_PIPELINES, is_read, meant_keys, runner_keys
+from mmbeit3.config.monitors import check_monitors
+from mmbeit3.config.origin import set_by_user
 from mmbeit3.config.variables import keys_filled, names_without_effect
 
 __all__ = [
     "TTA_PIPELINES",
     "check_arguments",
+    "check_monitors",
     "is_read",
     "keys_filled",
     "meant_keys",
     "names_without_effect",
     "runner_keys",
+    "set_by_user",
 ]

@@ -15,8 +15,7 @@ from torch.utils.data import DataLoader
 
 from mmbeit3.config.signatures import Arguments, arguments_of
 from mmbeit3.config.types import TypeFinder
-from mmbeit3.utils import InputError
-from mmbeit3.utils.errors import listed
+from mmbeit3.utils import InputError, listed
 
 # The keys of a config that training and testing use.
 SHARED = (

@@ -12,7 +12,7 @@ from mmengine.config import Config
 
 from mmbeit3.config.files import ConfigFile, differences, load_with, read_files
 from mmbeit3.config.keys import is_read, meant_keys
-from mmbeit3.utils.errors import listed
+from mmbeit3.utils import listed
 
 MAX_VALUE = 40  # characters of a value that is shown
 

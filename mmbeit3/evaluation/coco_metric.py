@@ -6,7 +6,7 @@ import contextlib
 import io
 import logging
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from mmbeit3.evaluation.coco import (
     BACKENDS,
     IOU_TYPES,
     MAX_DETS,
+    SUMMARY,
     check_has_masks,
     check_max_dets,
     class_rows,
@@ -127,6 +128,30 @@ class CocoMetric(MMDetCocoMetric):
                 self._index_ground_truth(local_path)
             if "segm" in metrics:
                 check_has_masks(self._coco_api.dataset.get("annotations", []), self.ann_file)
+
+    @classmethod
+    def metric_names(
+        cls, settings: Mapping[str, Any], classes: Sequence[str] | None
+    ) -> list[str] | None:
+        """Find the names, without prefix, of the metrics that an evaluation gives.
+
+        Args:
+            settings: Arguments of the metric, as a config has them.
+            classes: Classes of the data set; None if they are not known.
+
+        Returns:
+            The names; None if they are not known.
+        """
+        if settings.get("format_only"):
+            return []
+        if settings.get("classwise") and classes is None:
+            return None
+        metric = settings.get("metric", "bbox")
+        most = check_max_dets(settings.get("proposal_nums", MAX_DETS), "proposal_nums")
+        keys = [metric_name(key, most[-1]) for key in (*SUMMARY, *(f"AR{n}" for n in most))]
+        keys += [f"{name}_precision" for name in classes or () if settings.get("classwise")]
+        iou_types = [metric] if isinstance(metric, str) else list(metric)
+        return [f"{iou_type}_{key}" for iou_type in iou_types for key in keys]
 
     @BaseMetric.dataset_meta.setter
     def dataset_meta(self, dataset_meta: dict) -> None:

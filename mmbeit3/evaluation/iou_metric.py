@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,12 @@ from mmbeit3.utils import InputError
 
 Areas = tuple[Tensor, Tensor, Tensor, Tensor]
 MAX_PNG_VALUE = 255
+# What each of iou_metrics gives, beside aAcc.
+MEANS = {
+    "mIoU": ("mIoU", "mAcc"),
+    "mDice": ("mDice", "mAcc"),
+    "mFscore": ("mFscore", "mPrecision", "mRecall"),
+}
 
 
 @METRICS.register_module()
@@ -58,9 +64,8 @@ class IoUMetric(MMSegIoUMetric):
         **kwargs: Any,
     ) -> None:
         names = [iou_metrics] if isinstance(iou_metrics, str) else list(iou_metrics)
-        known = ("mIoU", "mDice", "mFscore")
-        if not names or set(names) - set(known):
-            raise InputError(f"iou_metrics is {iou_metrics!r}, expected some of {known}")
+        if not names or set(names) - set(MEANS):
+            raise InputError(f"iou_metrics is {iou_metrics!r}, expected some of {tuple(MEANS)}")
         if nan_to_num is not None and not 0 <= nan_to_num <= 1:
             raise InputError(
                 f"nan_to_num is {nan_to_num}, expected 0..1: 0 counts an absent class as missed, "
@@ -70,6 +75,25 @@ class IoUMetric(MMSegIoUMetric):
         self.image_root = image_root
         self.by_class: dict[str, dict[str, float | None]] = {}
         self._written: dict[Path, str] = {}
+
+    @classmethod
+    def metric_names(
+        cls, settings: Mapping[str, Any], classes: Sequence[str] | None = None
+    ) -> list[str]:
+        """Find the names, without prefix, of the metrics that an evaluation gives.
+
+        Args:
+            settings: Arguments of the metric, as a config has them.
+            classes: Not used.
+
+        Returns:
+            The names.
+        """
+        if settings.get("format_only"):
+            return []
+        kinds = settings.get("iou_metrics", "mIoU")
+        kinds = [kinds] if isinstance(kinds, str) else kinds
+        return list(dict.fromkeys(["aAcc", *(n for kind in kinds for n in MEANS.get(kind, ()))]))
 
     def process(self, data_batch: dict, data_samples: Sequence[dict]) -> None:
         """Count the pixels of one batch, and keep the predictions if they are wanted.

@@ -206,6 +206,59 @@ def test_classes_come_from_the_training_annotations(tmp_path: Path) -> None:
     assert cfg.test_dataloader.dataset.metainfo.classes == ("cat", "dog", "owl")
 
 
+HEADS = """
+model = dict(roi_head=dict(bbox_head=dict(num_classes=80), mask_head=dict(num_classes=80)))
+train_dataloader = dict(
+    dataset=dict(type="mmbeit3.CocoDataset", ann_file="train.json", data_root="")
+)
+"""
+
+
+@pytest.mark.parametrize(
+    ("text", "options", "expected"),
+    [
+        ("", {}, None),  # 80 is the base's default
+        ("model = dict(roi_head=dict(bbox_head=dict(num_classes=80)))", {}, None),
+        ("model = dict(roi_head=dict(bbox_head=dict(num_classes=3)))", {}, None),  # as in the data
+        (
+            "model = dict(roi_head=dict(bbox_head=dict(num_classes=5)))",
+            {},
+            "model.roi_head.bbox_head.num_classes=5: becomes 3, the number of classes of "
+            "train_dataloader.dataset.ann_file; to train on other classes name them in "
+            "train_dataloader.dataset.metainfo.classes",
+        ),
+        (
+            "number = 4\nmodel = dict(roi_head=dict(bbox_head=[dict(num_classes=number)] * 2, "
+            "mask_head=dict(num_classes=number)))",
+            {},
+            "model.roi_head.bbox_head.0.num_classes=4, model.roi_head.bbox_head.1.num_classes=4, "
+            "model.roi_head.mask_head.num_classes=4: becomes 3",
+        ),
+        (
+            "",
+            {"model.roi_head.mask_head.num_classes": 7},
+            "model.roi_head.mask_head.num_classes=7: becomes 3",
+        ),
+    ],
+)
+def test_a_number_of_classes_set_by_the_user_gives_way_with_a_remark(
+    tmp_path: Path, logged: list[str], text: str, options: dict, expected: str | None
+) -> None:
+    coco_file(tmp_path / "train.json", "cat", "dog", "owl")
+    package = tmp_path / "package/.mim/configs"
+    package.mkdir(parents=True)
+    (package / "base.py").write_text(HEADS)
+    (tmp_path / "child.py").write_text(f"_base_ = {str(package / 'base.py')!r}\n{text}\n")
+    options = options | {"train_dataloader.dataset.data_root": str(tmp_path)}
+    cfg = load_config(tmp_path / "child.py", options)
+    resolve_classes(cfg)
+    assert cfg.model.roi_head.mask_head.num_classes == 3
+    assert len(logged) == (expected is not None)
+    assert not expected or logged[0].startswith(expected)
+    resolve_classes(cfg)  # now they are those of the data
+    assert len(logged) == (expected is not None)
+
+
 def test_classes_that_the_config_names_are_kept(tmp_path: Path) -> None:
     cfg = detector(tmp_path, classes=("dog", "cat"), palette=[(0, 0, 0), (1, 1, 1)])
     assert resolve_classes(cfg) == ("dog", "cat")

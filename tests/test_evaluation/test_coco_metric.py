@@ -94,6 +94,24 @@ def test_perfect_predictions(shapes: Path, backend: str, messages: list[str]) ->
     assert "triangle" in messages[1]
 
 
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        {"metric": "segm", "proposal_nums": (5, 200)},
+        {"metric": ["bbox", "segm"], "classwise": True},
+        {"metric": ["bbox"], "format_only": True},
+    ],
+)
+def test_the_names_of_the_metrics_are_known_before(
+    shapes: Path, tmp_path: Path, settings: dict
+) -> None:
+    ann_file = shapes / "annotations" / "val.json"
+    metric = CocoMetric(str(ann_file), outfile_prefix=str(tmp_path / "out"), **settings)
+    metrics = _evaluate(metric, _samples(*_perfect(ann_file), [1, 2, 3, 4, 5]), SHAPES)
+    assert {f"coco/{name}" for name in CocoMetric.metric_names(settings, SHAPES)} == set(metrics)
+
+
 @pytest.mark.parametrize("classes", [SHAPES, ("ring", "disk", "star", "square", "triangle")])
 def test_labels_follow_the_classes_of_the_data_set(shapes: Path, classes: tuple[str, ...]) -> None:
     ann_file = shapes / "annotations" / "val.json"

@@ -122,6 +122,14 @@ def test_all_metrics_agree_with_mmseg_but_for_rounding() -> None:
         assert ours[name] == pytest.approx(value, abs=0.005), name
 
 
+@pytest.mark.parametrize(
+    "settings", [{}, {"iou_metrics": "mDice"}, {"iou_metrics": ["mFscore", "mIoU"]}]
+)
+def test_the_names_of_the_metrics_are_known_before(settings: dict) -> None:
+    metrics = _evaluate(IoUMetric(**settings), _random_samples())
+    assert set(IoUMetric.metric_names(settings)) == set(metrics)
+
+
 def test_counts_stay_exact_beyond_float32() -> None:
     metric = IoUMetric()
     metric.dataset_meta = {"classes": CLASSES[:2]}
