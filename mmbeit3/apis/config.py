@@ -11,10 +11,12 @@ from os import path as osp
 from pathlib import Path
 from typing import Any
 
+import mmengine
 from mmengine.config import Config, ConfigDict, DictAction
 from mmengine.device import get_device
 from mmengine.logging import print_log
 
+from mmbeit3.checkpoint import load_safely
 from mmbeit3.checkpoint.reading import similar_files
 from mmbeit3.config import (
     is_read,
@@ -40,6 +42,7 @@ AMP_OPTIONS = ("loss_scale", "dtype", "use_fsdp")
 # High enough that no helper variable of the configs of mmdet and mmseg is taken for a misspelling.
 SIMILAR_TO_RUNNER_KEY = 0.82
 SIMILAR = 0.7
+DATA_SUFFIXES = (".json", ".yaml", ".yml")
 
 
 def load_config(
@@ -58,14 +61,19 @@ def load_config(
         The config, with ``work_dir`` set.
 
     Raises:
-        InputError: The file is absent or has an error; a key is misspelt or leads nowhere.
+        InputError: The file is absent or has an error; a key is misspelt or leads nowhere; or a
+            file of data (.json, .yaml) has a base that is code.
     """
     path = Path(path).expanduser()
     if not path.is_file():
         kind = "is a folder" if path.is_dir() else "does not exist"
         raise InputError(f"config {path} {kind}{similar_files(path)}")
+    load_safely()
     try:
+        _check_bases(path)
         cfg = Config.fromfile(path)
+    except InputError:
+        raise
     except Exception as error:
         raise InputError(_config_error(path, error)) from error
     _check_runner_keys(cfg, path)
@@ -223,6 +231,26 @@ def use_device(cfg: Config) -> None:
         for option in AMP_OPTIONS:
             wrapper.pop(option, None)
         print_log(f"no GPU for mixed precision: training in float32 on {get_device()}", "current")
+
+
+def _check_bases(path: Path) -> None:
+    """Refuse code below a config that is data, except for that of an installed package."""
+    if path.suffix not in DATA_SUFFIXES:
+        return
+    content = mmengine.load(path)
+    bases = content.get("_base_", []) if isinstance(content, dict) else []
+    for base in bases if isinstance(bases, list) else [bases]:
+        package, inside, rest = str(base).partition("::")
+        below = Path(rest if inside else package)
+        if inside and ".." not in below.parts and not below.is_absolute():
+            continue
+        if inside or below.suffix not in DATA_SUFFIXES:
+            raise InputError(
+                f"config {path}: its _base_ {base} is code, which a {path.suffix} file does not "
+                "run; give a .json or .yaml file or PACKAGE::FILE, or write the config as a .py "
+                "file"
+            )
+        _check_bases(path.parent / below)
 
 
 def _config_error(path: Path, error: Exception) -> str:

@@ -25,6 +25,7 @@ from mmbeit3.checkpoint import (
 )
 from mmbeit3.checkpoint.layouts import BACKBONE, OFFICIAL
 from mmbeit3.checkpoint.saving import check_suffix, save_checkpoint
+from mmbeit3.checkpoint.values import check_values
 from mmbeit3.models import BEiT3
 from mmbeit3.models.backbones.beit3 import ARCH_ZOO
 from mmbeit3.utils import InputError, listed
@@ -74,6 +75,7 @@ def convert_checkpoint(
     origin = str(source).partition("?")[0] if "://" in str(source) else str(path)
     tower = read_tower(state, origin)
     _require_outer(tower, origin)
+    check_values(tower.weights, origin)
     print(_description(tower, origin))
     converted = official_state_dict(tower.weights) if to == "official" else tower.weights
     if check:

@@ -25,7 +25,7 @@ from torch import nn
 
 from mmbeit3.apis.acceleration import accelerate
 from mmbeit3.apis.sources import Source
-from mmbeit3.checkpoint import load_weights, read_checkpoint
+from mmbeit3.checkpoint import load_safely, load_weights, read_checkpoint
 from mmbeit3.config import check_arguments
 from mmbeit3.datasets.transforms.loading import image_loader, load_image
 from mmbeit3.utils import InputError
@@ -90,6 +90,7 @@ class Predictor(ABC):
         dtype: str = "float32",
         compiles: bool = False,
     ) -> None:
+        load_safely()
         self.device = resolve_device(device)
         check_arguments(cfg, "infer")
         init_default_scope(cfg.get("default_scope", self.scope))

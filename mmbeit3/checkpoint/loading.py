@@ -23,6 +23,7 @@ from mmbeit3.checkpoint.report import (
     tower_hint,
 )
 from mmbeit3.checkpoint.sharded import shard_like
+from mmbeit3.checkpoint.values import check_values
 from mmbeit3.utils import InputError
 
 
@@ -50,13 +51,14 @@ def load_backbone(
         What fitted, what was resized and what was left out.
 
     Raises:
-        InputError: The file cannot be read, is not of BEiT-3, or not every weight of the backbone
-            is in it at the same size.
+        InputError: The file cannot be read, is not of BEiT-3, not every weight of the backbone is
+            in it at the same size, or some are NaN, infinite or no floating-point numbers.
     """
     origin, state = _open(source, origin)
     tower = read_tower(state, origin)
-    fitted = fit_tower(tower, backbone, origin)
     own = backbone.state_dict()
+    check_values(tower.weights, origin, own)
+    fitted = fit_tower(tower, backbone, origin)
     report = compare(fitted.weights, own)
     report.fitted = fitted
     report.missing = [name for name in report.missing if name not in fitted.left_as_initialised]
@@ -99,9 +101,12 @@ def load_weights(
         What fitted and what did not.
 
     Raises:
-        InputError: The file cannot be read, or it belongs to another model.
+        InputError: The file cannot be read, it belongs to another model, or weights in it are NaN,
+            infinite or of another kind than the model's.
     """
     origin, state = _open(source, origin)
+    own = model.state_dict()
+    check_values({name: value for name, value in state.items() if name in own}, origin, own)
     backbone, fitted = getattr(model, "backbone", None), None
     if hasattr(backbone, "grid_size") and find_layout(state):
         if is_tower_alone(state):
@@ -111,7 +116,6 @@ def load_weights(
             fitted = fit_tower(read_tower(inside, origin), backbone, origin)
             state = {name: value for name, value in state.items() if name not in inside}
             state.update({BACKBONE + name: value for name, value in fitted.weights.items()})
-    own = model.state_dict()
     report = compare(state, own)
     if strict and not report.complete:
         raise InputError(rejection(report, origin, model_hint(report)))

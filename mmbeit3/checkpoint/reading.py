@@ -1,29 +1,27 @@
 """Read a checkpoint file (.pth, .safetensors), or say what the file is instead.
 
 A ``.pth`` file is a pickle and may run any code when opened. Here only tensors are built, and the
-few harmless types that training frameworks store beside them.
+few harmless types that training frameworks store beside them. Where the file has checksums, they
+are compared.
 """
 
 from __future__ import annotations
 
 import difflib
 import json
-import pickle
-import re
 import zipfile
-from argparse import Namespace
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from mmengine.config import ConfigDict
-from mmengine.logging import HistoryBuffer
-from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from mmbeit3.checkpoint.fetching import fetch
+from mmbeit3.checkpoint.plain_pickle import ForeignGlobal, UnsupportedContent
+from mmbeit3.checkpoint.safe_loading import unrestricted
+from mmbeit3.checkpoint.safetensors_files import CRC_KEY, SafetensorsFile
+from mmbeit3.checkpoint.torch_files import Archive, NoTorchFile, WrongChecksum, read_legacy
 from mmbeit3.utils import InputError, listed
 
 WEIGHT_KEYS = ("state_dict", "model", "module")
@@ -31,7 +29,10 @@ META_KEY = "mmbeit3_meta"  # where a safetensors file of this project keeps its 
 
 
 def read_checkpoint(path: str | Path, trust: bool = False) -> dict[str, Any]:
-    """Read a whole checkpoint onto the CPU; tensors of a ``.pth`` archive stay on disk until used.
+    """Read a whole checkpoint onto the CPU; tensors stay on disk until they are used.
+
+    Files of ``torch.save`` since PyTorch 1.6 and safetensors files of this project have checksums,
+    which are compared. Older files and others' safetensors files have none.
 
     Args:
         path: A file of ``torch.save`` (zip or older format) or a safetensors file, or its address
@@ -45,14 +46,16 @@ def read_checkpoint(path: str | Path, trust: bool = False) -> dict[str, Any]:
         ``optimizer``, ``param_schedulers``; of a safetensors file ``meta`` and ``state_dict``.
 
     Raises:
-        InputError: The file is absent, empty, incomplete, no checkpoint, or would run code; or the
-            download failed.
+        InputError: The file is absent, empty, incomplete, damaged, no checkpoint, or would run
+            code; or the download failed.
     """
     path = check_checkpoint(path)
     try:
         content = _read_safetensors(path) if _is_safetensors(path) else _read_torch(path, trust)
-    except OSError as error:
-        raise InputError(f"{path} cannot be read: {error}") from error
+    except InputError:
+        raise
+    except Exception as error:  # a damaged file may raise nearly anything
+        raise _unusable(path, error) from error
     if not isinstance(content, dict):
         raise InputError(
             f"{path} holds a {type(content).__name__}; a checkpoint is a dict of weights"
@@ -94,6 +97,9 @@ def state_dict_of(checkpoint: Mapping[str, Any]) -> dict[str, Tensor]:
     found = (checkpoint[key] for key in WEIGHT_KEYS if isinstance(checkpoint.get(key), Mapping))
     state = next(found, checkpoint)
     weights = {name: value for name, value in state.items() if isinstance(value, Tensor)}
+    odd = [repr(name) for name in weights if not isinstance(name, str)]
+    if odd:
+        raise InputError(f"the checkpoint has weights whose names are no text: {listed(odd)}")
     if not weights:
         raise InputError(
             f"the checkpoint holds no weights: its keys are {listed(checkpoint, limit=8)}; "
@@ -169,21 +175,29 @@ def _is_text(head: bytes) -> bool:
 
 
 def _check_zip(path: Path, name: str) -> None:
-    if not zipfile.is_zipfile(path):
-        raise InputError(
-            f"{name} is incomplete: a zip archive whose end is missing ({path.stat().st_size:,} "
-            "bytes are there); download or copy it again"
-        )
-    with zipfile.ZipFile(path) as archive:
-        entries = archive.namelist()
-    files = {entry.partition("/")[2] for entry in entries}
-    if "constants.pkl" in files:
-        raise InputError(f"{name} is a TorchScript program; expected weights saved by torch.save")
-    if "data.pkl" not in files:
+    """Raise an InputError unless an archive is one of torch.save; its content is not read."""
+    try:
+        if not zipfile.is_zipfile(path):
+            raise InputError(
+                f"{name} is incomplete: a zip archive whose end is missing "
+                f"({path.stat().st_size:,} bytes are there); download or copy it again"
+            )
+        Archive(path)
+    except InputError:
+        raise
+    except NoTorchFile:
+        with zipfile.ZipFile(path) as archive:
+            entries = archive.namelist()
+        if any(entry.endswith("/constants.pkl") for entry in entries):
+            raise InputError(
+                f"{name} is a TorchScript program; expected weights saved by torch.save"
+            ) from None
         raise InputError(
             f"{name} is a zip archive but not one of torch.save; it holds "
             f"{listed(entries, limit=8)}. Unpack it if the checkpoint is inside"
-        )
+        ) from None
+    except Exception as error:  # a damaged archive may raise nearly anything
+        raise _unusable(name, error) from error
 
 
 def _is_safetensors(path: Path) -> bool:
@@ -195,68 +209,55 @@ def _is_safetensors(path: Path) -> bool:
 
 def _check_safetensors(path: Path, name: str) -> None:
     try:
-        with safe_open(path, framework="pt", device="cpu"):
-            pass  # opening compares the file's size with what the header lists
-    except SafetensorError as error:
+        SafetensorsFile(path)
+    except Exception as error:
         raise InputError(
-            f"{name} is an incomplete or damaged safetensors file ({error}); download it again"
+            f"{name} is an incomplete or damaged safetensors file ({_reason(error)}); download it "
+            "again"
         ) from error
 
 
 def _read_safetensors(path: Path) -> dict[str, Any]:
-    with safe_open(path, framework="pt", device="cpu") as file:
-        weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        meta = file.metadata() or {}
+    file = SafetensorsFile(path)
+    file.check()
+    meta = {key: value for key, value in file.metadata.items() if key != CRC_KEY}
     try:
         meta = json.loads(meta.get(META_KEY, "{}")) or meta
-    except json.JSONDecodeError as error:
+    except ValueError as error:
         raise InputError(f"{path} is damaged: its {META_KEY} is no JSON ({error})") from error
-    return {"meta": meta, "state_dict": weights}
+    return {"meta": meta, "state_dict": file.weights()}
 
 
 def _read_torch(path: Path, trust: bool) -> Any:
-    options = {"map_location": "cpu", "mmap": zipfile.is_zipfile(path)}
-    try:
-        with torch.serialization.safe_globals(_harmless_types()):
-            return torch.load(path, weights_only=not trust, **options)
-    except pickle.UnpicklingError as error:
-        raise InputError(_unpickling_message(path, str(error))) from error
-    except (EOFError, RuntimeError, ValueError, KeyError, AttributeError) as error:
-        reason = str(error).partition("\n")[0] or type(error).__name__
-        raise InputError(
-            f"{path} is incomplete or damaged ({reason}); download or copy it again"
-        ) from error
+    archive = Archive(path) if _head(path).startswith(b"PK") else None
+    if archive is not None:
+        archive.check()
+    if trust:
+        with unrestricted():
+            return torch.load(path, map_location="cpu", weights_only=False)
+    return read_legacy(path) if archive is None else archive.content()
 
 
-def _unpickling_message(path: Path, reason: str) -> str:
-    named = re.search(r"(?:GLOBAL|class|Trying to instantiate) (\w+(?:\.\w+)+)", reason)
-    if named is None:
-        found = re.search(r"WeightsUnpickler error:\s*(.*)", reason)
-        detail = found[1] if found else reason
-        return f"{path} is damaged, or a pickle that torch.save did not write: {detail}"
-    return (
-        f"{path} wants to build {named[1]!r}, which may run any code, so it was not opened. If "
-        "you trust its origin, write its weights to a plain file once, with --trust: "
-        f"python tools/model_converters/publish_model.py '{path}' '{path.stem}_plain.pth' --trust"
-    )
+def _unusable(name: Path | str, error: Exception) -> InputError:
+    """Say what is wrong with a file from what was raised while it was read."""
+    if isinstance(error, ForeignGlobal):
+        stem = Path(name).stem
+        return InputError(
+            f"{name} wants to build {error.name!r}, which may run any code, so it was not opened. "
+            "If you trust its origin, write its weights to a plain file once, with --trust: "
+            f"python tools/model_converters/publish_model.py '{name}' '{stem}_plain.pth' --trust"
+        )
+    if isinstance(error, OSError):
+        return InputError(f"{name} cannot be read: {error}")
+    if isinstance(error, UnsupportedContent):
+        return InputError(f"{name} cannot be used: {error}")
+    if isinstance(error, NoTorchFile):
+        return InputError(f"{name} is damaged, or a pickle that torch.save did not write")
+    damage = "damaged" if isinstance(error, WrongChecksum) else "incomplete or damaged"
+    return InputError(f"{name} is {damage} ({_reason(error)}); download or copy it again")
 
 
-def _harmless_types() -> list[Callable | tuple[Callable, str]]:
-    """What checkpoints hold beside tensors: mmengine's log histories, training scripts' options."""
-    reconstruct = np.zeros(0).__reduce__()[0]
-    scalar = np.float64(0).__reduce__()[0]
-    codes = np.typecodes["AllInteger"] + np.typecodes["Float"] + "?SU"
-    types: list[Callable | tuple[Callable, str]] = [HistoryBuffer, ConfigDict, Namespace]
-    types += [np.ndarray, np.dtype, *{type(np.dtype(code)) for code in codes}]
-    for core in ("core", "_core"):  # numpy < 2 and numpy >= 2 write different module names
-        types.append((reconstruct, f"numpy.{core}.multiarray._reconstruct"))
-        types.append((scalar, f"numpy.{core}.multiarray.scalar"))
-    types.append((_history_method, "builtins.getattr"))
-    return types
-
-
-def _history_method(owner: Any, name: str) -> Callable:
-    """Stand in for ``getattr``, which a pickled HistoryBuffer calls to name its own methods."""
-    if owner is HistoryBuffer and name in ("min", "max", "current", "mean"):
-        return getattr(owner, name)
-    raise pickle.UnpicklingError(f"GLOBAL builtins.getattr of {owner!r} and {name!r}")
+def _reason(error: Exception) -> str:
+    text = str(error).partition("\n")[0]
+    told = text and isinstance(error, ValueError)
+    return text[:200] if told else f"{type(error).__name__} {text[:200]}".strip()

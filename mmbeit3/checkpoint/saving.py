@@ -12,10 +12,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from safetensors.torch import save
 from torch import Tensor
 
 from mmbeit3.checkpoint.reading import META_KEY, WEIGHT_KEYS, read_checkpoint, state_dict_of
+from mmbeit3.checkpoint.safetensors_files import write_safetensors
+from mmbeit3.checkpoint.values import check_values
 from mmbeit3.utils import InputError
 
 SUFFIXES = (".pth", ".safetensors")
@@ -84,13 +85,14 @@ def publish_checkpoint(source: str | Path, target: str | Path, trust: bool = Fal
         The file written, and the names of what was left out.
 
     Raises:
-        InputError: The source cannot be read, the target's name ends with neither .pth nor
-            .safetensors, or the file cannot be written.
+        InputError: The source cannot be read or holds NaN or infinity, the target's name ends with
+            neither .pth nor .safetensors, or the file cannot be written.
     """
     target = Path(target).expanduser()
     check_suffix(target)
     content = read_checkpoint(source, trust)
     state = state_dict_of(content)
+    check_values(state, str(source))
     # As JSON has it: a file that had to be trusted gives one that need not be.
     kept = {"meta": json.loads(_json(content.get("meta") or {})), "state_dict": state}
     with _partial_of(target) as partial:
@@ -151,20 +153,14 @@ def _put(partial: Path, path: Path) -> None:
 
 def _write(content: Mapping[str, Any], path: Path, suffix: str) -> None:
     # Through a file object: given a name, torch.save writes it into the archive, and the same
-    # content has another hash under another name; safetensors makes the file private.
+    # content has another hash under another name.
     with path.open("wb") as file:
         if suffix == ".pth":
             torch.save(dict(content), file)
-        else:
-            file.write(_safetensors(content))
-
-
-def _safetensors(content: Mapping[str, Any]) -> bytes:
-    # The format takes no views and no tensor twice.
-    state = {name: value.clone().contiguous() for name, value in state_dict_of(content).items()}
-    # One entry: the library writes several in an order that changes from call to call.
-    meta = content.get("meta")
-    return save(state, {META_KEY: _json(meta)} if meta else {"format": "pt"})
+            return
+        meta = content.get("meta")
+        metadata = {"format": "pt"} | ({META_KEY: _json(meta)} if meta else {})
+        write_safetensors(file, state_dict_of(content), metadata)
 
 
 def _json(meta: Any) -> str:

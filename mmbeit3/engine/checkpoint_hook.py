@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import re
-import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ from mmengine.fileio import LocalBackend
 from mmengine.hooks import CheckpointHook as MMEngineCheckpointHook
 from mmengine.logging import print_log
 
-from mmbeit3.checkpoint import check_checkpoint, write_durably
+from mmbeit3.checkpoint import read_checkpoint, write_durably
 from mmbeit3.registry import HOOKS
 from mmbeit3.utils import InputError
 
@@ -140,6 +139,9 @@ class CheckpointHook(MMEngineCheckpointHook):
 def find_checkpoint(work_dir: str | Path) -> Path | None:
     """Find the newest checkpoint of a training that is whole; damaged ones are named in the log.
 
+    Only files of the folder are taken: ``last_checkpoint`` is text that others may have written,
+    and of a path in it the name counts.
+
     Args:
         work_dir (str | Path): Its folder.
 
@@ -147,7 +149,8 @@ def find_checkpoint(work_dir: str | Path) -> Path | None:
         Path | None: The file, or None if there is none.
     """
     for file in _candidates(Path(work_dir)):
-        problem = damage(file)
+        outside = file.resolve().parent != Path(work_dir).resolve()
+        problem = f"{file} is a link to another folder" if outside else damage(file)
         if problem is None:
             return file
         print_log(f"{problem}; trying the checkpoint before it", "current", logging.ERROR)
@@ -166,15 +169,21 @@ def _candidates(work_dir: Path) -> Iterator[Path]:
     if not pointer.is_file():
         yield from files
         return
-    named = Path(pointer.read_text(encoding="utf-8", errors="replace").strip())
-    beside = work_dir / named.name  # the folder may have been moved
-    target = beside if beside.is_file() else named
+    named = pointer.read_text(encoding="utf-8", errors="replace").strip()
+    target = work_dir / Path(named).name  # of a path only the name: the folder may have been moved
+    if not (named and target.is_file()):
+        print_log(
+            f"{pointer} names {named!r:.200}, of which nothing is in its folder: not followed. To "
+            "resume a file of another folder, give it to --resume",
+            "current",
+            logging.WARNING,
+        )
     # A run killed after writing a file and before naming it; files of an older run are older.
     moment = pointer.stat().st_mtime
     number = numbers.get(target, -1)
     later = [f for f in files if numbers[f] > number and f.stat().st_mtime >= moment]
     yield from later
-    if target.is_file():
+    if named and target.is_file():
         yield target
     yield from (file for file in files if file not in later and file != target)
 
@@ -182,9 +191,7 @@ def _candidates(work_dir: Path) -> Iterator[Path]:
 def damage(file: Path) -> str | None:
     """Say what is wrong with a checkpoint, reading all of it, or None."""
     try:
-        check_checkpoint(file)
-        with zipfile.ZipFile(file) as archive:
-            bad = archive.testzip()
-    except (InputError, OSError, zipfile.BadZipFile) as error:
-        return str(error) if isinstance(error, InputError) else f"{file} is damaged ({error})"
-    return f"{file} is damaged (its part {bad} fails its checksum)" if bad else None
+        read_checkpoint(file)
+    except InputError as error:
+        return str(error)
+    return None

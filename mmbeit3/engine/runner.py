@@ -35,11 +35,17 @@ from mmengine.visualization import Visualizer
 from torch import nn
 from torch.utils.data import DataLoader
 
-from mmbeit3.checkpoint import load_weights, read_checkpoint, save_checkpoint, state_dict_of
+from mmbeit3.checkpoint import (
+    load_safely,
+    load_weights,
+    read_checkpoint,
+    save_checkpoint,
+    state_dict_of,
+)
 from mmbeit3.checkpoint.sharded import whole
 from mmbeit3.checkpoint.strict_loading import partial_loading
 from mmbeit3.engine.agreement import from_first
-from mmbeit3.engine.checkpoint_hook import CheckpointHook
+from mmbeit3.engine.checkpoint_hook import CheckpointHook, find_checkpoint
 from mmbeit3.engine.data_workers import start_worker
 from mmbeit3.engine.distributed import init_distributed
 from mmbeit3.engine.ema import averages, trained_weights
@@ -88,8 +94,10 @@ class Runner(MMEngineRunner):
     def setup_env(self, env_cfg: dict) -> None:
         """Start the communication of the processes, on the CPU by gloo; the rest as mmengine.
 
-        No two runs have the same time stamp, even when they begin in the same second.
+        No two runs have the same time stamp, even when they begin in the same second. From here on
+        no checkpoint of this process runs code, the model's ``init_cfg`` included.
         """
+        load_safely()
         if self.distributed and not is_distributed():
             init_distributed(self.launcher, **env_cfg.get("dist_cfg", {}))
         super().setup_env(env_cfg)
@@ -459,6 +467,16 @@ class Runner(MMEngineRunner):
     def _make_current(self) -> None:
         make_current(self.logger, self.message_hub, self.visualizer, self.default_scope)
 
+    def load_or_resume(self) -> None:
+        """Load what the config names; a resumed training without a name, its newest whole file."""
+        if self._resume and self._load_from is None and not self._has_loaded:
+            found = find_checkpoint(self.work_dir)
+            self._load_from = None if found is None else str(found)
+            if found is None:
+                self.logger.info(f"no checkpoint to resume in {self.work_dir}: starting anew")
+                return
+        super().load_or_resume()
+
     def _meta(self, meta: dict[str, Any], by_epoch: bool) -> dict[str, Any]:
         defaults = {"epoch": self.epoch + by_epoch, "iter": self.iter + (not by_epoch)}
         found = {
@@ -494,6 +512,7 @@ class Runner(MMEngineRunner):
 
 def build_runner(cfg: Config) -> MMEngineRunner:
     """Build this project's Runner, or the one that the config names by ``runner_type``."""
+    load_safely()
     if "runner_type" in cfg:
         return RUNNERS.build(cfg)
     return Runner.from_cfg(cfg)

@@ -86,6 +86,28 @@ def test_a_folder_that_was_moved_is_searched(tmp_path: Path) -> None:
     assert find_checkpoint(tmp_path) == file
 
 
+@pytest.mark.parametrize("named", ["{outside}", "../elsewhere/iter_9.pth", "linked.pth", "..", ""])
+def test_what_lies_elsewhere_is_not_followed(tmp_path: Path, logged: list[str], named: str) -> None:
+    for folder in ("elsewhere", "run"):
+        (tmp_path / folder).mkdir()
+    outside = checkpoint(tmp_path / "elsewhere", 9, 10)
+    (tmp_path / "run" / "linked.pth").symlink_to(outside)
+    point_at(tmp_path / "run", Path(named.format(outside=outside)), 11)
+    (tmp_path / "run" / POINTER).write_text(named.format(outside=outside))
+    assert find_checkpoint(tmp_path / "run") is None
+    assert "link to another folder" in logged[0] or "not followed" in logged[0]
+    inside = checkpoint(tmp_path / "run", 2, 5)
+    assert find_checkpoint(tmp_path / "run") == inside
+
+
+def test_a_work_dir_may_be_a_link(tmp_path: Path) -> None:
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "run").symlink_to(tmp_path / "disk")
+    file = checkpoint(tmp_path / "run", 2, 10)
+    point_at(tmp_path / "run", file, 11)
+    assert find_checkpoint(tmp_path / "run") == file
+
+
 def test_checkpoints_are_kept_as_asked_and_half_ones_go(tmp_path: Path) -> None:
     (tmp_path / ".iter_9.pth.123.partial").write_bytes(b"half")
     build_runner(config(tmp_path, max_iters=9)).train()

@@ -1,0 +1,118 @@
+"""What other libraries load, read by this project's reader too.
+
+mmengine's ``init_cfg``, its hooks, and the backbones, necks and heads of mmdet and mmseg load their
+files themselves, and fall back to running the code in them.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import yaml
+from mmengine.fileio import get_file_backend, register_handler
+from mmengine.fileio.handlers import YamlHandler
+from mmengine.logging import print_log
+from mmengine.runner import checkpoint as mmengine_checkpoint
+from mmengine.runner.checkpoint import CheckpointLoader
+
+from mmbeit3.utils import InputError
+
+SAFE = "TORCH_FORCE_WEIGHTS_ONLY_LOAD"  # torch.load then runs no code, whatever it is told
+UNSAFE = "TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD"
+PLAIN_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+
+def load_safely() -> None:
+    """Have every checkpoint that this process loads from now on read without running its code.
+
+    mmengine's ``CheckpointLoader``, by which everything of OpenMMLab loads, hands its files to
+    :func:`mmbeit3.checkpoint.read_checkpoint`; torch is told by ``TORCH_FORCE_WEIGHTS_ONLY_LOAD``
+    to build tensors only, for libraries that call ``torch.load`` themselves, in child processes
+    too. YAML files, configs among them, are read without the tags that build objects. The Runner,
+    the inferencers and the reader of configs call this before they do anything else.
+    """
+    if os.environ.pop(UNSAFE, None):
+        print_log(f"{UNSAFE} has no effect: no checkpoint runs code", "current", logging.WARNING)
+    os.environ[SAFE] = "1"
+    CheckpointLoader.load_checkpoint = classmethod(_load_checkpoint)
+    register_handler(["yaml", "yml"])(_PlainYamlHandler)
+
+
+class _PlainYamlHandler(YamlHandler):
+    """As mmengine's, which lets a tag build any object."""
+
+    def load_from_fileobj(self, file: Any, **kwargs: Any) -> Any:
+        return yaml.load(file, **(kwargs | {"Loader": PLAIN_LOADER}))
+
+
+@contextmanager
+def unrestricted() -> Iterator[None]:
+    """Let ``torch.load`` run code in the block: for a file that the user trusts."""
+    kept = {name: os.environ.pop(name, None) for name in (SAFE, UNSAFE)}
+    try:
+        yield
+    finally:
+        os.environ.update({name: value for name, value in kept.items() if value is not None})
+
+
+def _load_checkpoint(
+    loaders: type[CheckpointLoader],
+    filename: str | Path,
+    map_location: str | Callable | None = None,
+    logger: Any = "current",
+) -> Any:
+    """Stand in for mmengine's loader; the tensors are on the CPU wherever they were."""
+    filename = str(filename)
+    loader = loaders._get_checkpoint_loader(filename)
+    if loader.__module__ != mmengine_checkpoint.__name__:  # registered by the user's own code
+        return loader(filename, map_location)
+    print_log(f"reading {filename}", logger)
+    name = filename.partition("://")[2]
+    if loader.__name__ == "load_from_torchvision":
+        return _content(_known(name, mmengine_checkpoint.get_torchvision_models(), filename))
+    if loader.__name__ == "load_from_openmmlab":
+        name = mmengine_checkpoint.get_deprecated_model_names().get(name, name)
+        address = _known(name, mmengine_checkpoint.get_external_models(), filename)
+        if "://" not in address:
+            address = str(Path(mmengine_checkpoint._get_mmengine_home(), address))
+        return _content(address)
+    if loader.__name__ == "load_from_mmcls":
+        content = _content(_known(name, mmengine_checkpoint.get_mmcls_models(), filename))
+        return mmengine_checkpoint._process_mmcls_checkpoint(content)
+    if loader.__name__ == "load_from_ceph":
+        backend = get_file_backend(filename, backend_args={"backend": "petrel"})
+        with TemporaryDirectory() as folder:
+            file = Path(folder, "checkpoint.pth")
+            file.write_bytes(backend.get(filename))
+            return _content(str(file))
+    if loader.__name__ == "load_from_pavi":
+        raise InputError(f"{filename} is read by a client that runs code: give the path of a file")
+    return _content(filename)
+
+
+def _known(name: str, addresses: dict[str, str], filename: str) -> str:
+    if name not in addresses:
+        raise InputError(f"{filename}: there is no model of this name; give a path or an address")
+    return addresses[name]
+
+
+def _content(location: str) -> dict[str, Any]:
+    """Read a file; the texts of configs in it, which mmengine would run, are left out."""
+    from mmbeit3.checkpoint.reading import read_checkpoint, state_dict_of  # they import this module
+    from mmbeit3.checkpoint.values import check_values
+
+    content = read_checkpoint(location)
+    check_values(state_dict_of(content), location)
+    meta, hub = content.get("meta"), content.get("message_hub")
+    runtime = hub.get("runtime_info") if isinstance(hub, dict) else None
+    for place in (meta, runtime):
+        if isinstance(place, dict):
+            for name in ("cfg", "config"):
+                place.pop(name, None)
+    return content
