@@ -5,8 +5,9 @@ installed without compiled operators. Models load when a config names them (``mm
 """
 
 from mmbeit3.ops.mmcv_ext import install as _install_operators
+from mmbeit3.utils.packaged_configs import packaged_configs
 from mmbeit3.version import __version__
 
 _install_operators()
 
-__all__ = ["__version__"]
+__all__ = ["__version__", "packaged_configs"]

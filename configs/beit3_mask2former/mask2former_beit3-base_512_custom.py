@@ -2,18 +2,19 @@
 
 Reproduces: nothing published; a starting point with the values of the ADE20K config at 512 and a
 short schedule.
-Copy this file, edit the lines under "edit these", and run:
-    python tools/train.py configs/beit3_mask2former/mask2former_beit3-base_512_custom.py
+Copy this file to any folder, edit the lines under "edit these", and run:
+    cp configs/beit3_mask2former/mask2former_beit3-base_512_custom.py my_config.py
+    python tools/train.py my_config.py
 A mask has the path of its image, as an 8-bit PNG: images/train/a/b.jpg and masks/train/a/b.png. Its
 pixels are the line numbers of the class file, from 0, and 255 where nothing is known. The classes
 are read from that file alone, and every mask is checked before training; example_mask.jpg in the
 work dir shows one with the names.
 """
 
-_base_ = [
-    "../_base_/models/mask2former_beit3_sfp.py",
-    "../_base_/default_runtime_seg.py",
-]
+# In the installed package: a copy of this file works in any folder.
+_base_ = __import__("mmbeit3").packaged_configs(
+    "_base_/models/mask2former_beit3_sfp.py", "_base_/default_runtime_seg.py"
+)
 
 # ============ edit these ============
 data_root = "data/custom_seg"

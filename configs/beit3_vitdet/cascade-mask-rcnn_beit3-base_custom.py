@@ -1,15 +1,16 @@
 """BEiT-3 base Cascade Mask R-CNN with Soft-NMS on your own COCO-format data.
 
 Reproduces: nothing published; a starting point with ViTDet's values at a short schedule.
-Copy this file, edit the lines under "edit these", and run:
-    python tools/train.py configs/beit3_vitdet/cascade-mask-rcnn_beit3-base_custom.py
+Copy this file to any folder, edit the lines under "edit these", and run:
+    cp configs/beit3_vitdet/cascade-mask-rcnn_beit3-base_custom.py my_config.py
+    python tools/train.py my_config.py
 Classes are read from the training annotation file; nothing has to be typed or counted.
 """
 
-_base_ = [
-    "../_base_/models/cascade-mask-rcnn_beit3_sfp.py",
-    "../_base_/default_runtime.py",
-]
+# In the installed package: a copy of this file works in any folder.
+_base_ = __import__("mmbeit3").packaged_configs(
+    "_base_/models/cascade-mask-rcnn_beit3_sfp.py", "_base_/default_runtime.py"
+)
 
 # ============ edit these ============
 data_root = "data/custom/"

@@ -19,6 +19,7 @@ from mmengine.logging import print_log
 from mmbeit3.checkpoint import load_safely
 from mmbeit3.checkpoint.reading import similar_files
 from mmbeit3.config import (
+    explain_missing,
     is_read,
     keys_filled,
     meant_keys,
@@ -255,12 +256,15 @@ def _check_bases(path: Path) -> None:
 
 def _config_error(path: Path, error: Exception) -> str:
     """Say where in which config file ``error`` arose; mmengine reads bases file by file."""
-    file, line = str(path), None
+    file, line, child = str(path), None, path
     for frame, lineno in traceback.walk_tb(error.__traceback__):
         if frame.f_code.co_name == "_file2dict":
+            child = Path(file)
             file, line = frame.f_locals["filename"], None
         elif frame.f_code.co_filename == file:
             line = lineno
+    if isinstance(error, FileNotFoundError) and not Path(file).is_file():
+        return explain_missing(child, Path(file))
     if isinstance(error, SyntaxError):
         # mmengine's own message names a temporary copy.
         error, line = _syntax_error(file, error)

@@ -9,10 +9,10 @@ import numpy as np
 from mmengine.config import Config
 from mmengine.dataset import Compose
 
-import mmbeit3
 from mmbeit3.apis.config import load_config
 from mmbeit3.apis.predictor import preparation
 from mmbeit3.utils import InputError
+from mmbeit3.utils.packaged_configs import packaged_configs
 
 
 def model_config(name: str, options: dict[str, Any] | None = None) -> Config:
@@ -22,10 +22,8 @@ def model_config(name: str, options: dict[str, Any] | None = None) -> Config:
         name (str): Path below ``configs``.
         options (dict, optional): Values that replace the file's. Defaults to None.
     """
-    package = Path(mmbeit3.__file__).parent
-    roots = (package.parent / "configs", package / ".mim" / "configs")
-    root = next(root for root in roots if root.is_dir())
-    return load_config(root / name, {"model.backbone.init_cfg": None} | (options or {}))
+    (path,) = packaged_configs(name)
+    return load_config(path, {"model.backbone.init_cfg": None} | (options or {}))
 
 
 def require(path: Path, option: str) -> Path:

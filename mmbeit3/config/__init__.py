@@ -1,15 +1,20 @@
 """Configs: what they say, checked before anything is built."""
 
 from mmbeit3.config.arguments import check_arguments
+from mmbeit3.config.bases import explain_missing
+from mmbeit3.config.bases import install as _install_bases
 from mmbeit3.config.keys import TTA_PIPELINES, is_read, meant_keys, runner_keys
 from mmbeit3.config.monitors import check_monitors
 from mmbeit3.config.origin import set_by_user
 from mmbeit3.config.variables import keys_filled, names_without_effect
 
+_install_bases()
+
 __all__ = [
     "TTA_PIPELINES",
     "check_arguments",
     "check_monitors",
+    "explain_missing",
     "is_read",
     "keys_filled",
     "meant_keys",

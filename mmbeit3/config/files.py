@@ -7,10 +7,13 @@ import re
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from mmengine.config import Config
+
+from mmbeit3.utils.packaged_configs import configs_folder
 
 BASE = "_base_"
 
@@ -42,7 +45,7 @@ class ConfigFile:
     @property
     def packaged(self) -> bool:
         """bool: Whether it came with a package and is not the user's own."""
-        ours = Path(__file__).resolve().parents[2] / "configs"
+        ours = configs_folder().resolve()
         return ".mim" in self.path.parts or self.path.resolve().is_relative_to(ours)
 
 
@@ -58,10 +61,7 @@ def read_files(path: str | Path) -> ConfigFile | None:
     path = Path(path)
     if Config._is_lazy_import(str(path)):
         return None
-    bases = [
-        read_files(Config._get_cfg_path(base, str(path))[0])
-        for base in Config._get_base_files(str(path))
-    ]
+    bases = [read_files(_base_path(base, path)) for base in Config._get_base_files(str(path))]
     file = ConfigFile(path, [base for base in bases if base is not None])
     if path.suffix == ".py":
         text = path.read_text(encoding="utf-8")
@@ -71,6 +71,17 @@ def read_files(path: str | Path) -> ConfigFile | None:
         file.read = frozenset(n.id for n in names if isinstance(n.ctx, ast.Load))
         file.read_of_bases = frozenset(re.findall(rf"{BASE}(?:\.|\[['\"])(\w+)", text))
     return file
+
+
+def _base_path(base: str, path: Path) -> str:
+    """Where a base of the config at ``path`` is."""
+    package, scoped, name = base.partition("::")
+    spec = find_spec(package) if scoped else None
+    if spec is not None and spec.origin:  # mmengine reads all metafiles of the package for this
+        file = Path(spec.origin).parent / ".mim/configs" / name
+        if file.is_file():
+            return str(file)
+    return Config._get_cfg_path(base, str(path))[0]
 
 
 def _assigned(body: Sequence[ast.stmt]) -> Iterator[str]:

@@ -158,7 +158,7 @@ def test_an_option_for_a_used_variable_is_remarked_on(toy: Path, logged: list[st
         ("modle = dict()\n", "has no 'model'; its keys are modle"),
         ("model = dict(\n    a=1\n    b=2)\n", r"wrong.py, line 2: SyntaxError"),
         ("model = dict()\nx = nope\n", r"wrong.py, line 2: NameError: name 'nope'"),
-        ("_base_ = ['toy_config.py', 'absent.py']\n", "absent.py: FileNotFoundError"),
+        ("_base_ = ['toy_config.py', 'absent.py']\n", "its _base_ .*absent.py does not exist"),
         ("_base_ = ['toy_config.py']\nmodel = dict(backbone=dict(depth=dict()))\n", "depth"),
         (
             "model = dict()\ncustom_imports = dict(imports=['not_there'])\n",
