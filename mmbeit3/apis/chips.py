@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from functools import lru_cache
 
 import numpy as np
-from PIL import ImageFont
+from PIL import Image, ImageDraw
+
+from mmbeit3.utils.fonts import default_font, load_font, split_by_font
 
 Colour = tuple[int, int, int]
 Places = list[tuple[int, int]]
@@ -62,18 +65,16 @@ def chip(text: str, size: int, colour: Colour) -> np.ndarray:
 @lru_cache(maxsize=4096)
 def _opacity(text: str, size: int) -> np.ndarray:
     """Render a text with a margin: (h, w, 1), float32, 1 where there is ink."""
-    font = _font(size)
-    left, _, right, _ = font.getbbox(text)
-    ascent, descent = font.getmetrics()
+    runs = [(part, load_font(path, size)) for part, path in split_by_font(text)]
+    fonts = [load_font(default_font(), size), *(font for _, font in runs)]
+    ascent, descent = (
+        max(heights) for heights in zip(*(f.getmetrics() for f in fonts), strict=True)
+    )
     pad = max(2, size // 5)
-    glyphs, (x, y) = font.getmask2(text, mode="L")
-    width, height = glyphs.size
-    x, y = pad + x - left, y + 1
-    opacity = np.zeros((ascent + descent + 2, right - left + 2 * pad, 1), np.float32)
-    opacity[y : y + height, x : x + width, 0] = np.array(glyphs).reshape(height, width) / 255
-    return opacity
-
-
-@lru_cache
-def _font(size: int) -> ImageFont.FreeTypeFont:
-    return ImageFont.load_default(size)
+    width = math.ceil(sum(font.getlength(part) for part, font in runs))
+    picture = Image.new("L", (width + 2 * pad, ascent + descent + 2))
+    draw, x = ImageDraw.Draw(picture), float(pad)
+    for part, font in runs:
+        draw.text((x, ascent + 1), part, fill=255, font=font, anchor="ls")  # on one baseline
+        x += font.getlength(part)
+    return np.asarray(picture, np.float32)[..., None] / 255
