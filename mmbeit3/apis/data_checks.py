@@ -13,7 +13,11 @@ from mmengine.config import Config, ConfigDict
 from mmengine.dataset import BaseDataset
 from mmengine.registry import DefaultScope
 
-from mmbeit3.apis.config import COCO_TYPE, datasets_in
+from mmbeit3.apis.config import COCO_TYPE, SEG_FOLDER_TYPE, datasets_in
+from mmbeit3.apis.evaluation_checks import find_evaluation_problems
+from mmbeit3.apis.mask_checks import boxes_alone, find_mask_problems
+from mmbeit3.apis.tta import innermost_datasets
+from mmbeit3.datasets.coco import NoMasksError
 from mmbeit3.datasets.file_checks import keep
 from mmbeit3.registry import DATASETS
 from mmbeit3.utils import InputError
@@ -35,11 +39,47 @@ def check_training_data(cfg: Config) -> None:
     Raises:
         InputError: An entry of the data cannot be used; all data sets are checked first.
     """
-    problems = []
+    problems = find_mask_problems(cfg, ("train", "val"))
+    objects = []
     with _no_warnings():
         for place, config in find_datasets(cfg, ("train", "val")):
             try:
-                _load(config, cfg.get("default_scope"))
+                found = _load(config, cfg.get("default_scope"))
+            except NoMasksError as error:
+                problems.append(f"{place}: {error}. These options train boxes:\n{boxes_alone(cfg)}")
+            except InputError as error:
+                problems.append(f"{place}: {error}")
+            else:
+                objects += [found] if place.startswith("train") else []
+        problems += find_evaluation_problems(cfg, ("val",))
+    training = innermost_datasets((cfg.get("train_dataloader") or {}).get("dataset") or {})
+    only_ours = all(dataset.get("type") == COCO_TYPE for dataset in training)
+    if only_ours and objects and not any(number != 0 for number in objects):
+        problems.append("the training data have not one object: there is nothing to learn")
+    if problems:
+        raise InputError("\n".join(problems))
+
+
+def check_test_data(cfg: Config, load: bool = False) -> None:
+    """Check that the metrics of a test fit its data sets and the model.
+
+    Args:
+        cfg: The config.
+        load: Whether to load the data sets, too, as far as that can be done without the classes of
+            a checkpoint: before one is downloaded. Defaults to False.
+
+    Raises:
+        InputError: Something does not fit; all that was found is in the message.
+    """
+    problems = find_mask_problems(cfg, ("test",)) + find_evaluation_problems(cfg, ("test",))
+    with _no_warnings():
+        for place, config in find_datasets(cfg, ("test",)) if load else ():
+            has_classes = config["type"] != SEG_FOLDER_TYPE or osp.isfile(
+                osp.join(config.get("data_root") or "", config.get("classes_file") or "")
+            )
+            try:
+                if has_classes:
+                    _load(config, cfg.get("default_scope"))
             except InputError as error:
                 problems.append(f"{place}: {error}")
     if problems:
@@ -77,18 +117,17 @@ def build_dataset(config: ConfigDict, scope: str | None, **changes: Any) -> Base
         return DATASETS.build(ConfigDict(config, **changes))
 
 
-def _load(config: ConfigDict, scope: str | None) -> None:
+def _load(config: ConfigDict, scope: str | None) -> int | None:
+    """Load a data set, and give the number of objects to learn where they are counted."""
+
+    def check() -> int | None:
+        return getattr(build_dataset(config, scope), "num_learnable", None)
+
     file = osp.join(config.get("data_root") or "", config.get("ann_file") or "")
     is_large = config["type"] == COCO_TYPE and osp.isfile(file)
     if not (is_large and os.path.getsize(file) >= LARGE_FILE):
-        build_dataset(config, scope)
-        return
-
-    def check() -> bool:
-        build_dataset(config, scope)
-        return True
-
-    keep(f"annotations {config}", [file], file, check, is_costly=True)
+        return check()
+    return keep(f"objects {config}", [file], file, check, is_costly=True)
 
 
 @contextmanager

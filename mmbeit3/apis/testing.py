@@ -17,6 +17,7 @@ from mmengine.runner import Runner
 
 from mmbeit3.apis.acceleration import accelerate
 from mmbeit3.apis.config import is_segmentation, resolve_classes, start_processes
+from mmbeit3.apis.data_checks import check_test_data
 from mmbeit3.apis.detection_drawing import DetectionDrawingHook
 from mmbeit3.apis.detection_results import DEFAULT_SCORE_THR
 from mmbeit3.apis.predictor import image_loader_of
@@ -24,8 +25,10 @@ from mmbeit3.apis.sources import make_folder
 from mmbeit3.apis.tta import innermost_datasets, use_tta
 from mmbeit3.checkpoint import read_checkpoint
 from mmbeit3.config import check_arguments
+from mmbeit3.engine.agreement import from_first
 from mmbeit3.engine.process_state import separate_run
 from mmbeit3.engine.runner import build_runner
+from mmbeit3.evaluation.output_places import check_output_files
 from mmbeit3.utils import InputError
 
 METRICS_FILE = "metrics.json"
@@ -73,6 +76,7 @@ def test(
         raise InputError("the config cannot be tested: it has no test_dataloader or test_evaluator")
     check_arguments(cfg, "test")
     start_processes(cfg)
+    from_first(lambda: check_test_data(cfg, load="://" in str(checkpoint)))
     meta = read_checkpoint(checkpoint).get("meta")
     meta = meta if isinstance(meta, dict) else {}
     resolve_classes(cfg, meta)
@@ -82,6 +86,7 @@ def test(
         use_tta(cfg, tta)
     hook = (_prepare_maps if segments else _prepare_detections)(cfg, meta, out, show_dir)
     runner = build_runner(cfg)
+    _check_output_files(runner, cfg, out if segments else None, show_dir)
     dtype = accelerate(runner.model, torch.device(get_device()), dtype, compiles)
     if hook is not None:
         runner.register_hook(hook)
@@ -158,6 +163,19 @@ def _image_root(cfg: Config) -> str:
         folder = prefix.get("img_path") or prefix.get("img") or ""
         folders.append(osp.abspath(osp.join(dataset.get("data_root") or "", folder)))
     return osp.commonpath(folders)
+
+
+def _check_output_files(
+    runner: Runner, cfg: Config, out: str | Path | None, show_dir: str | Path | None
+) -> None:
+    """Make sure that no file of one image would overwrite that of another."""
+    if out is None and show_dir is None:
+        return
+    dataset = runner.test_loop.dataloader.dataset
+    images = [dataset.get_data_info(index)["img_path"] for index in range(len(dataset))]
+    for folder, suffix in ((out, ".png"), (show_dir, ".jpg")):
+        if folder is not None:
+            check_output_files(images, folder, suffix, _image_root(cfg))
 
 
 def _keep_predictions(cfg: Config, out: Path) -> None:

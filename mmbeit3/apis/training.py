@@ -57,6 +57,7 @@ def train(
     start_processes(cfg)
     batch = together(lambda: _prepare(cfg, resume, amp, scale_lr))
     from_first(lambda: _check_data(cfg))
+    together(lambda: _check_weights(cfg, is_local=False))  # may download gigabytes
     runner = together(lambda: build_runner(cfg))
     print_log(batch, "current")
     _warn_of_random_backbone(cfg)
@@ -82,7 +83,7 @@ def _prepare(cfg: Config, resume: bool | str | Path, amp: bool, scale_lr: bool) 
     use_device(cfg)
     batch = _set_accumulation(cfg, scale_lr)
     _set_resume(cfg, resume)
-    _check_weights(cfg)  # before the minutes that data and model may take
+    _check_weights(cfg, is_local=True)  # before the minutes that data and model may take
     resolve_classes(cfg)
     check_monitors(cfg)
     return batch
@@ -173,14 +174,15 @@ def _set_resume(cfg: Config, resume: bool | str | Path) -> None:
     cfg.resume, cfg.load_from = True, str(resume)
 
 
-def _check_weights(cfg: Config) -> None:
-    """Fetch and look at every checkpoint that the run starts from."""
+def _check_weights(cfg: Config, is_local: bool) -> None:
+    """Look at every checkpoint that the run starts from, if it is a file, or fetch it."""
     # Other libraries' backbones may name addresses that only mmengine understands.
     ours = str((cfg.model.get("backbone") or {}).get("type")).startswith("mmbeit3.")
-    for start in _pretrained(cfg) if ours else []:
-        check_checkpoint(start)
-    if cfg.get("load_from"):
-        check_checkpoint(cfg.load_from)
+    starts = _pretrained(cfg) if ours else []
+    starts += [cfg.load_from] if cfg.get("load_from") else []
+    for start in starts:
+        if is_local == ("://" not in str(start)):
+            check_checkpoint(start)
 
 
 def _pretrained(cfg: Config) -> list[str]:

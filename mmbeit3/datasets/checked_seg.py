@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from os import path as osp
 from pathlib import Path
 from typing import Any
 
+from mmengine.logging import print_log
 from mmseg.datasets import BaseSegDataset
 
 from mmbeit3.datasets.seg_checks import LabelCounts, count_labels
@@ -97,9 +99,24 @@ class CheckedSegDataset(BaseSegDataset):
             self._check_pairs(infos, image_dir, find_maps(map_dir, self.seg_map_suffix, hint))
             if self.check_labels:
                 pairs = [(info["img_path"], info["seg_map_path"]) for info in infos]
-                loader = image_loader(self.pipeline.transforms)
-                self.check_values(count_labels(pairs, map_dir, loader), map_dir)
+                counts = count_labels(pairs, map_dir, image_loader(self.pipeline.transforms))
+                self.check_values(counts, map_dir)
+                self._check_chosen(counts, map_dir)
         return infos
+
+    def _check_chosen(self, counts: LabelCounts, map_dir: str) -> None:
+        """Look for pixels of the classes that the config chooses; all others are ignored."""
+        known, chosen = self.METAINFO["classes"], self._metainfo["classes"]
+        first = int(self.reduce_zero_label)
+        absent = [name for name in chosen if not counts.has(known.index(name) + first)]
+        if len(absent) == len(chosen):
+            raise InputError(
+                f"{map_dir} has no pixel of the {len(chosen)} classes of metainfo.classes: "
+                f"{listed(absent)}. All others are ignored, so there is nothing to learn or score"
+            )
+        if absent and len(chosen) < len(known) and not self.test_mode:
+            text = f"{map_dir} has no pixel of {len(absent)} of the {len(chosen)} classes chosen: "
+            print_log(text + listed(absent), "current", logging.WARNING)
 
     def _check_pairs(self, infos: list[dict], image_dir: str, maps: dict[str, str]) -> None:
         map_dir = self.data_prefix["seg_map_path"]

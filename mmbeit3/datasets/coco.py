@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import logging
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from os import path as osp
 from pathlib import Path
@@ -75,6 +75,10 @@ def find_category_ids(classes: Sequence[str], categories: list[dict], source: st
     return [ids[name] for name in classes]
 
 
+class NoMasksError(InputError):
+    """Objects have no masks, which the pipeline loads."""
+
+
 @DATASETS.register_module()
 class CocoDataset(MMDetCocoDataset):
     """COCO-format detection and instance segmentation data, checked when it is loaded.
@@ -86,7 +90,8 @@ class CocoDataset(MMDetCocoDataset):
     - with it, label i is ``classes[i]`` in any order, and a name that the file lacks is an error.
       Evaluate with ``mmbeit3.CocoMetric``, which numbers the labels the same way;
     - a malformed file, an image that is not there, is cut off or has another size, an object
-      without the mask that the pipeline loads, and a set left empty by ``filter_cfg`` raise
+      without the mask that the pipeline loads, and a set that is left without an image, or for
+      training without an object to learn (all are crowds, for one), raise
       :class:`mmbeit3.utils.InputError`, which names the entry. That the images of a large set
       passed is kept, see :func:`mmbeit3.datasets.file_checks.keep`.
 
@@ -100,6 +105,8 @@ class CocoDataset(MMDetCocoDataset):
     """
 
     METAINFO: dict = {}
+    #: int, optional: How many objects there are to learn; None unless loaded for training.
+    num_learnable: int | None = None
 
     @classmethod
     def _load_metainfo(cls, metainfo: Any = None) -> dict:
@@ -168,7 +175,7 @@ class CocoDataset(MMDetCocoDataset):
             )
             for image in images
         ]
-        loaders = [step for step in self.pipeline.transforms if getattr(step, "with_mask", False)]
+        loaders = self._mask_loaders()
         if loaders:
             _check_masks(infos, by_image, self.ann_file)
         if any(not getattr(step, "poly2mask", True) for step in loaders):
@@ -202,7 +209,55 @@ class CocoDataset(MMDetCocoDataset):
                 f"{num_annotated} have a usable box of the classes "
                 f"{listed(self._metainfo['classes'], limit=20)}; filter_cfg is {self.filter_cfg}"
             )
+        if not self.test_mode:
+            self.num_learnable = self._check_learnable(kept)
         return kept
+
+    def _check_learnable(self, kept: list[dict]) -> int:
+        """Count the objects that training learns, and name the classes that have none."""
+        only_polygons = any(not getattr(step, "poly2mask", True) for step in self._mask_loaders())
+        learnable, crowds = Counter(), Counter()
+        for info in kept:
+            for instance in info["instances"]:
+                label = instance["bbox_label"]
+                if instance["ignore_flag"]:
+                    crowds[label] += 1
+                elif not (only_polygons and isinstance(instance.get("mask"), dict)):
+                    learnable[label] += 1
+        annotated = {
+            label: len(self.cat_img_map[number]) for label, number in enumerate(self.cat_ids)
+        }
+        num_objects, num_crowds = sum(annotated.values()), crowds.total()
+        out = "marked as ignored, without area, smaller than a pixel, outside their image, "
+        out += "in an image that filter_cfg leaves out"
+        out += ", or RLE where poly2mask=False takes polygons only" if only_polygons else ""
+        if num_objects and not learnable:
+            raise InputError(
+                f"no object of {self.ann_file} is left to learn: of {num_objects} annotated, "
+                f"{num_crowds} are crowds (iscrowd=1), which training ignores, and "
+                f"{num_objects - num_crowds} are left out ({out}). Where single objects have "
+                "iscrowd=1, as brush masks of some annotation tools do, set it to 0"
+            )
+        names = [
+            f"{self._metainfo['classes'][label]} ({number} annotated: {crowds[label]} crowds, "
+            f"{number - crowds[label]} left out)"
+            for label, number in annotated.items()
+            if number and not learnable[label]
+        ]
+        text = ""
+        if not num_objects:
+            text = f"{self.ann_file} has no object of the classes: its {len(kept)} images teach "
+            text += "background only"
+        elif names:
+            text = f"{self.ann_file} has objects of {len(names)} classes, but none to learn: "
+            text += f"{listed(names)}. Left out are objects {out}; crowds have iscrowd=1"
+        if text:
+            print_log(text, "current", logging.WARNING)
+        return learnable.total()
+
+    def _mask_loaders(self) -> list[Any]:
+        """The steps of the pipeline that load masks."""
+        return [step for step in self.pipeline.transforms if getattr(step, "with_mask", False)]
 
 
 def image_files(infos: list[dict]) -> list[ImageFile]:
@@ -212,15 +267,16 @@ def image_files(infos: list[dict]) -> list[ImageFile]:
 
 def _check_masks(infos: list[dict], by_image: dict[int, list[dict]], ann_file: str) -> None:
     """Find what would be a KeyError when the image is loaded."""
-    for info in infos:
-        if all("mask" in instance for instance in info["instances"]):
-            continue
-        annotations = by_image[info["img_id"]]
+    without = [info["img_id"] for info in infos for one in info["instances"] if "mask" not in one]
+    if without:
+        annotations = by_image[without[0]]
         number = next(one["id"] for one in annotations if not one.get("segmentation"))
-        raise InputError(
-            f"{ann_file}: the annotation with id {number}, of image {info['img_id']}, has no "
-            "segmentation, but the pipeline loads masks. Give every object a mask, or train a "
-            "detector without masks, with_mask=False"
+        raise NoMasksError(
+            f"{ann_file}: {len(without)} of the {sum(len(info['instances']) for info in infos)} "
+            f"objects have no segmentation, the first is the annotation with id {number}, of image "
+            f"{without[0]}, but the pipeline loads masks. Give every object a mask, or train boxes "
+            "alone: model.roi_head.mask_head=None and mask_roi_extractor=None, with_mask=False in "
+            "LoadAnnotations of every pipeline, metric='bbox' in every CocoMetric"
         )
 
 

@@ -14,7 +14,7 @@ from PIL import Image
 from terminaltables import AsciiTable
 from torch import Tensor
 
-from mmbeit3.evaluation.output_places import output_file
+from mmbeit3.evaluation.output_places import check_output_files, output_file
 from mmbeit3.registry import METRICS
 from mmbeit3.utils import InputError
 
@@ -104,14 +104,15 @@ class IoUMetric(MMSegIoUMetric):
         """
         for sample in data_samples:
             prediction = sample["pred_sem_seg"]["data"].squeeze()
+            areas: tuple = ()
             if not self.format_only:
                 self._check(sample)
                 label = sample["gt_sem_seg"]["data"].squeeze().to(prediction)
                 areas = self.intersect_and_union(
                     prediction, label, len(self.dataset_meta["classes"]), self.ignore_index
                 )
-                # The path tells repeated images apart when all ranks are joined.
-                self.results.append((sample.get("img_path"), *areas))
+            # The path tells repeated images apart when all ranks are joined.
+            self.results.append((sample.get("img_path"), *areas))
             if self.output_dir is not None:
                 self._keep(sample, prediction)
 
@@ -195,6 +196,9 @@ class IoUMetric(MMSegIoUMetric):
         Returns:
             The metrics by name, in percent; empty with ``format_only``.
         """
+        if self.output_dir is not None:  # each process knows those of its own images only
+            images = [path for path, *_ in results]
+            check_output_files(images, self.output_dir, ".png", self.image_root)
         if self.format_only:
             print_log(f"the predictions are in {self.output_dir}", "current")
             return {}

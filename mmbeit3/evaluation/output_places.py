@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from os import path as osp
 from pathlib import Path
 from typing import Any
@@ -39,3 +39,28 @@ def output_file(
                 "another folder"
             )
     return file
+
+
+def check_output_files(
+    images: Iterable[str], folder: str | Path, suffix: str, image_root: str | None = None
+) -> None:
+    """Make sure that every image gets a file of its own.
+
+    Args:
+        images: Their paths; one that is there twice is one image.
+        folder: Where the files go.
+        suffix: How their names end, such as '.png'.
+        image_root: Folder of the images. Defaults to None: their names alone are kept.
+
+    Raises:
+        InputError: Two images would have one file.
+    """
+    taken: dict[Path, str] = {}
+    for image in images:
+        file = output_file({"img_path": image}, folder, suffix, image_root)
+        other = taken.setdefault(file, image)
+        if osp.abspath(other) != osp.abspath(image):
+            raise InputError(
+                f"the results for {other} and {image} would both be {file}: rename one of the "
+                "images, or test their data sets one by one with folders of their own"
+            )

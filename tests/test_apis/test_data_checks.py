@@ -37,6 +37,9 @@ def shapes(made: Path, tmp_path: Path) -> Path:
 def config(path: Path, shapes: Path) -> Config:
     splits = ("train", "val", "test")
     options = {f"{split}_dataloader.dataset.data_root": str(shapes) for split in splits}
+    if path == DETECTOR:
+        ann_file = str(shapes / "annotations" / "val.json")
+        options |= {f"{split}_evaluator.ann_file": ann_file for split in splits[1:]}
     return load_config(path, options)
 
 

@@ -112,3 +112,18 @@ def test_an_absent_or_empty_folder(copy: Path) -> None:
         _build(copy / "absent")
     with pytest.raises(InputError, match="has no file ending in .tif"):
         _build(copy, img_suffix=".tif")
+
+
+def test_chosen_classes_without_a_pixel(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for file in (copy / PREFIX["seg_map_path"]).iterdir():
+        Image.fromarray(np.where(np.asarray(Image.open(file)) == 3, 3, 0).astype(np.uint8)).save(
+            file
+        )
+    with pytest.raises(InputError, match="no pixel of the 2 classes of metainfo.classes: wall, ca"):
+        _build(copy, metainfo={"classes": ("wall", "car")})
+    lines: list[str] = []
+    monkeypatch.setattr(
+        "mmbeit3.datasets.checked_seg.print_log", lambda text, *_: lines.append(text)
+    )
+    _build(copy, metainfo={"classes": ("sky", "car")})
+    assert "no pixel of 1 of the 2 classes chosen: car" in lines[0]

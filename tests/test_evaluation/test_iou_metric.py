@@ -236,3 +236,15 @@ def test_values_that_no_png_holds_are_errors(tmp_path: Path) -> None:
     metric = IoUMetric(output_dir=str(tmp_path), format_only=True)
     with pytest.raises(InputError, match=r"a.jpg: the prediction has the value 256, and .*0..255"):
         _evaluate(metric, [_sample(torch.full((4, 4), 256), torch.zeros(4, 4))])
+
+
+def test_files_of_one_name_from_two_processes(tmp_path: Path) -> None:
+    """Each process knows its own images only; together they have written one file twice."""
+    metric = IoUMetric(output_dir=str(tmp_path), format_only=True)
+    metric.dataset_meta = {"classes": ("a", "b")}
+    label = {"data": torch.zeros(1, 2, 2, dtype=torch.long)}
+    for image in ("one/1.jpg", "two/1.jpg"):
+        metric._written.clear()  # as in another process
+        metric.process({}, [{"img_path": image, "pred_sem_seg": label}])
+    with pytest.raises(InputError, match=r"one/1.jpg and two/1.jpg would both be .*1.png"):
+        metric.evaluate(2)

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from mmbeit3.ops import paste_masks, soft_nms
 from mmbeit3.registry import MODELS
+from mmbeit3.utils import InputError
 
 
 @MODELS.register_module()
@@ -122,6 +123,12 @@ class ViTDetCascadeRoIHead(CascadeRoIHead):
     def _mask_loss(
         self, x: tuple[Tensor, ...], samples: list[SamplingResult], gt_instances: InstanceList
     ) -> dict[str, Tensor]:
+        if not all("masks" in gts for gts in gt_instances):
+            raise InputError(
+                "the model has a mask head, but the training data come without masks: set "
+                "with_mask=True in LoadAnnotations; or train boxes alone, with "
+                "model.roi_head.mask_head=None and model.roi_head.mask_roi_extractor=None"
+            )
         rois = bbox2roi([sample.pos_priors for sample in samples])
         results = self.mask_head.loss_and_target(
             mask_preds=self._mask_forward(x, rois),
