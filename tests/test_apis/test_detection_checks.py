@@ -9,7 +9,10 @@ import shutil
 from pathlib import Path
 
 import pytest
+from mmdet.registry import DATASETS, MODELS
 from mmengine.config import Config
+from mmengine.dataset import pseudo_collate
+from mmengine.registry import DefaultScope
 
 from mmbeit3.apis.config import load_config, parse_options
 from mmbeit3.apis.data_checks import check_test_data, check_training_data
@@ -19,6 +22,7 @@ from mmbeit3.datasets import CocoDataset, make_shapes
 from mmbeit3.utils import InputError
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
+CUSTOM = CONFIGS / "beit3_vitdet/cascade-mask-rcnn_beit3-base_custom.py"
 TINY = CONFIGS / "beit3_vitdet/cascade-mask-rcnn_beit3-tiny_shapes.py"
 
 
@@ -80,6 +84,28 @@ def test_the_lines_of_the_message_make_training_run(shapes: Path) -> None:
     work_dir = train(config(shapes, **parse_options(lines)))
     metrics = run_test(config(shapes, **parse_options(lines)), work_dir / "iter_1.pth")
     assert "coco/bbox_mAP" in metrics and "coco/segm_mAP" not in metrics
+
+
+def test_boxes_alone_by_the_config_for_own_data(shapes: Path) -> None:
+    """Its crops and its padding know masks; boxes without any pass through them."""
+    for split in ("train", "val"):
+        edit(shapes, split, without_mask)
+    options = {"train_dataloader.batch_size": 2, "train_dataloader.num_workers": 0}
+    for split in ("train", "val", "test"):
+        options |= {f"{split}_dataloader.dataset.data_root": str(shapes)}
+    for split in ("val", "test"):
+        options |= {f"{split}_evaluator.ann_file": str(shapes / "annotations" / "val.json")}
+    with pytest.raises(InputError) as caught:
+        check_training_data(load_config(CUSTOM, options))
+    lines = re.findall(r"^  (\S+=\S+)$", str(caught.value), re.MULTILINE)
+    cfg = load_config(CUSTOM, options | parse_options(lines))
+    check_training_data(cfg)
+    with DefaultScope.overwrite_default_scope("mmdet"):
+        dataset = DATASETS.build(cfg.train_dataloader.dataset)
+        preprocessor = MODELS.build(cfg.model.data_preprocessor)
+        batch = preprocessor(pseudo_collate([dataset[index] for index in range(2)]), training=True)
+    assert batch["inputs"].shape == (2, 3, 1024, 1024)
+    assert not any("masks" in sample.gt_instances for sample in batch["data_samples"])
 
 
 def test_a_mask_head_without_masks_in_the_pipeline(shapes: Path) -> None:

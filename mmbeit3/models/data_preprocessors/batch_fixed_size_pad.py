@@ -15,14 +15,18 @@ class BatchFixedSizePad(MMDetBatchFixedSizePad):
 
     mmdet's does nothing where the largest image of the batch already has the size. The smaller
     ones then keep their own ``pad_shape``, and the RPN leaves out the anchors over their padding:
-    what an image teaches would depend on its neighbours. detectron2 trains every anchor.
+    what an image teaches would depend on its neighbours. detectron2 trains every anchor. Boxes
+    without masks are taken whatever ``pad_mask`` says.
     """
 
     def forward(
         self, inputs: Tensor, data_samples: list[DetDataSample] | None = None
     ) -> tuple[Tensor, list[DetDataSample] | None]:
         """Pad ``inputs`` (B, C, H, W) and the masks of ``data_samples`` on the right and bottom."""
+        pad_mask = self.pad_mask
+        self.pad_mask = pad_mask and all("masks" in s.gt_instances for s in data_samples or ())
         inputs, data_samples = super().forward(inputs, data_samples)
+        self.pad_mask = pad_mask
         for sample in data_samples or ():
             sample.set_metainfo({"pad_shape": tuple(inputs.shape[-2:])})
         return inputs, data_samples
