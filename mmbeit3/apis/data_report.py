@@ -30,6 +30,7 @@ from mmbeit3.datasets.coco import image_files
 from mmbeit3.datasets.coco_checks import check_coco, read_json
 from mmbeit3.datasets.image_files import ImageFile, find_image_problems
 from mmbeit3.datasets.seg_checks import IGNORED, count_labels
+from mmbeit3.datasets.size_checks import find_size_problems
 from mmbeit3.datasets.transforms.loading import image_loader, load_bgr
 from mmbeit3.utils import InputError
 
@@ -183,6 +184,7 @@ def _inspect_coco(
     loader = image_loader(dataset.pipeline.transforms)
     bad = find_image_problems(files, report.source, loader, decode)
     report.add_errors(list(bad.values()))
+    report.add_errors(find_size_problems(files, dataset.pipeline.transforms))
     annotated = [info for info in infos if info["instances"] and info["img_path"] not in bad]
     return [lambda info=info: _draw_objects(info, dataset) for info in annotated]
 

@@ -13,6 +13,7 @@ from mmseg.datasets import BaseSegDataset
 
 from mmbeit3.datasets.seg_checks import LabelCounts, count_labels
 from mmbeit3.datasets.seg_folder import check_pairs, check_settings, find_maps, list_files
+from mmbeit3.datasets.size_checks import check_sizes
 from mmbeit3.datasets.transforms.loading import image_loader
 from mmbeit3.utils import InputError, listed
 
@@ -99,7 +100,9 @@ class CheckedSegDataset(BaseSegDataset):
             self._check_pairs(infos, image_dir, find_maps(map_dir, self.seg_map_suffix, hint))
             if self.check_labels:
                 pairs = [(info["img_path"], info["seg_map_path"]) for info in infos]
-                counts = count_labels(pairs, map_dir, image_loader(self.pipeline.transforms))
+                transforms = self.pipeline.transforms
+                counts = count_labels(pairs, map_dir, image_loader(transforms))
+                check_sizes(counts.narrow, transforms, image_dir)
                 self.check_values(counts, map_dir)
                 self._check_chosen(counts, map_dir)
         return infos

@@ -23,6 +23,7 @@ from mmbeit3.datasets.coco_checks import (
 )
 from mmbeit3.datasets.image_files import ImageFile, check_image_files
 from mmbeit3.datasets.palette import make_palette
+from mmbeit3.datasets.size_checks import check_sizes
 from mmbeit3.datasets.transforms.loading import image_loader
 from mmbeit3.registry import DATASETS
 from mmbeit3.utils import InputError, listed
@@ -186,9 +187,11 @@ class CocoDataset(MMDetCocoDataset):
         """Leave out images as ``filter_cfg`` says, and check the files of the others.
 
         Raises:
-            InputError: No image is left, or files are missing, cut off, or of another size.
+            InputError: No image is left, the pipeline cannot resize an image, or files are missing,
+                cut off, or of another size.
         """
         kept = self.select_images()
+        check_sizes(image_files(kept), self.pipeline.transforms, self.ann_file)
         if _is_local(self.data_prefix["img"], self.backend_args):
             root = self.data_prefix["img"]
             loader = image_loader(self.pipeline.transforms)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 
 import numpy as np
@@ -13,7 +13,8 @@ from mmengine.logging import print_log
 from PIL import Image
 
 from mmbeit3.datasets.file_checks import in_threads, keep
-from mmbeit3.datasets.image_files import Loader, read_size, unreadable
+from mmbeit3.datasets.image_files import ImageFile, Loader, read_size, unreadable
+from mmbeit3.datasets.size_checks import is_narrow
 from mmbeit3.utils import InputError, listed
 
 IGNORED = 255
@@ -41,12 +42,14 @@ class LabelCounts:
         pixels: (256,) pixels of each value.
         maps: (256,) maps with each value.
         examples: For each value that occurs, the map with most of its pixels and their number.
+        narrow: The images that :func:`mmbeit3.datasets.size_checks.check_sizes` is to look at.
     """
 
     num_maps: int
     pixels: np.ndarray
     maps: np.ndarray
     examples: dict[int, tuple[str, int]]
+    narrow: list[ImageFile] = field(default_factory=list)
 
     def has(self, value: int) -> bool:
         """Whether the value occurs."""
@@ -73,13 +76,14 @@ def count_labels(pairs: Sequence[Pair], source: str, loader: Loader | None = Non
             or image and map differ in size, turned as the transform that loads the image does it.
     """
     paths = [path for pair in pairs for path in pair]
-    kind = f"labels {loader}"
+    kind = f"labels narrow {loader}"
     found = keep(kind, paths, source, lambda: _to_json(_count(pairs, source, loader)))
     return LabelCounts(
         found["num_maps"],
         np.array(found["pixels"]),
         np.array(found["maps"]),
         {int(value): tuple(example) for value, example in found["examples"].items()},
+        [ImageFile(*file) for file in found["narrow"]],
     )
 
 
@@ -89,6 +93,7 @@ def _to_json(counts: LabelCounts) -> dict:
         "pixels": counts.pixels.tolist(),
         "maps": counts.maps.tolist(),
         "examples": counts.examples,
+        "narrow": [list(file) for file in counts.narrow],
     }
 
 
@@ -288,17 +293,21 @@ def _count(pairs: Sequence[Pair], source: str, loader: Loader | None) -> LabelCo
     pixels, maps = np.zeros(256, np.int64), np.zeros(256, np.int64)
     examples: dict[int, tuple[str, int]] = {}
     problems = []
+    narrow = []
     results = in_threads(
         partial(_inspect, loader=loader), pairs, f"checking the label maps of {source}"
     )
-    for (_, path), result in zip(pairs, results, strict=True):
+    for (image, path), result in zip(pairs, results, strict=True):
         if isinstance(result, str):
             problems.append(result)
             continue
-        pixels += result
-        maps += result > 0
-        for value in np.flatnonzero(result).tolist():
-            count = int(result[value])
+        histogram, size = result
+        if is_narrow(*size):
+            narrow.append(ImageFile(image, *size))
+        pixels += histogram
+        maps += histogram > 0
+        for value in np.flatnonzero(histogram).tolist():
+            count = int(histogram[value])
             if count > examples.get(value, ("", 0))[1]:
                 examples[value] = (path, count)
     if problems:
@@ -307,11 +316,11 @@ def _count(pairs: Sequence[Pair], source: str, loader: Loader | None) -> LabelCo
         if len(problems) > MAX_EXAMPLES:
             lines.append(f"... and {len(problems) - MAX_EXAMPLES} more")
         raise InputError("\n  ".join(lines))
-    return LabelCounts(len(pairs), pixels, maps, examples)
+    return LabelCounts(len(pairs), pixels, maps, examples, narrow)
 
 
-def _inspect(pair: Pair, loader: Loader | None) -> np.ndarray | str:
-    """The (256,) histogram of a label map, or what is wrong with it or its image."""
+def _inspect(pair: Pair, loader: Loader | None) -> tuple[np.ndarray, tuple[int, int]] | str:
+    """The (256,) histogram of a label map and its size, or what is wrong with it or its image."""
     image, label_map = pair
     try:
         with Image.open(label_map) as file:
@@ -333,7 +342,9 @@ def _inspect(pair: Pair, loader: Loader | None) -> np.ndarray | str:
         if found == size.stored:
             text += " when its EXIF orientation is followed: turn the label map too"
         return text
-    return np.bincount(labels.reshape(-1), minlength=256)
+    if 1 in found:
+        return f"{label_map} is {found[0]} x {found[1]}; mmseg loads no map of one row or column"
+    return np.bincount(labels.reshape(-1), minlength=256), found
 
 
 def _format_problem(file: Image.Image) -> str | None:

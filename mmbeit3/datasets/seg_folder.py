@@ -16,6 +16,7 @@ from mmseg.datasets import BaseSegDataset
 from mmbeit3.datasets.class_list import MAX_CLASSES, ClassList, read_class_list
 from mmbeit3.datasets.palette import make_palette
 from mmbeit3.datasets.seg_checks import check_labels, count_labels
+from mmbeit3.datasets.size_checks import check_sizes
 from mmbeit3.datasets.transforms.loading import image_loader
 from mmbeit3.registry import DATASETS
 from mmbeit3.utils import InputError, listed
@@ -150,7 +151,9 @@ class SegFolderDataset(BaseSegDataset):
         if not self.check_labels:
             return
         pairs = [(info["img_path"], info["seg_map_path"]) for info in infos]
-        counts = count_labels(pairs, map_dir, image_loader(self.pipeline.transforms))
+        transforms = self.pipeline.transforms
+        counts = count_labels(pairs, map_dir, image_loader(transforms))
+        check_sizes(counts.narrow, transforms, self.data_prefix["img_path"])
         setting = self.reduce_zero_label if self._is_decided else None
         check_labels(counts, self._metainfo["classes"], setting, map_dir, not self.test_mode)
 

@@ -27,7 +27,7 @@ def split_by_font(text: str) -> list[Run]:
     r"""Split a text into parts, each with a font that has all of its letters.
 
     DejaVu Sans, which comes with matplotlib, is taken where it can be, then a font of the system. A
-    letter that no font has is written without its accents, or else by its code: ``\\\\u4e2d``.
+    letter that no font has is written without its accents, or else by its code: ``\u4e2d``.
 
     Args:
         text (str): One line.

@@ -103,7 +103,7 @@ def test_the_annotation_file_under_another_name(tmp_path: Path) -> None:
 def pair(root: Path, image_name: str, map_name: str) -> None:
     for file, mode in ((root / "images" / image_name, "RGB"), (root / "masks" / map_name, "L")):
         file.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(np.array([[0, 1]], np.uint8)).convert(mode).save(file)
+        Image.fromarray(np.array([[0, 1], [1, 0]], np.uint8)).convert(mode).save(file)
 
 
 def folder(root: Path, **kwargs: object) -> SegFolderDataset:

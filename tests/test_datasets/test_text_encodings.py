@@ -72,7 +72,7 @@ def test_a_list_of_images(tmp_path: Path, encoding: str) -> None:
         for folder, mode in (("images", "RGB"), ("masks", "L")):
             file = tmp_path / folder / f"{name}.png"
             file.parent.mkdir(parents=True, exist_ok=True)
-            Image.fromarray(np.array([[0, 1]], np.uint8)).convert(mode).save(file)
+            Image.fromarray(np.array([[0, 1], [1, 0]], np.uint8)).convert(mode).save(file)
     save(tmp_path / "list.txt", "./b/ü\r\n", encoding)
     dataset = SegFolderDataset(
         data_root=str(tmp_path),
