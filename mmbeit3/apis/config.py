@@ -16,7 +16,7 @@ from mmengine.config import Config, ConfigDict, DictAction
 from mmengine.device import get_device
 from mmengine.logging import print_log
 
-from mmbeit3.checkpoint import load_safely
+from mmbeit3.checkpoint import loading_safely
 from mmbeit3.checkpoint.reading import similar_files
 from mmbeit3.config import (
     explain_missing,
@@ -69,10 +69,10 @@ def load_config(
     if not path.is_file():
         kind = "is a folder" if path.is_dir() else "does not exist"
         raise InputError(f"config {path} {kind}{similar_files(path)}")
-    load_safely()
     try:
         _check_bases(path)
-        cfg = Config.fromfile(path)
+        with loading_safely():
+            cfg = Config.fromfile(path)
     except InputError:
         raise
     except Exception as error:

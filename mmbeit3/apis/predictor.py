@@ -25,7 +25,7 @@ from torch import nn
 
 from mmbeit3.apis.acceleration import accelerate
 from mmbeit3.apis.sources import Source
-from mmbeit3.checkpoint import load_safely, load_weights, read_checkpoint
+from mmbeit3.checkpoint import load_weights, loading_safely, read_checkpoint
 from mmbeit3.config import check_arguments
 from mmbeit3.datasets.transforms.loading import image_loader, load_image
 from mmbeit3.utils import InputError
@@ -90,7 +90,6 @@ class Predictor(ABC):
         dtype: str = "float32",
         compiles: bool = False,
     ) -> None:
-        load_safely()
         self.device = resolve_device(device)
         check_arguments(cfg, "infer")
         init_default_scope(cfg.get("default_scope", self.scope))
@@ -99,7 +98,8 @@ class Predictor(ABC):
         content = read_checkpoint(checkpoint)
         meta = content.get("meta")
         self.find_classes(cfg, meta if isinstance(meta, Mapping) else {})
-        self.model: nn.Module = MODELS.build(cfg.model)
+        with loading_safely():
+            self.model: nn.Module = MODELS.build(cfg.model)
         load_weights(self.model, content)
         self.model.to(self.device).eval()
         #: The type that is computed in, by its name.

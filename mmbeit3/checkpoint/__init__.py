@@ -9,7 +9,7 @@ from mmbeit3.checkpoint.layouts import (
 from mmbeit3.checkpoint.loading import load_backbone, load_weights
 from mmbeit3.checkpoint.reading import check_checkpoint, read_checkpoint, state_dict_of
 from mmbeit3.checkpoint.report import LoadReport, Mismatch
-from mmbeit3.checkpoint.safe_loading import load_safely
+from mmbeit3.checkpoint.safe_loading import load_safely, loading_safely
 from mmbeit3.checkpoint.saving import save_checkpoint, write_durably
 
 __all__ = [
@@ -20,6 +20,7 @@ __all__ = [
     "find_layout",
     "load_backbone",
     "load_safely",
+    "loading_safely",
     "load_weights",
     "official_state_dict",
     "read_checkpoint",

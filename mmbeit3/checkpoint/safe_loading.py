@@ -17,6 +17,7 @@ from typing import Any
 import yaml
 from mmengine.fileio import get_file_backend, register_handler
 from mmengine.fileio.handlers import YamlHandler
+from mmengine.fileio.handlers.registry_utils import file_handlers
 from mmengine.logging import print_log
 from mmengine.runner import checkpoint as mmengine_checkpoint
 from mmengine.runner.checkpoint import CheckpointLoader
@@ -25,6 +26,7 @@ from mmbeit3.utils import InputError
 
 SAFE = "TORCH_FORCE_WEIGHTS_ONLY_LOAD"  # torch.load then runs no code, whatever it is told
 UNSAFE = "TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD"
+YAML_SUFFIXES = ("yaml", "yml")
 PLAIN_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
@@ -34,14 +36,34 @@ def load_safely() -> None:
     mmengine's ``CheckpointLoader``, by which everything of OpenMMLab loads, hands its files to
     :func:`mmbeit3.checkpoint.read_checkpoint`; torch is told by ``TORCH_FORCE_WEIGHTS_ONLY_LOAD``
     to build tensors only, for libraries that call ``torch.load`` themselves, in child processes
-    too. YAML files, configs among them, are read without the tags that build objects. The Runner,
-    the inferencers and the reader of configs call this before they do anything else.
+    too. YAML files, configs among them, are read without the tags that build objects. The Runner
+    calls this before it does anything else; see :func:`loading_safely` for a part of a process.
     """
     if os.environ.pop(UNSAFE, None):
         print_log(f"{UNSAFE} has no effect: no checkpoint runs code", "current", logging.WARNING)
     os.environ[SAFE] = "1"
     CheckpointLoader.load_checkpoint = classmethod(_load_checkpoint)
-    register_handler(["yaml", "yml"])(_PlainYamlHandler)
+    register_handler(list(YAML_SUFFIXES))(_PlainYamlHandler)
+
+
+@contextmanager
+def loading_safely() -> Iterator[None]:
+    """Read as after :func:`load_safely` in the block, and as before behind it.
+
+    So that a notebook which trains here may go on with files of its own that it trusts.
+    """
+    variables = {name: os.environ.get(name) for name in (SAFE, UNSAFE)}
+    loader = vars(CheckpointLoader)["load_checkpoint"]
+    handlers = {suffix: file_handlers[suffix] for suffix in YAML_SUFFIXES}
+    load_safely()
+    try:
+        yield
+    finally:
+        for name, value in variables.items():
+            os.environ.pop(name, None)
+            os.environ.update({name: value} if value is not None else {})
+        CheckpointLoader.load_checkpoint = loader
+        file_handlers.update(handlers)
 
 
 class _PlainYamlHandler(YamlHandler):

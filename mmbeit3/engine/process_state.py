@@ -23,6 +23,7 @@ from mmengine.logging import MMLogger
 from mmengine.utils import ManagerMixin
 from mmengine.visualization import Visualizer
 
+from mmbeit3.checkpoint import loading_safely
 from mmbeit3.engine.randomness import generators_kept
 
 Result = TypeVar("Result")
@@ -46,14 +47,14 @@ def separate_run(function: Callable[..., Result]) -> Callable[..., Result]:
 def process_state_kept() -> Iterator[None]:
     """Give back, at the end, the state of the process that runs change.
 
-    Files of the loggers and visualizers that were made inside are closed, and what is left of the
+    Inside, no checkpoint runs code. Files of the loggers and visualizers that were made inside are closed, and what is left of the
     run, its data workers among it, is freed.
     """
     instances = _instances()
     torch_flags = determinism()
     threads, method = cv2.getNumThreads(), multiprocessing.get_start_method(allow_none=True)
     try:
-        with generators_kept():
+        with generators_kept(), loading_safely():
             yield
     finally:
         _close(instances)
