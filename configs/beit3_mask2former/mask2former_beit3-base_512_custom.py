@@ -33,7 +33,10 @@ pretrained = (  # or a file of yours, see docs/checkpoints.md
 )
 
 # ============ sometimes changed ============
-load_image, load_masks = dict(type="mmbeit3.LoadImageFromFile"), dict(type="LoadAnnotations")
+load_image, load_masks = (
+    dict(type="LoadImageFromFile", _scope_="mmbeit3"),
+    dict(type="LoadAnnotations"),
+)
 pack = dict(type="PackSegInputs")
 resize = dict(type="Resize", scale=(4 * crop, crop), keep_ratio=True)  # the short side to crop
 flips = [dict(type="RandomFlip", prob=0.0), dict(type="RandomFlip", prob=1.0)]

@@ -28,7 +28,7 @@ pretrained = (  # or a file of yours, see docs/checkpoints.md
 
 # ============ sometimes changed ============
 train_pipeline = [
-    dict(type="mmbeit3.LoadImageFromFile"),
+    dict(type="LoadImageFromFile", _scope_="mmbeit3"),
     # Bitmaps read polygons and RLE alike; with polygons only, poly2mask=False is lighter.
     dict(type="LoadAnnotations", with_bbox=True, with_mask=True, poly2mask=True),
     dict(type="RandomFlip", prob=0.5),
@@ -48,7 +48,7 @@ train_pipeline = [
     dict(type="PackDetInputs"),
 ]
 test_pipeline = [
-    dict(type="mmbeit3.LoadImageFromFile"),
+    dict(type="LoadImageFromFile", _scope_="mmbeit3"),
     dict(type="Resize", scale=(image_size, image_size), keep_ratio=True),
     dict(type="LoadAnnotations", with_bbox=True, with_mask=True),
     dict(

@@ -47,8 +47,8 @@ def separate_run(function: Callable[..., Result]) -> Callable[..., Result]:
 def process_state_kept() -> Iterator[None]:
     """Give back, at the end, the state of the process that runs change.
 
-    Inside, no checkpoint runs code. Files of the loggers and visualizers that were made inside are closed, and what is left of the
-    run, its data workers among it, is freed.
+    Inside, no checkpoint runs code. Files of the loggers and visualizers that were made inside are
+    closed, and what is left of the run, its data workers among it, is freed.
     """
     instances = _instances()
     torch_flags = determinism()

@@ -98,8 +98,9 @@ def train_and_move(folder: Path, base: str, text: str, prepare: Callable[[Path],
     config.write_text(text.format(base=str(CONFIGS / base), data=str(data)))
     cfg = load_config(config, work_dir=folder / "work_dir")
     train(cfg)
-    image = folder / "image.png"
-    cv2.imwrite(str(image), cv2.imread(str(next((data / "val").iterdir()))))
+    image = folder / "image.png"  # of 12 bits in 16, which mmcv would read as nearly black
+    gray = cv2.imread(str(next((data / "val").iterdir())), cv2.IMREAD_GRAYSCALE)
+    cv2.imwrite(str(image), gray.astype(np.uint16) * 16)
     shutil.move(data, folder / "elsewhere")
     checkpoint = sharpen(folder / "work_dir" / "iter_1.pth")
     return Trained(config, checkpoint, image)

@@ -8,7 +8,7 @@ data_root = "data/ade/ADEChallengeData2016"
 crop_size = (512, 512)
 
 train_pipeline = [
-    dict(type="mmbeit3.LoadImageFromFile"),
+    dict(type="LoadImageFromFile", _scope_="mmbeit3"),
     dict(type="LoadAnnotations"),
     dict(
         type="RandomChoiceResize",
@@ -23,7 +23,7 @@ train_pipeline = [
     dict(type="PackSegInputs"),
 ]
 test_pipeline = [
-    dict(type="mmbeit3.LoadImageFromFile"),
+    dict(type="LoadImageFromFile", _scope_="mmbeit3"),
     # The short side, as long as the long one stays below four times it.
     dict(type="Resize", scale=(4 * crop_size[0], crop_size[0]), keep_ratio=True),
     dict(type="LoadAnnotations"),  # after Resize: labels are compared at their own size
@@ -35,7 +35,7 @@ tta_ratios = [0.5, 0.75, 1.0, 1.25, 1.5, 1.75]  # mmseg's ADE20K configs
 flips = [dict(type="RandomFlip", prob=0.0), dict(type="RandomFlip", prob=1.0)]
 tta_pipeline, tta_pipeline_flip = (
     [
-        dict(type="mmbeit3.LoadImageFromFile"),
+        dict(type="LoadImageFromFile", _scope_="mmbeit3"),
         dict(
             type="TestTimeAug",
             transforms=[

@@ -5,7 +5,7 @@ _base_ = "./ade20k_512.py"
 crop_size = (640, 640)
 
 train_pipeline = [
-    dict(type="mmbeit3.LoadImageFromFile"),
+    dict(type="LoadImageFromFile", _scope_="mmbeit3"),
     dict(type="LoadAnnotations"),
     dict(
         type="RandomChoiceResize",
@@ -20,7 +20,7 @@ train_pipeline = [
     dict(type="PackSegInputs"),
 ]
 test_pipeline = [
-    dict(type="mmbeit3.LoadImageFromFile"),
+    dict(type="LoadImageFromFile", _scope_="mmbeit3"),
     dict(type="Resize", scale=(4 * crop_size[0], crop_size[0]), keep_ratio=True),
     dict(type="LoadAnnotations"),
     dict(type="PackSegInputs"),
@@ -31,7 +31,7 @@ tta_ratios = [0.5, 0.75, 1.0, 1.25, 1.5, 1.75]  # mmseg's ADE20K configs
 flips = [dict(type="RandomFlip", prob=0.0), dict(type="RandomFlip", prob=1.0)]
 tta_pipeline, tta_pipeline_flip = (
     [
-        dict(type="mmbeit3.LoadImageFromFile"),
+        dict(type="LoadImageFromFile", _scope_="mmbeit3"),
         dict(
             type="TestTimeAug",
             transforms=[

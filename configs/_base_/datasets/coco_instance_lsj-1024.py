@@ -7,7 +7,7 @@ image_size = (1024, 1024)
 backend_args = None
 
 train_pipeline = [
-    dict(type="mmbeit3.LoadImageFromFile", backend_args=backend_args),
+    dict(type="LoadImageFromFile", _scope_="mmbeit3", backend_args=backend_args),
     # Polygons, not bitmaps: a bitmap per object at up to twice the size is slow and large.
     dict(type="LoadAnnotations", with_bbox=True, with_mask=True, poly2mask=False),
     dict(type="RandomFlip", prob=0.5),
@@ -25,7 +25,7 @@ train_pipeline = [
     dict(type="PackDetInputs"),
 ]
 test_pipeline = [
-    dict(type="mmbeit3.LoadImageFromFile", backend_args=backend_args),
+    dict(type="LoadImageFromFile", _scope_="mmbeit3", backend_args=backend_args),
     dict(type="Resize", scale=image_size, keep_ratio=True),
     dict(type="LoadAnnotations", with_bbox=True, with_mask=True),
     dict(

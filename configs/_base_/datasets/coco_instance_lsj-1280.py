@@ -9,7 +9,7 @@ _base_ = "./coco_instance_lsj-1024.py"
 image_size = (1280, 1280)
 
 train_pipeline = [
-    dict(type="mmbeit3.LoadImageFromFile", backend_args=None),
+    dict(type="LoadImageFromFile", _scope_="mmbeit3", backend_args=None),
     dict(type="LoadAnnotations", with_bbox=True, with_mask=True, poly2mask=False),
     dict(type="RandomFlip", prob=0.5),
     dict(type="mmbeit3.ContiguousImage"),
@@ -26,7 +26,7 @@ train_pipeline = [
     dict(type="PackDetInputs"),
 ]
 test_pipeline = [
-    dict(type="mmbeit3.LoadImageFromFile", backend_args=None),
+    dict(type="LoadImageFromFile", _scope_="mmbeit3", backend_args=None),
     dict(type="Resize", scale=image_size, keep_ratio=True),
     dict(type="LoadAnnotations", with_bbox=True, with_mask=True),
     dict(

@@ -8,7 +8,7 @@ data_root = "data/coco_stuff164k"
 crop_size = (896, 896)
 
 train_pipeline = [
-    dict(type="mmbeit3.LoadImageFromFile"),
+    dict(type="LoadImageFromFile", _scope_="mmbeit3"),
     dict(type="LoadAnnotations"),
     dict(type="RandomResize", scale=(3584, 896), ratio_range=(0.5, 2.0), keep_ratio=True),
     dict(type="mmbeit3.SegRandomCrop", crop_size=crop_size, cat_max_ratio=0.75),
@@ -18,7 +18,7 @@ train_pipeline = [
     dict(type="PackSegInputs"),
 ]
 test_pipeline = [
-    dict(type="mmbeit3.LoadImageFromFile"),
+    dict(type="LoadImageFromFile", _scope_="mmbeit3"),
     dict(type="Resize", scale=(3584, 896), keep_ratio=True),
     dict(type="LoadAnnotations"),
     dict(type="PackSegInputs"),
@@ -29,7 +29,7 @@ tta_ratios = [0.9, 0.95, 1.0, 1.05, 1.1]  # DINOv3 at this size (arXiv 2508.1010
 flips = [dict(type="RandomFlip", prob=0.0), dict(type="RandomFlip", prob=1.0)]
 tta_pipeline, tta_pipeline_flip = (
     [
-        dict(type="mmbeit3.LoadImageFromFile"),
+        dict(type="LoadImageFromFile", _scope_="mmbeit3"),
         dict(
             type="TestTimeAug",
             transforms=[

@@ -11,7 +11,7 @@ image_size = (1024, 1024)
 backend_args = None
 
 train_pipeline = [
-    dict(type="mmbeit3.LoadImageFromFile", backend_args=backend_args),
+    dict(type="LoadImageFromFile", _scope_="mmbeit3", backend_args=backend_args),
     dict(type="LoadAnnotations", with_bbox=True),
     dict(type="RandomFlip", prob=0.5),
     dict(type="mmbeit3.ContiguousImage"),  # a flip is a mirrored view, slow to resize
@@ -27,7 +27,7 @@ train_pipeline = [
     dict(type="PackDetInputs"),
 ]
 test_pipeline = [
-    dict(type="mmbeit3.LoadImageFromFile", backend_args=backend_args),
+    dict(type="LoadImageFromFile", _scope_="mmbeit3", backend_args=backend_args),
     dict(type="Resize", scale=image_size, keep_ratio=True),
     dict(type="LoadAnnotations", with_bbox=True),
     dict(

@@ -5,13 +5,13 @@ import os.path as osp
 data_root = "data/shapes/"
 
 train_pipeline = [
-    dict(type="mmbeit3.LoadImageFromFile"),
+    dict(type="LoadImageFromFile", _scope_="mmbeit3"),
     dict(type="LoadAnnotations", with_bbox=True, with_mask=True),
     dict(type="RandomFlip", prob=0.5, direction=["horizontal", "vertical", "diagonal"]),
     dict(type="PackDetInputs"),
 ]
 test_pipeline = [
-    dict(type="mmbeit3.LoadImageFromFile"),
+    dict(type="LoadImageFromFile", _scope_="mmbeit3"),
     dict(type="Resize", scale=(128, 128), keep_ratio=True),
     dict(type="LoadAnnotations", with_bbox=True, with_mask=True),
     dict(

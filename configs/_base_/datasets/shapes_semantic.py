@@ -15,14 +15,14 @@ metainfo = dict(
 )
 
 train_pipeline = [
-    dict(type="mmbeit3.LoadImageFromFile"),
+    dict(type="LoadImageFromFile", _scope_="mmbeit3"),
     dict(type="LoadAnnotations"),
     dict(type="RandomCrop", crop_size=crop_size),
     dict(type="RandomFlip", prob=0.5, direction=["horizontal", "vertical", "diagonal"]),
     dict(type="PackSegInputs"),
 ]
 test_pipeline = [
-    dict(type="mmbeit3.LoadImageFromFile"),
+    dict(type="LoadImageFromFile", _scope_="mmbeit3"),
     dict(type="Resize", scale=(128, 128), keep_ratio=True),
     dict(type="LoadAnnotations"),
     dict(type="PackSegInputs"),
@@ -33,7 +33,7 @@ tta_ratios = [0.75, 1.0, 1.25]
 flips = [dict(type="RandomFlip", prob=0.0), dict(type="RandomFlip", prob=1.0)]
 tta_pipeline, tta_pipeline_flip = (
     [
-        dict(type="mmbeit3.LoadImageFromFile"),
+        dict(type="LoadImageFromFile", _scope_="mmbeit3"),
         dict(
             type="TestTimeAug",
             transforms=[

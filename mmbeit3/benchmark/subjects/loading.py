@@ -20,7 +20,6 @@ CONFIG = "beit3_vitdet/cascade-mask-rcnn_beit3-base_lsj-1024_coco.py"
 NUM_IMAGES = 60
 # Our transforms and those of mmdet that they stand for; the others only change memory layout.
 OF_MMDET = {
-    "mmbeit3.LoadImageFromFile": "LoadImageFromFile",
     "mmbeit3.PolygonRandomCrop": "RandomCrop",
     "mmbeit3.ContiguousImage": None,
     "mmbeit3.ChannelsFirst": None,
@@ -77,7 +76,7 @@ def build(root: Path, kind: str) -> Callable[[], None]:
 
 def _of_mmdet(step: ConfigDict, bitmaps: bool) -> dict | None:
     name = OF_MMDET.get(step["type"], step["type"])
-    step = {**step, "type": name}
+    step = {key: value for key, value in step.items() if key != "_scope_"} | {"type": name}
     if bitmaps and "poly2mask" in step:
         step["poly2mask"] = True
     return step if name else None

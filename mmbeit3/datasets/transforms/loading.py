@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -24,6 +25,10 @@ class LoadImageFromFile(BaseTransform):
     The rule is that of :func:`mmbeit3.utils.image_reading.decode_image`.
     ``mmcv.LoadImageFromFile`` ignores transparency, drops the lower bits of 16-bit images, and
     turns by EXIF in some formats only. Plain JPEG and PNG files give the same pixels in both.
+
+    Configs name it as ``dict(type="LoadImageFromFile", _scope_="mmbeit3")``: the inferencers of
+    mmdet and mmseg look for a transform of exactly this type, and put another in its place, which
+    they then find in this scope, too: :class:`LoadImageFromNDArray`.
 
     Required key: ``img_path``. Added keys: ``img`` (H, W, 3), BGR, uint8; ``img_shape`` and
     ``ori_shape`` (H, W).
@@ -52,6 +57,35 @@ class LoadImageFromFile(BaseTransform):
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(backend_args={self.backend_args})"
+
+
+@TRANSFORMS.register_module(name=["LoadImageFromNDArray", "InferencerLoader"])
+class LoadImageFromNDArray(LoadImageFromFile):
+    """Take the pixels that somebody has loaded, or load the file as :class:`LoadImageFromFile`.
+
+    Args:
+        backend_args (dict, optional): Arguments of mmengine's file backend. Defaults to None.
+    """
+
+    def transform(self, results: str | np.ndarray | dict) -> dict:
+        """Give a sample with its image.
+
+        Args:
+            results (str | np.ndarray | dict): A path; pixels, BGR; or a sample with ``img_path`` or
+                with ``img``.
+
+        Raises:
+            InputError: If a file cannot be read, or the pixels are of no image.
+        """
+        if isinstance(results, (str, Path)):
+            results = {"img_path": str(results)}
+        elif isinstance(results, np.ndarray):
+            results = {"img": results}
+        if "img" not in results:
+            return super().transform(results)
+        image = to_bgr(results["img"])
+        shape = image.shape[:2]
+        return {"img_path": None} | results | dict(img=image, img_shape=shape, ori_shape=shape)
 
 
 def image_loader(pipeline: Iterable[Any]) -> Callable[[dict], dict]:
@@ -105,8 +139,8 @@ def load_image(loader: Callable[[dict], dict], results: dict) -> dict:
     name = type(loader).__name__
     text = f" ({type(reason).__name__}: {reason})" if str(reason or "") else ""
     raise InputError(
-        f"the pipeline's {name} cannot load it{text}, but mmbeit3.LoadImageFromFile can: name that "
-        "in every pipeline"
+        f"the pipeline's {name} cannot load it{text}, but mmbeit3.LoadImageFromFile can: have "
+        'dict(type="LoadImageFromFile", _scope_="mmbeit3") in every pipeline'
     )
 
 
