@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from mmbeit3.apis import testing
 from mmbeit3.apis.config import load_config, resolve_classes
 from mmbeit3.apis.overlay import draw_class_map
+from mmbeit3.apis.tta import use_tta
 from mmbeit3.datasets import make_shapes
 from mmbeit3.registry import MODELS
 from mmbeit3.utils import InputError
