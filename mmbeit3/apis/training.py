@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from contextlib import ExitStack
 from pathlib import Path
 
 from mmengine.config import Config
@@ -25,7 +26,11 @@ from mmbeit3.engine.agreement import from_first, together
 from mmbeit3.engine.checkpoint_hook import POINTER
 from mmbeit3.engine.loop_checks import counts_epochs
 from mmbeit3.engine.process_state import separate_run
+from mmbeit3.engine.runner import LOCK
 from mmbeit3.utils import InputError
+from mmbeit3.utils.folder_lock import folder_locked
+
+PROBE = 2**16  # bytes that a work dir must have room for
 
 
 @separate_run
@@ -50,12 +55,19 @@ def train(
         The folder of the results.
 
     Raises:
-        InputError: The config, the annotations or a checkpoint cannot be used, or training cannot
-            go on.
+        InputError: The config, the annotations or a checkpoint cannot be used, another training
+            goes on in the folder, or training cannot go on.
         Terminated: The process was told to end; a checkpoint has been written.
     """
+    with ExitStack() as lock:
+        return _train(cfg, resume, amp, scale_lr, lock)
+
+
+def _train(
+    cfg: Config, resume: bool | str | Path, amp: bool, scale_lr: bool, lock: ExitStack
+) -> Path:
     start_processes(cfg)
-    batch = together(lambda: _prepare(cfg, resume, amp, scale_lr))
+    batch = together(lambda: _prepare(cfg, resume, amp, scale_lr, lock))
     from_first(lambda: _check_data(cfg))
     together(lambda: _check_weights(cfg, is_local=False))  # may download gigabytes
     runner = together(lambda: build_runner(cfg))
@@ -71,11 +83,15 @@ def train(
     return work_dir
 
 
-def _prepare(cfg: Config, resume: bool | str | Path, amp: bool, scale_lr: bool) -> str:
+def _prepare(
+    cfg: Config, resume: bool | str | Path, amp: bool, scale_lr: bool, lock: ExitStack
+) -> str:
     """Fit the config to this run, and check what it names; gives the sentence about the batch."""
     _check_trainable(cfg)
     check_arguments(cfg, "train")
-    _check_work_dir(Path(cfg.work_dir))
+    if get_dist_info()[0] == 0:
+        _check_work_dir(Path(cfg.work_dir))
+        lock.enter_context(folder_locked(cfg.work_dir, *LOCK))
     if scale_lr:
         _scale_lr(cfg)
     if amp:
@@ -113,10 +129,9 @@ def _scale_lr(cfg: Config) -> None:
 
 def _check_work_dir(work_dir: Path) -> None:
     """Make sure, before anything takes long, that results can be written."""
-    if get_dist_info()[0] == 0:
-        probe = work_dir / ".writable"
-        write_durably(probe, b"")
-        probe.unlink(missing_ok=True)
+    probe = work_dir / ".writable"
+    write_durably(probe, bytes(PROBE))  # a full disk still takes empty files
+    probe.unlink(missing_ok=True)
 
 
 def _set_accumulation(cfg: Config, scale_lr: bool) -> str:

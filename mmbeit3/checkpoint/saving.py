@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,6 +16,7 @@ from mmbeit3.checkpoint.reading import META_KEY, WEIGHT_KEYS, read_checkpoint, s
 from mmbeit3.checkpoint.safetensors_files import write_safetensors
 from mmbeit3.checkpoint.values import check_values
 from mmbeit3.utils import InputError
+from mmbeit3.utils.whole_files import partial_of, put_durably
 
 SUFFIXES = (".pth", ".safetensors")
 HASH_LENGTH = 8  # what mm's model zoos append, and torch.hub checks
@@ -47,9 +46,9 @@ def save_checkpoint(content: Mapping[str, Any], path: str | Path) -> Path:
     """
     path = Path(path).expanduser()
     check_suffix(path)
-    with _partial_of(path) as partial:
+    with partial_of(path) as partial:
         _write(content, partial, path.suffix)
-        _put(partial, path)
+        put_durably(partial, path)
     return path
 
 
@@ -64,9 +63,9 @@ def write_durably(path: str | Path, content: bytes) -> None:
         InputError: It cannot be written.
     """
     path = Path(path)
-    with _partial_of(path) as partial:
+    with partial_of(path) as partial:
         partial.write_bytes(content)
-        _put(partial, path)
+        put_durably(partial, path)
 
 
 def publish_checkpoint(source: str | Path, target: str | Path, trust: bool = False) -> Published:
@@ -95,11 +94,11 @@ def publish_checkpoint(source: str | Path, target: str | Path, trust: bool = Fal
     check_values(state, str(source))
     # As JSON has it: a file that had to be trusted gives one that need not be.
     kept = {"meta": json.loads(_json(content.get("meta") or {})), "state_dict": state}
-    with _partial_of(target) as partial:
+    with partial_of(target) as partial:
         _write(kept, partial, target.suffix)
         stem = re.sub(rf"-[0-9a-f]{{{HASH_LENGTH}}}$", "", target.stem)
         path = target.with_name(f"{stem}-{_sha256(partial)[:HASH_LENGTH]}{target.suffix}")
-        _put(partial, path)
+        put_durably(partial, path)
     under = next((key for key in WEIGHT_KEYS if isinstance(content.get(key), Mapping)), None)
     dropped = [
         key
@@ -115,40 +114,6 @@ def check_suffix(path: Path) -> None:
         raise InputError(
             f"{path} ends with {path.suffix!r}; a checkpoint is written as {' or '.join(SUFFIXES)}"
         )
-
-
-@contextmanager
-def _partial_of(path: Path) -> Iterator[Path]:
-    """Name a file beside ``path`` to write first; it is gone at the end, moved or not."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            yield partial
-        finally:
-            partial.unlink(missing_ok=True)
-    except (OSError, RuntimeError) as error:
-        # When a write fails, torch's zip writer raises its own error on closing, on top of it.
-        cause = error.__context__ if isinstance(error, RuntimeError) else error
-        if not isinstance(cause, OSError):
-            raise
-        raise InputError(
-            f"{path} cannot be written ({cause.strerror or cause}): make room there, or give a "
-            "name in another folder"
-        ) from error
-
-
-def _put(partial: Path, path: Path) -> None:
-    """Give a written file its name, when all of it is on the disk: power may fail too."""
-    with partial.open("rb+") as file:
-        os.fsync(file.fileno())
-    os.replace(partial, path)
-    with suppress(OSError):  # some file systems do not sync folders
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
 
 
 def _write(content: Mapping[str, Any], path: Path, suffix: str) -> None:

@@ -12,6 +12,7 @@ import os
 import secrets
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
@@ -69,7 +70,9 @@ from mmbeit3.engine.resuming import (
 from mmbeit3.engine.sharding import GatheringHook, divide, divides, shard_optimizer_state
 from mmbeit3.engine.train_loop import TrainLoop, build_train_loader
 from mmbeit3.utils import InputError
+from mmbeit3.utils.folder_lock import folder_locked
 
+LOCK = ("a training", "--work-dir")  # on a work dir: the kind of run, and the option for another
 RESUME_KEYS = ("meta", "message_hub", "optimizer")
 # Time stamps of this process's runs, which name their folders, loggers and message hubs.
 _taken_timestamps: set[str] = set()
@@ -143,9 +146,11 @@ class Runner(MMEngineRunner):
         return super().build_log_processor(log_processor)
 
     def train(self) -> nn.Module:
-        """Train; see mmengine."""
+        """Train; see mmengine. One training at a time has the work dir."""
         self._make_current()
-        return super().train()
+        with ExitStack() as lock:
+            from_first(lambda: lock.enter_context(folder_locked(self.work_dir, *LOCK)))
+            return super().train()
 
     def val(self) -> dict:
         """Validate; see mmengine."""

@@ -3,6 +3,8 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import subprocess
+import sys
 import tempfile
 from pathlib import Path
 
@@ -15,9 +17,10 @@ from mmbeit3.apis.config import load_config
 from mmbeit3.apis.training import train
 from mmbeit3.checkpoint import official_state_dict, read_checkpoint
 from mmbeit3.datasets import make_shapes
-from mmbeit3.engine import checkpoint_hook
+from mmbeit3.engine import build_runner, checkpoint_hook
 from mmbeit3.models import BEiT3
 from mmbeit3.utils import InputError
+from mmbeit3.utils.folder_lock import LOCK_FILE
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 TINY = CONFIGS / "beit3_vitdet" / "cascade-mask-rcnn_beit3-tiny_shapes.py"
@@ -271,3 +274,28 @@ def test_accumulating_needs_to_know_the_batch() -> None:
     cfg = Config({"train_dataloader": {}, "optim_wrapper": {"accumulative_counts": "auto"}})
     with pytest.raises(InputError, match="set auto_scale_lr=dict"):
         training._set_accumulation(cfg, scale_lr=False)
+
+
+def test_a_folder_of_a_running_training_is_refused(
+    shapes: Path, tmp_path: Path, logged: list[str]
+) -> None:
+    work_dir = tmp_path / "work"
+    cfg = tiny(shapes, work_dir, **{"train_cfg.max_iters": 1})
+    work_dir.mkdir()
+    holder = "import sys, time; from mmbeit3.utils.folder_lock import folder_locked\n"
+    holder += "with folder_locked(sys.argv[1], 'a training', '--work-dir'):\n"
+    holder += "    print(flush=True); time.sleep(60)"
+    with subprocess.Popen(
+        [sys.executable, "-c", holder, str(work_dir)], stdout=subprocess.PIPE
+    ) as process:
+        process.stdout.readline()
+        before = sorted(work_dir.rglob("*"))
+        for resume in (False, True):
+            with pytest.raises(InputError, match=f"a training by process {process.pid} on"):
+                train(cfg, resume=resume)
+        assert sorted(work_dir.rglob("*")) == before  # nothing was written
+        with pytest.raises(InputError, match=f"process {process.pid}"):  # by mmdet's tools
+            build_runner(cfg).train()
+        process.kill()
+    train(cfg, resume=True)
+    assert (work_dir / "iter_1.pth").is_file() and not (work_dir / LOCK_FILE).exists()
