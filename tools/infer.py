@@ -1,7 +1,8 @@
 """Run a detector or a segmentor over a folder of images: pictures, results, and a summary.
 
-Exit status: 0 when every image was done, 1 when some could not be read, 2 for wrong arguments, 130
-after Ctrl-C. Of several processes the first has it, and the others 0.
+Exit status: 0 when every image was done, 1 when some could not be read or their pictures not be
+written, 2 for wrong arguments or a full disk, 130 after Ctrl-C. Of several processes the first has
+it, and the others 0.
 """
 
 from __future__ import annotations
@@ -29,7 +30,8 @@ def parse_args() -> argparse.Namespace:
         "or reduced to a size that is comfortable to look at; results never are. Images are turned "
         "as their EXIF data says, transparency becomes white, greys of more than 8 bits are "
         "stretched to the range of the image. Exit status: 0 all images done, 1 some could not be "
-        "read, 2 wrong arguments, 130 interrupted (what is done is kept). Several processes divide "
+        "read, 2 wrong arguments or a full disk, 130 interrupted (what is done is kept: in "
+        "unfinished_* if DIR holds the results of a whole run). Several processes divide "
         "the images: torchrun --nproc_per_node 8 tools/infer.py ... --launcher pytorch, each on a "
         "GPU of its own or, without any, on the CPU. The results are those of one process; the "
         "progress shown is that of the first, over its share.",

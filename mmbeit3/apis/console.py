@@ -21,6 +21,8 @@ def run(main: Callable[[], int | None]) -> NoReturn:
             :class:`~mmbeit3.utils.InputError` is printed without a traceback (status 2), Ctrl-C
             gives status 130; any other exception keeps its traceback.
     """
+    if hasattr(sys.stdout, "reconfigure"):  # names of files need not be text
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         status = main()
     except InputError as error:

@@ -43,6 +43,7 @@ class DetectionResults(Results):
     task = "detection"
     library = "mmdet"
     files = "results.json"
+    run_files = (files,)
     written = WrittenDetections
 
     def __init__(self, out_dir: Path, classes: Sequence[str], score_thr: float | None) -> None:

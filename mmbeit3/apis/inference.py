@@ -9,6 +9,7 @@ Where torch.distributed runs, its processes share the folder, as :mod:`mmbeit3.a
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import sys
@@ -16,6 +17,7 @@ import time
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, closing, contextmanager
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -40,16 +42,21 @@ from mmbeit3.apis.shares import (
     merge,
     own_share,
 )
-from mmbeit3.apis.sources import Source, list_sources, make_folder
+from mmbeit3.apis.sources import NotListed, Source, list_sources, make_folder
+from mmbeit3.apis.staging import Staging
 from mmbeit3.apis.stream import map_ahead, track, write_json
 from mmbeit3.engine.agreement import from_first, together
 from mmbeit3.engine.interruption import Termination
 from mmbeit3.utils import InputError
+from mmbeit3.utils.folder_lock import folder_locked
+from mmbeit3.utils.text_files import printable
+from mmbeit3.utils.whole_files import WriteError
 from mmbeit3.version import __version__
 
 #: Predictions waiting to be written hold at most this many bytes, then the model waits for them.
 MAX_WAITING_BYTES = 512 * 2**20
 
+SUMMARY = "summary.json"
 RESULTS = {results.task: results for results in (DetectionResults, SegmentationResults)}
 
 
@@ -77,8 +84,14 @@ def infer_folder(
     - a segmentor writes ``labels/``, a PNG as large as each image whose 8-bit pixels are the
       indices of classes; the summary says what they mean, and the share of pixels of each.
 
-    An image that cannot be read is reported in the summary. Ctrl-C or SIGTERM ends the run early;
-    what was done is kept, as it is when the model raises an error.
+    An image that cannot be read, or whose files cannot be written, is reported in the summary.
+    Ctrl-C or SIGTERM ends the run early; what was done is kept, as it is when the model raises an
+    error or the disk is full.
+
+    All files get their places at the end, so that the results of an earlier run are whole until
+    then. Of a run that ended early they do so only where ``out_dir`` does not hold the results of a
+    whole run; if it does, they are put into a new folder ``unfinished_*`` in it. A second run with
+    the same ``out_dir`` is refused while the first one goes on.
 
     Where torch.distributed runs, each process takes a share of the images, on a GPU of its own or
     on the CPU, and the first one writes the same results as it would alone. An error of the model
@@ -106,28 +119,68 @@ def infer_folder(
         dict | None: The content of ``summary.json``; None in all processes but the first.
 
     Raises:
-        InputError: If there are no images, the output folder cannot be used, or config,
-            checkpoint, device and options do not go together.
+        InputError: If there are no images, the output folder cannot be used or written, another
+            run uses it, or config, checkpoint, device and options do not go together.
     """
-    folder, out_dir = Path(folder), Path(out_dir)
+    with ExitStack() as stack:
+        return _infer_folder(
+            stack,
+            cfg,
+            checkpoint,
+            Path(folder),
+            Path(out_dir),
+            score_thr,
+            batch_size,
+            num_workers,
+            device,
+            dtype,
+            compiles,
+            overlays,
+        )
+
+
+def _infer_folder(
+    stack: ExitStack,
+    cfg: Config,
+    checkpoint: str | Path,
+    folder: Path,
+    out_dir: Path,
+    score_thr: float | None,
+    batch_size: int | None,
+    num_workers: int | None,
+    device: str,
+    dtype: str,
+    compiles: bool,
+    overlays: bool,
+) -> dict[str, Any] | None:
+    """Run as :func:`infer_folder` says; what is to be left at the end goes on the stack."""
     segments = is_segmentation(cfg)
     size = get_dist_info()[1]
+    staging = Staging(out_dir)
 
-    def prepare() -> list[Source]:
+    def prepare() -> tuple[list[Source], NotListed]:
         if segments and score_thr is not None:
             raise InputError("a score threshold is for detectors, and the config is a segmentor's")
         _check_device(device, size)
-        return _prepare(folder, out_dir, overlays, segments)
+        not_listed = NotListed()
+        sources = list_sources(folder, out_dir, overlays, segments, not_listed)
+        make_folder(out_dir)
+        stack.enter_context(folder_locked(out_dir, "an inference", "--out-dir"))
+        if segments:
+            check_labels_folder(out_dir)
+        stack.callback(staging.remove)
+        staging.make()
+        return sources, not_listed
 
     def setup() -> tuple[Predictor, Results]:
         model = (cfg, checkpoint, _own_device(device, size), dtype, compiles)
-        return (_segmentation if segments else _detection)(model, out_dir, score_thr)
+        return (_segmentation if segments else _detection)(model, staging.folder, score_thr)
 
-    sources = from_first(prepare)
+    sources, not_listed = from_first(prepare)
     predictor, results = together(setup)
     batch_size = batch_size or cfg.test_dataloader.get("batch_size", 1)
     num_workers = num_workers or _default_workers()
-    report = Report(results, len(sources))
+    report = Report(results, staging, len(sources), not_listed)
     with report.termination.awaited():
         run = _run_alone if size == 1 else _run_share
         run(sources, predictor, report, batch_size, num_workers)
@@ -145,19 +198,44 @@ def infer_folder(
             "processes": size,
         }
         summary = settings | report.summary()
-        write_json(out_dir / "summary.json", summary)
+        _put(summary, report)
     if size == 1 and report.error:
         raise report.error
     return summary
 
 
-def _prepare(folder: Path, out_dir: Path, overlays: bool, segments: bool) -> list[Source]:
-    """List the images, and make the output folder."""
-    sources = list_sources(folder, out_dir, overlays, labels=segments)
-    make_folder(out_dir)
-    if segments:
-        check_labels_folder(out_dir)
-    return sources
+def _put(summary: dict[str, Any], report: Report) -> None:
+    """Put the results of a run into their places; the summary says which, ``results_in``."""
+    staging, early = report.staging, summary["interrupted"]
+    summary["results_in"] = None
+    if early and not summary["num_done"]:
+        return
+    aside = staging.aside() if early and _holds_whole_run(staging.out_dir) else None
+    place = aside or staging.out_dir
+    summary["results_in"] = aside.name if aside else "."
+    try:
+        write_json(staging.folder / SUMMARY, summary)
+        if aside:
+            staging.put_aside(aside)
+        else:
+            staging.put([*report.files(), SUMMARY])
+    except WriteError as error:
+        if report.error is None:
+            raise staging.placed(error) from error
+        print(f"what was done is lost: {staging.placed(error)}", file=sys.stderr)
+        summary["results_in"] = None
+        return
+    if report.error is not None:
+        print(f"what was done until the error is in {place}", file=sys.stderr)
+
+
+def _holds_whole_run(out_dir: Path) -> bool:
+    """Whether a folder holds the results of a run that went to its end."""
+    try:
+        summary = json.loads((out_dir / SUMMARY).read_text(encoding="utf-8"))
+        return not (summary["interrupted"] or summary["error"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
 
 
 def _check_device(device: str, size: int) -> None:
@@ -197,9 +275,21 @@ def _segmentation(model: tuple[Any, ...], out_dir: Path, _: None) -> tuple[Predi
 def _run_alone(
     sources: list[Source], predictor: Predictor, report: Report, batch_size: int, num_workers: int
 ) -> None:
-    outcomes = process(sources, predictor, report, batch_size, num_workers)
-    with report.results.opened():
+    with (
+        _at_its_place(report),
+        report.results.opened(),
+        closing(process(sources, predictor, report, batch_size, num_workers)) as outcomes,
+    ):
         _take(track(outcomes, len(sources)), report.add, report)
+
+
+@contextmanager
+def _at_its_place(report: Report) -> Iterator[None]:
+    """Let an error of writing tell the place where the file would be at the end."""
+    try:
+        yield
+    except WriteError as error:
+        raise (report.error or report.staging.placed(error)) from error
 
 
 def _run_share(
@@ -207,21 +297,26 @@ def _run_share(
 ) -> None:
     """Run over this process's images; the first process then adds up those of all."""
     rank, size = get_dist_info()
-    results, parts = report.results, make_parts(report.results.out_dir)
+    results, parts = report.results, make_parts(report.staging.out_dir)
     share = own_share(sources, batch_size)
-    outcomes = process(share, predictor, report, batch_size, num_workers)
-    if rank == 0:
-        outcomes = track(outcomes, len(share), f"images of process 1 of {size}")
-    with Journal(parts, rank) as journal:
-        _take(outcomes, journal.add, report)
+    with (
+        Journal(parts, rank) as journal,
+        closing(process(share, predictor, report, batch_size, num_workers)) as outcomes,
+    ):
+        shown = outcomes
+        if rank == 0:
+            shown = track(outcomes, len(share), f"images of process 1 of {size}")
+        _take(shown, journal.add, report)
         journal.end(report.interrupted, _say_error(report.error, rank, size))
     if rank == 0:
         await_all(parts, size, lambda: report.told_to_end)
         report.take(endings(parts, size))
-        with results.opened():
-            for outcome in merge(parts, sources, size, results.written):
-                report.add(outcome)
-        shutil.rmtree(parts)
+        try:
+            with _at_its_place(report), results.opened():
+                for outcome in merge(parts, sources, size, results.written):
+                    report.add(outcome)
+        finally:
+            shutil.rmtree(parts, ignore_errors=True)
 
 
 def _take(
@@ -229,12 +324,16 @@ def _take(
     add: Callable[[Failed | Written], None],
     report: Report,
 ) -> None:
-    """Add up the outcomes, until Ctrl-C."""
+    """Add up the outcomes, until Ctrl-C or an error, of a full disk for example."""
     try:
         for outcome in outcomes:
             add(outcome)
     except KeyboardInterrupt:
         report.interrupted = True
+    except Exception as error:
+        if isinstance(error, WriteError):
+            error = report.staging.placed(error)
+        report.interrupted, report.error = True, report.error or error
 
 
 def _say_error(error: Exception | None, rank: int, size: int) -> str | None:
@@ -267,13 +366,25 @@ def print_summary(summary: dict[str, Any], out_dir: str | Path) -> None:
         table.add_row(*row)
     Console().print(table)
     for failure in summary["failed"]:
-        print(f"failed: {failure['file_name']}: {failure['reason']}")
+        print(printable(f"failed: {failure['file_name']}: {failure['reason']}"))
     if summary["error"]:
-        print(summary["error"])
+        print(printable(summary["error"]))
+    for name in summary["left_out"]:
+        print(printable(f"left out: {name}: pictures that an earlier run wrote"))
+    if summary["results_in"] is None:
+        print("interrupted; nothing was written")
+        return
+    place = Path(out_dir, summary["results_in"])
     if summary["interrupted"]:
         print("interrupted; what was done is kept")
+    if place != Path(out_dir):
+        print(
+            printable(
+                f"the results in {out_dir} are those of an earlier run, which went to its end"
+            )
+        )
     overlays = ", overlays" if any("overlay" in image for image in summary["images"]) else ""
-    print(f"results are in {out_dir}: {results.files}, summary.json{overlays}")
+    print(printable(f"results are in {place}: {results.files}, summary.json{overlays}"))
 
 
 def process(
@@ -298,7 +409,16 @@ def process(
             report.interrupted, report.error = True, error
 
     def write(item: Predicted | Failed) -> Written | Failed:
-        return item if isinstance(item, Failed) else report.results.write(item)
+        if isinstance(item, Failed):
+            return item
+        try:
+            for name in item.source.files:
+                report.staging.check(name)
+            return report.results.write(item)
+        except WriteError as error:
+            if error.is_of_disk:
+                raise
+            return Failed(item.source, str(report.staging.placed(error)))
 
     with ThreadPoolExecutor(num_workers) as pool:
         loaded = map_ahead(pool, predictor.load, sources, limit=batch_size + num_workers)
@@ -306,6 +426,8 @@ def process(
 
 
 def _describe(error: Exception) -> str:
+    if isinstance(error, InputError):
+        return str(error)
     return f"{type(error).__name__}: {error}"
 
 
@@ -318,18 +440,24 @@ class Report:
 
     Args:
         results (Results): What counts the results themselves.
+        staging (Staging): Where their files are written.
         num_images (int): Images in the folder.
+        not_listed (NotListed): What else is in the folder.
     """
 
-    def __init__(self, results: Results, num_images: int) -> None:
+    def __init__(
+        self, results: Results, staging: Staging, num_images: int, not_listed: NotListed
+    ) -> None:
         self.results = results
+        self.staging = staging
         self.interrupted = False
         self.error: Exception | None = None
         self.termination = Termination()
         self._errors: list[str] = []
         self._num_images = num_images
         self._images: list[dict[str, Any]] = []
-        self._failed: list[dict[str, str]] = []
+        self._failed: list[dict[str, str]] = list(not_listed.unreadable)
+        self._left_out = not_listed.written
         self._start = time.perf_counter()
 
     @property
@@ -354,6 +482,12 @@ class Report:
         image |= {"overlay": source.overlay} if source.overlay else {}
         self._images.append(image | further)
 
+    def files(self) -> Iterator[str]:
+        """Yield the files of all images that are done, and then those of the run."""
+        for image in self._images:
+            yield from (image[key] for key in ("overlay", "label") if key in image)
+        yield from self.results.run_files
+
     def summary(self) -> dict[str, Any]:
         """Return all that was counted; ends the time."""
         seconds = time.perf_counter() - self._start
@@ -369,5 +503,6 @@ class Report:
             "versions": {"mmbeit3": __version__, "torch": torch.__version__}
             | {module.__name__: module.__version__ for module in libraries},
             "failed": self._failed,
+            "left_out": self._left_out,
         }
         return counts | self.results.summary() | {"images": self._images}

@@ -14,6 +14,7 @@ import numpy as np
 
 from mmbeit3.apis.predictor import Predicted
 from mmbeit3.apis.sources import Source
+from mmbeit3.utils.whole_files import write_whole
 
 JPEG_QUALITY = 90
 
@@ -40,6 +41,8 @@ class Results(ABC):
     library: ClassVar[str]
     #: What is written, besides the summary and the pictures.
     files: ClassVar[str]
+    #: Files that hold results of all images.
+    run_files: ClassVar[tuple[str, ...]] = ()
     #: What :meth:`write` returns.
     written: ClassVar[type[Written]]
 
@@ -79,7 +82,10 @@ def write_picture(path: Path, picture: np.ndarray) -> None:
     Args:
         path (Path): The file.
         picture (np.ndarray): Its pixels.
+
+    Raises:
+        WriteError: It cannot be written; nothing of it is left.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
     # not cv2.imwrite: it fails silently, and on Windows for names that are not ASCII
-    path.write_bytes(cv2.imencode(".jpg", picture, (cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY))[1])
+    content = cv2.imencode(".jpg", picture, (cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY))[1]
+    write_whole(path, content.tobytes())

@@ -14,6 +14,7 @@ from mmbeit3.apis.overlay import draw_class_map
 from mmbeit3.apis.results import Results, Written, write_picture
 from mmbeit3.apis.sources import LABELS
 from mmbeit3.utils import InputError
+from mmbeit3.utils.whole_files import whole_file
 
 if TYPE_CHECKING:  # mmseg is imported for segmentation configs only
     from mmbeit3.apis.seg_classes import SegClasses
@@ -111,12 +112,15 @@ def write_class_map(path: Path, labels: np.ndarray, classes: SegClasses) -> None
         path (Path): The file; folders are made.
         labels (np.ndarray): (H, W), uint8.
         classes (SegClasses): The colours.
+
+    Raises:
+        WriteError: It cannot be written; nothing of it is left.
     """
     colours = [value for colour in classes.palette for value in reversed(colour)]
     image = Image.fromarray(labels).convert("P")
     image.putpalette(colours + [0] * (3 * 256 - len(colours)))  # fewer would mean fewer bits
-    path.parent.mkdir(parents=True, exist_ok=True)
-    image.save(path)
+    with whole_file(path) as partial:
+        image.save(partial, "PNG")
 
 
 def check_labels_folder(out_dir: Path) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import heapq
 import json
+import os
 import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -23,6 +24,7 @@ from mmbeit3.apis.sources import Source, make_folder
 from mmbeit3.apis.stream import write_json
 from mmbeit3.engine.agreement import from_first, together
 from mmbeit3.utils import InputError
+from mmbeit3.utils.whole_files import WriteError, write_all, writing
 
 #: The folder of the journals, below the output folder, while the processes run.
 PARTS = ".mmbeit3-parts"
@@ -79,18 +81,30 @@ class Journal:
         self._path = _lines_of(folder, rank)
 
     def __enter__(self) -> Journal:
-        self._file = self._path.open("w", encoding="utf-8")
+        with writing(self._path):
+            self._file = self._path.open("ab", buffering=0)
+        self._length = 0
         return self
 
     def add(self, outcome: Failed | Written) -> None:
-        """Note one image, on the disk when this returns."""
+        """Note one image, on the disk when this returns.
+
+        Raises:
+            WriteError: It cannot be written.
+        """
         content = {key: value for key, value in vars(outcome).items() if key != "source"}
-        print(json.dumps([outcome.source.image_id, content]), file=self._file, flush=True)
+        line = json.dumps([outcome.source.image_id, content]) + "\n"
+        with writing(self._path):
+            os.truncate(self._path, self._length)  # one that was interrupted
+            write_all(self._file, line.encode())
+            self._length = self._file.tell()
 
     def end(self, interrupted: bool, error: str | None) -> None:
         """Say that there will be no more, and how the process ended."""
-        self._file.flush()
-        write_json(self._end, {"interrupted": interrupted, "error": error})
+        try:
+            write_json(self._end, {"interrupted": interrupted, "error": error})
+        except WriteError:
+            self._end.touch()  # for which a full disk has room
 
     def __exit__(
         self,
@@ -143,12 +157,17 @@ def await_all(folder: Path, size: int, told_to_end: Callable[[], bool]) -> None:
 
 def endings(folder: Path, size: int) -> list[dict[str, bool | str | None]]:
     """Return how each process ended: ``interrupted`` and ``error``, as :meth:`Journal.end`."""
-    return [
-        json.loads(end.read_text(encoding="utf-8"))
-        if (end := _end_of(folder, rank)).exists()
-        else {"interrupted": True, "error": f"process {rank + 1} of {size} was killed"}
-        for rank in range(size)
-    ]
+    found = []
+    for rank in range(size):
+        end = _end_of(folder, rank)
+        text = end.read_text(encoding="utf-8") if end.exists() else None
+        fate = "was killed" if text is None else "could not write its results: no room"
+        found.append(
+            json.loads(text)
+            if text
+            else {"interrupted": True, "error": f"process {rank + 1} of {size} {fate}"}
+        )
+    return found
 
 
 def _lines(path: Path) -> Iterator[tuple[int, dict]]:

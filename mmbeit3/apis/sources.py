@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import itertools
-from dataclasses import dataclass
+import os
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 from mmbeit3.apis.images import find_images
@@ -32,24 +33,52 @@ class Source:
     overlay: str | None
     label: str | None = None
 
+    @property
+    def files(self) -> list[str]:
+        """Those that are written for the image."""
+        return [name for name in (self.overlay, self.label) if name]
 
-def list_sources(folder: Path, out_dir: Path, overlays: bool, labels: bool = False) -> list[Source]:
+
+@dataclass
+class NotListed:
+    """What of a folder is not among its images.
+
+    Attributes:
+        unreadable: Folders that cannot be read, ``file_name`` and ``reason`` of each.
+        written: Folders of pictures that earlier runs have written.
+    """
+
+    unreadable: list[dict[str, str]] = field(default_factory=list)
+    written: list[str] = field(default_factory=list)
+
+
+def list_sources(
+    folder: Path,
+    out_dir: Path,
+    overlays: bool,
+    labels: bool = False,
+    not_listed: NotListed | None = None,
+) -> list[Source]:
     """List the images of a folder, or the one image, and name what is written for each.
 
-    What an earlier run wrote is not taken for input where ``out_dir`` lies in ``folder``. ``a.jpg``
-    and ``a.png`` get ``overlays/a.jpg`` and ``overlays/a.png.jpg``; class maps are named alike.
+    What earlier runs wrote is not taken for input. ``a.jpg`` and ``a.png`` get ``overlays/a.jpg``
+    and ``overlays/a.png.jpg``, as ``a.png`` does beside a folder ``a.jpg``; class maps are named
+    alike.
 
     Args:
         folder (Path): Folder of images, or one image.
         out_dir (Path): Where results go.
         overlays (bool): Whether pictures are written, below ``overlays/``.
         labels (bool): Whether class maps are written, below ``labels/``. Defaults to False.
+        not_listed (NotListed, optional): Takes what is left out. Defaults to None: a folder that
+            cannot be read is an error.
 
     Returns:
         list[Source]: The images; never empty.
 
     Raises:
-        InputError: If there are no images, or they lie where the results would be written.
+        InputError: If there are no images, they lie where the results would be written, or a
+            folder cannot be read.
     """
     written = [out_dir / OVERLAYS] + ([out_dir / LABELS] if labels else [])
     for place in written:
@@ -58,7 +87,17 @@ def list_sources(folder: Path, out_dir: Path, overlays: bool, labels: bool = Fal
                 f"{folder} lies in {place}, where results are written: choose another --out-dir"
             )
     root = folder if folder.is_dir() else folder.parent
-    files = [path.relative_to(root) for path in find_images(folder, exclude=written)]
+
+    def unreadable(error: OSError) -> None:
+        name = Path(os.path.relpath(error.filename, root)).as_posix() + "/"
+        reason = f"the folder cannot be read: {error.strerror or error}"
+        not_listed.unreadable.append({"file_name": name, "reason": reason})
+
+    def made(path: Path) -> None:
+        not_listed.written.append(path.relative_to(root).as_posix() + "/")
+
+    calls = () if not_listed is None else (unreadable, made)
+    files = [path.relative_to(root) for path in find_images(folder, written, *calls)]
     pictures = _names(files, OVERLAYS, ".jpg") if overlays else [None] * len(files)
     maps = _names(files, LABELS, ".png") if labels else [None] * len(files)
     return [
@@ -69,7 +108,7 @@ def list_sources(folder: Path, out_dir: Path, overlays: bool, labels: bool = Fal
 
 def _names(files: list[Path], folder: str, suffix: str) -> list[str]:
     """Give each file a name with this suffix of its own, below ``folder``."""
-    taken: set[str] = set()
+    taken = {parent.as_posix().lower() for file in files for parent in file.parents}
     return [str(PurePosixPath(folder, _free_name(file, suffix, taken))) for file in files]
 
 

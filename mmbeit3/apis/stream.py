@@ -8,6 +8,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor
+from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
 from types import TracebackType
@@ -15,6 +16,8 @@ from typing import Any, TypeVar
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from mmbeit3.utils.whole_files import write_all, write_whole, writing
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -93,7 +96,8 @@ class JsonList:
     """A JSON list on disk that grows, and appears under its name once closed.
 
     It is closed when the ``with`` block ends, in whatever way; then it holds all entries whose
-    :meth:`append` came to its end, and replaces an older file as a whole.
+    :meth:`append` came to its end, and replaces an older file as a whole. What cannot be written
+    raises a :class:`~mmbeit3.utils.whole_files.WriteError`.
 
     Args:
         path (Path): The file.
@@ -104,8 +108,10 @@ class JsonList:
         self._part = path.with_name(path.name + ".part")
 
     def __enter__(self) -> JsonList:
-        self._file = self._part.open("wb")
-        self._end = self._file.write(b"[")
+        with writing(self.path):
+            self._file = self._part.open("wb", buffering=0)  # a full disk shows at once
+            write_all(self._file, b"[")
+        self._end = 1
         self._separator = b"\n"
         return self
 
@@ -113,7 +119,8 @@ class JsonList:
         """Add entries, each the JSON of one."""
         if entries:
             text = self._separator + b",\n".join(entry.encode() for entry in entries)
-            self._file.write(text)
+            with writing(self.path):
+                write_all(self._file, text)
             self._separator = b",\n"
             self._end += len(text)
 
@@ -123,11 +130,17 @@ class JsonList:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._file.seek(self._end)  # an append that was interrupted leaves nothing behind
-        self._file.truncate()
-        self._file.write(b"\n]\n")
-        self._file.close()
-        os.replace(self._part, self.path)
+        try:
+            with writing(self.path):
+                self._file.seek(self._end)  # an append that was interrupted leaves nothing behind
+                self._file.truncate()
+                write_all(self._file, b"\n]\n")
+                self._file.close()
+                os.replace(self._part, self.path)
+        finally:
+            self._file.close()
+            with suppress(OSError):
+                self._part.unlink(missing_ok=True)
 
 
 def write_json(path: Path, content: Any) -> None:
@@ -136,7 +149,8 @@ def write_json(path: Path, content: Any) -> None:
     Args:
         path (Path): The file.
         content (Any): What ``json.dumps`` takes.
+
+    Raises:
+        WriteError: It cannot be written; an older one is as it was.
     """
-    part = path.with_name(path.name + ".part")
-    part.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-    os.replace(part, path)
+    write_whole(path, json.dumps(content, indent=2) + "\n")

@@ -24,7 +24,7 @@ except ImportError:  # Windows
 LOCK_FILE = ".mmbeit3-lock"
 MAX_COMMAND = 300  # characters of a command that a message shows
 
-#: The folders that this process has locked, the process's number and thread, and the owner in words.
+#: The folders that this process has locked: its number and thread, and the owner in words.
 #: A process must not open a lock file of its own again: closing it would give the lock back.
 _held: dict[Path, tuple[tuple[int, int], Owner]] = {}
 _guard = threading.Lock()

@@ -38,6 +38,11 @@ def read_text(path: str | Path) -> str:
         raise InputError(f"{path} {not_text(encoding, error)}") from error
 
 
+def printable(text: str) -> str:
+    """Write what is no character, as in names of other encodings, as a backslash and a number."""
+    return text.encode(errors="backslashreplace").decode()
+
+
 def not_text(encoding: str, error: UnicodeError) -> str:
     """Say that a file is no text, and why, without its path."""
     place = f" at byte {error.start:,}" if isinstance(error, UnicodeDecodeError) else ""

@@ -7,6 +7,7 @@ import hashlib
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from io import FileIO
 from pathlib import Path
 
 from mmbeit3.utils.errors import InputError
@@ -99,6 +100,13 @@ def put_durably(partial: Path, path: Path) -> None:
             os.fsync(folder)
         finally:
             os.close(folder)
+
+
+def write_all(file: FileIO, content: bytes) -> None:
+    """Write all bytes to a file without a buffer, which may take them in parts."""
+    rest = memoryview(content)
+    while rest:
+        rest = rest[file.write(rest) :]
 
 
 def write_whole(path: str | Path, content: str | bytes) -> None:
