@@ -193,9 +193,9 @@ def _image_problem(image: Any) -> str | None:
     problem = _missing(image, ("id", "file_name", "width", "height"))
     if problem:
         return problem
-    if not _is_id(image["id"]):
+    if not is_id(image["id"]):
         return f"id is {_SHORT.repr(image['id'])}, expected an integer (64 bits)"
-    if not _is_text(image["file_name"]):
+    if not is_text(image["file_name"]):
         return f"file_name is {_SHORT.repr(image['file_name'])}, expected a name"
     for key in ("width", "height"):
         if type(image[key]) is not int or image[key] <= 0:
@@ -205,11 +205,12 @@ def _image_problem(image: Any) -> str | None:
     return None
 
 
-def _is_id(value: Any) -> bool:
+def is_id(value: Any) -> bool:
+    """Whether a value can be an id: an integer of 64 bits, and not a bool."""
     return type(value) is int and -MAX_ID <= value < MAX_ID
 
 
-def _is_text(value: Any) -> bool:
+def is_text(value: Any) -> bool:
     """Whether a value can be a name, of a file too; JSON may hold halves of characters."""
     if not isinstance(value, str) or "\0" in value:
         return False
@@ -227,9 +228,9 @@ def check_categories(categories: list, report: Report) -> dict[int, str]:
         problem = _missing(category, ("id", "name"))
         if problem is None:
             number, name = category["id"], category["name"]
-            if not _is_id(number):
+            if not is_id(number):
                 problem = f"id is {_SHORT.repr(number)}, expected an integer (64 bits)"
-            elif not _is_text(name) or not name.strip():
+            elif not is_text(name) or not name.strip():
                 problem = f"name is {_SHORT.repr(name)}, expected text"
             elif number in names:
                 problem = "another category has the same id"
@@ -307,7 +308,7 @@ def _annotation_problem(
     if problem:
         return problem
     for key in ("id", "image_id", "category_id"):
-        if not _is_id(annotation[key]):
+        if not is_id(annotation[key]):
             return f"{key} is {_SHORT.repr(annotation[key])}, expected an integer (64 bits)"
     if annotation["image_id"] not in sizes:
         return f"image_id {annotation['image_id']} is not in images"

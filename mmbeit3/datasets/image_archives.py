@@ -1,32 +1,60 @@
-"""Unpacking tar and zip archives of images, which a stop cannot spoil."""
+"""Unpacking tar and zip archives of images, which neither a stop nor the archive can spoil."""
 
 from __future__ import annotations
 
-import signal
+import gzip
+import io
 import tarfile
-from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+import zipfile
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path, PurePosixPath
-
-from rich.progress import track
+from typing import Any, BinaryIO
 
 from mmbeit3.datasets.archives import (
-    DAMAGED,
+    EntryNames,
+    check_ratio,
     check_room,
-    extract,
+    damage,
+    is_regular,
     make_folder,
     open_archive,
+    read_entry,
+    remove_partial,
+    size_limit,
     write_whole,
 )
-from mmbeit3.utils import InputError
+from mmbeit3.datasets.file_records import (
+    Record,
+    file_state,
+    holds,
+    load_records,
+    write_records,
+)
+from mmbeit3.datasets.worker_pool import Stopped, check_stop, run_in_processes
+from mmbeit3.utils import InputError, listed
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png")
 ARCHIVE_SUFFIXES = (".tar.gz", ".tgz", ".tar", ".zip")
+MAX_IMAGE = 1 << 29  # bytes, of an image file or of a header of tar
+BLOCK = tarfile.BLOCKSIZE
+Content = tuple[Record, Iterable[bytes]]
+File = tuple[str, bool, Callable[[], Content]]
+"""Name in the archive, whether it is a regular file, and what reads it."""
 
 
 def find_archives(folder: Path) -> list[Path]:
-    """The archives right in a folder, by name."""
-    return sorted(path for path in folder.iterdir() if path.name.endswith(ARCHIVE_SUFFIXES))
+    """The archives right in a folder, by name.
+
+    Raises:
+        InputError: The folder cannot be read.
+    """
+    try:
+        return sorted(path for path in folder.iterdir() if path.name.endswith(ARCHIVE_SUFFIXES))
+    except OSError as error:
+        raise InputError(f"{folder} cannot be read: {error.strerror}") from error
 
 
 def unpack_images(
@@ -37,103 +65,204 @@ def unpack_images(
 ) -> None:
     """Unpack the images of archives, several archives at a time.
 
-    Each archive that is done leaves a small file ``.NAME.unpacked``; it is not read again as long
-    as its size stays the same. Of one that was interrupted, images that are there are not written
-    again.
+    Each archive that is done leaves a file ``.NAME.unpacked`` with the size and CRC-32 of its
+    images. As long as the archive is not written anew, a later run reads these images in place of
+    the archive. Of an archive that was interrupted, images that are there with the content of the
+    archive are not written again.
 
     Args:
-        archives: tar, tar.gz or zip files.
+        archives: tar, tar.gz or zip files; what is inside tells them apart.
         folder: Where to unpack; paths inside the archives are kept.
         num_workers: Processes. Defaults to None, the number of CPU cores.
         progress: Whether to show a progress bar. Defaults to False.
 
     Raises:
-        InputError: An archive is damaged or has a path that leads out of the folder, or the disk
-            cannot be written.
+        InputError: An archive is damaged, holds no image, would fill the disk, or has a link or a
+            path that leads out of the folder; two of the images are one file; or the disk cannot
+            be written.
     """
-    todo = [archive for archive in archives if not _is_unpacked(archive, folder)]
-    if not todo:
+    if not archives:
         return
     make_folder(folder)
-    for path in folder.rglob(".*.partial"):  # of a process that was killed while it wrote
-        path.unlink()
+    remove_partial(folder)
     # Images take up in archives what they take up outside; some of these may be there.
     have = sum(path.stat().st_size for path in folder.rglob("*") if _is_image(path.name))
     check_room(folder, sum(archive.stat().st_size for archive in archives) - have)
-    with ProcessPoolExecutor(num_workers, initializer=ignore_interrupts) as pool:
+    title = f"unpacking archives of {folder.name}"
+    names = run_in_processes(
+        partial(_unpack, folder=folder), archives, title, num_workers, progress=progress
+    )
+    owners: dict[str, Path] = {}
+    for archive, inside in zip(archives, names, strict=True):
+        for name in inside:
+            if owners.setdefault(name, archive) != archive:
+                raise InputError(
+                    f"{archive} and {owners[name]} both have {name}: which one is meant? Leave one "
+                    "of the archives out"
+                )
+
+
+def are_unpacked(archives: Sequence[Path], folder: Path) -> bool:
+    """Whether no archive was written since its images were unpacked, by its size and times."""
+    return all(load_records(_note(path, folder), file_state(path)) for path in archives)
+
+
+@contextmanager
+def open_tar(path: Path, file: BinaryIO) -> Iterator[Iterator[tuple[tarfile.TarInfo, BinaryIO]]]:
+    """Go through the files of a tar or tar.gz archive of images or annotations.
+
+    Unlike tarfile alone, a damaged header in its middle does not end it, nor does its cut end.
+
+    Args:
+        path: The archive, for messages and its size.
+        file: The same, open.
+
+    Yields:
+        Entries but for folders, and the content of each.
+
+    Raises:
+        InputError: The archive is damaged, or unpacks to more than a hundred times its size.
+    """
+    is_packed = file.read(2) == b"\x1f\x8b"
+    file.seek(0)
+    reader = _Reader(gzip.GzipFile(fileobj=file) if is_packed else file, path)
+    try:
+        archive = tarfile.open(fileobj=reader, mode="r:")  # noqa: SIM115  closed below
+    except (InputError, Stopped):
+        raise
+    except Exception as error:  # tarfile raises errors of many kinds on damaged files
+        raise damage(path, error) from error
+    with archive:
+        yield _entries(archive, reader, path)
+
+
+def _entries(
+    archive: tarfile.TarFile, reader: _Reader, path: Path
+) -> Iterator[tuple[tarfile.TarInfo, BinaryIO]]:
+    num_bytes = 0
+    while True:
+        check_stop()
         try:
-            done = [pool.submit(_unpack, archive, folder) for archive in todo]
-            title = f"unpacking archives of {folder.name}"
-            for future in track(as_completed(done), title, len(done), disable=not progress):
-                future.result()
-        except BaseException:
-            pool.shutdown(cancel_futures=True)
+            entry = archive.next()
+            archive.members = []  # it would keep them all
+            content = archive.extractfile(entry) if entry and entry.isfile() else io.BytesIO()
+        except (InputError, Stopped):
             raise
+        except Exception as error:
+            raise damage(path, error) from error
+        if entry is None:
+            break
+        num_bytes += max(entry.size, 0)
+        check_ratio(path, num_bytes)
+        if not entry.isdir():
+            yield entry, content
+    # What tarfile takes for the end may be damage: only zeros may follow. Reading them also makes
+    # gzip compare its checksum.
+    reader.seek(archive.offset)
+    rest = reader.read(BLOCK)
+    is_whole = len(rest) == BLOCK
+    while rest and is_whole:
+        is_whole = not any(rest)
+        rest = reader.read(BLOCK)
+    if not is_whole:
+        raise damage(path, tarfile.ReadError(f"it breaks off at byte {archive.offset:,}"))
 
 
-def ignore_interrupts() -> None:
-    """Leave Ctrl-C, which reaches all processes, to the first one, which ends the others."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+class _Reader(io.RawIOBase):
+    """A stream for tarfile that ends at the size limit and names the archive when it is damaged."""
+
+    def __init__(self, file: BinaryIO | gzip.GzipFile, path: Path) -> None:
+        super().__init__()
+        self.file, self.path, self.limit = file, path, size_limit(path)
+
+    def read(self, size: int = -1) -> bytes:
+        """Read at most the largest size that an image has."""
+        if not 0 <= size <= MAX_IMAGE:
+            raise damage(self.path, ValueError(f"a header announces {size:,} bytes"))
+        return self._guarded(self.file.read, size)
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        """Move within the limit."""
+        check_ratio(self.path, offset)
+        return self._guarded(self.file.seek, offset, whence)
+
+    def tell(self) -> int:
+        """The position."""
+        return self.file.tell()
+
+    def _guarded(self, function: Callable[..., Any], *arguments: int) -> Any:
+        check_stop()
+        if self.file.tell() > self.limit:
+            check_ratio(self.path, self.file.tell())
+        try:
+            return function(*arguments)
+        except Exception as error:  # gzip and zlib raise errors of many kinds
+            raise damage(self.path, error) from error
 
 
 def _note(archive: Path, folder: Path) -> Path:
     return folder / f".{archive.name}.unpacked"
 
 
-def _is_unpacked(archive: Path, folder: Path) -> bool:
-    note = _note(archive, folder)
-    return note.is_file() and note.read_text(encoding="utf-8") == str(archive.stat().st_size)
-
-
-def _unpack(archive: Path, folder: Path) -> None:
-    if archive.suffix == ".zip":
-        _unpack_zip(archive, folder)
-    else:
-        _unpack_tar(archive, folder)
-    write_whole(_note(archive, folder), [str(archive.stat().st_size).encode()])
-
-
-def _unpack_zip(archive: Path, folder: Path) -> None:
-    with open_archive(archive) as opened:
-        for entry in opened.infolist():
-            if _is_image(entry.filename):
-                extract(opened, entry, _target(entry.filename, folder, archive))
-
-
-def _unpack_tar(archive: Path, folder: Path) -> None:
+def _unpack(archive: Path, folder: Path) -> list[str]:
+    """Unpack an archive unless that is done; the names of its images."""
     try:
-        with tarfile.open(archive, "r:" if archive.suffix == ".tar" else "r:gz") as opened:
-            for entry in opened:
-                if entry.isfile() and _is_image(entry.name):
-                    _extract_tar(opened, entry, _target(entry.name, folder, archive))
-    except InputError:  # a ValueError, as those of damaged files
+        state = file_state(archive)
+        with archive.open("rb") as file:
+            is_zip = file.read(2) == b"PK"
+    except OSError as error:
+        raise InputError(f"{archive} cannot be read: {error.strerror}") from error
+    records = load_records(_note(archive, folder), state)
+    if records and all(holds(folder / name, record) for name, record in records.items()):
+        return list(records)
+    records, others = {}, []
+    names = EntryNames(archive)
+    for name, is_file, read in (_zip_files if is_zip else _tar_files)(archive):
+        if not _is_image(name):
+            others.append(name)
+            continue
+        path = names.add(name, is_file)
+        record, chunks = read()
+        if not holds(folder / path, record):
+            make_folder((folder / path).parent)
+            write_whole(folder / path, chunks)
+        records[str(path)] = record
+    if not records:
+        raise InputError(
+            f"{archive} holds no image, but {listed(others, limit=3) or 'no files'}: expected "
+            f"{', '.join(IMAGE_SUFFIXES)}; unpack archives that lie in it first"
+        )
+    write_records(_note(archive, folder), state, records)
+    return list(records)
+
+
+def _zip_files(path: Path) -> Iterator[File]:
+    with open_archive(path) as archive:
+        for entry in archive.infolist():
+            if not entry.is_dir():
+                yield entry.filename, is_regular(entry), partial(_from_zip, archive, entry)
+
+
+def _from_zip(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> Content:
+    return (entry.file_size, entry.CRC), read_entry(archive, entry)
+
+
+def _tar_files(path: Path) -> Iterator[File]:
+    with path.open("rb") as file, open_tar(path, file) as entries:
+        for entry, source in entries:
+            yield entry.name, entry.isfile(), partial(_from_tar, path, source)
+
+
+def _from_tar(path: Path, source: BinaryIO) -> Content:
+    try:
+        content = source.read()
+    except (InputError, Stopped):
         raise
-    except (tarfile.TarError, *DAMAGED) as error:
-        raise InputError(
-            f"{archive} ({archive.stat().st_size:,} bytes) is damaged: {error}. Was the download "
-            "cut short? Download it again"
-        ) from error
-    except OSError as error:  # gzip's errors as well as those of the disk
-        raise InputError(
-            f"{archive} cannot be unpacked to {folder}: {error.strerror or error}"
-        ) from error
-
-
-def _extract_tar(archive: tarfile.TarFile, entry: tarfile.TarInfo, path: Path) -> None:
-    if path.is_file() and path.stat().st_size == entry.size:
-        return
-    make_folder(path.parent)
-    source = archive.extractfile(entry)
-    write_whole(path, iter(lambda: source.read(1 << 20), b""))
+    except Exception as error:
+        raise damage(path, error) from error
+    return (len(content), zlib.crc32(content)), [content]
 
 
 def _is_image(name: str) -> bool:
     path = PurePosixPath(name)
     return path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith("._")
-
-
-def _target(name: str, folder: Path, archive: Path) -> Path:
-    path = PurePosixPath(name)
-    if path.is_absolute() or ".." in path.parts:
-        raise InputError(f"{archive} has the path {name}, which leads out of the folder: not used")
-    return folder / path

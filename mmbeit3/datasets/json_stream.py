@@ -14,7 +14,21 @@ from mmbeit3.utils.text_files import HEAD, find_encoding, not_text
 CHUNK = 1 << 22  # bytes
 MAX_ENTRY = 1 << 26  # characters; a longer one is no entry but a broken file
 BLANK = re.compile(r"\s*")
-DECODER = json.JSONDecoder()
+
+
+class _TwiceError(Exception):
+    """A key stands twice in an object; its argument is the key."""
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    entry = dict(pairs)
+    if len(entry) < len(pairs):
+        names = [name for name, _ in pairs]
+        raise _TwiceError(next(name for name in names if names.count(name) > 1))
+    return entry
+
+
+DECODER = json.JSONDecoder(object_pairs_hook=_object)
 
 
 def stream_entries(file: BinaryIO, name: str) -> Iterator[tuple[str, Any]]:
@@ -29,21 +43,28 @@ def stream_entries(file: BinaryIO, name: str) -> Iterator[tuple[str, Any]]:
         list is yielded whole.
 
     Raises:
-        InputError: The file is not a JSON object, or is cut short.
+        InputError: The file is not a JSON object, is cut short, goes on after its end, or an
+            object of it has a key twice, of which the first value would be lost.
     """
     reader = _Reader(file, name)
     reader.expect("{")
+    seen = set()
     while True:
         key = reader.value()
         if not isinstance(key, str):
             raise reader.error("expected a name in quotes")
+        if key in seen:
+            raise reader.twice(key)
+        seen.add(key)
         reader.expect(":")
         if reader.peek() == "[":
             yield from ((key, entry) for entry in _entries(reader))
         else:
             yield key, reader.value()
         if reader.expect(",}") == "}":
-            return
+            break
+    if reader.peek():
+        raise reader.error("the file goes on after its end")
 
 
 def _entries(reader: _Reader) -> Iterator[Any]:
@@ -97,6 +118,10 @@ class _Reader:
                     raise self.error(error.msg) from error
             except RecursionError as error:
                 raise self.error("it is nested too deeply") from error
+            except _TwiceError as error:
+                raise self.twice(error.args[0]) from error
+            except ValueError as error:  # Python reads no integers of thousands of digits
+                raise self.error(f"a number is too long: {error}") from error
             else:
                 # A number may go on after the window: 1, 1e-, 1e-5.
                 if end + 3 <= len(self.text) or self.at_end:
@@ -110,6 +135,13 @@ class _Reader:
         return InputError(
             f"{self.name} is not valid JSON: character {place:,}: {problem}. Was it copied or "
             "downloaded in full?"
+        )
+
+    def twice(self, key: str) -> InputError:
+        """What to raise for a key that an object has twice."""
+        return InputError(
+            f"{self.name}: character {self.num_dropped + self.position:,}: the key {key[:60]!r} "
+            "stands twice in one object: which value is meant? Leave one of them"
         )
 
     def _fill(self) -> None:

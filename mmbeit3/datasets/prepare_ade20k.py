@@ -7,8 +7,25 @@ from pathlib import Path, PurePosixPath
 
 from rich.progress import track
 
-from mmbeit3.datasets.archives import check_room, describe, extract, missing_text, open_archive
-from mmbeit3.utils import InputError
+from mmbeit3.datasets.ade20k import ADE20KDataset
+from mmbeit3.datasets.archives import (
+    EntryNames,
+    check_room,
+    describe,
+    is_regular,
+    make_folder,
+    missing_text,
+    open_archive,
+    read_entry,
+    remove_partial,
+    rename_folder,
+    user_path,
+    write_whole,
+)
+from mmbeit3.datasets.file_checks import in_threads
+from mmbeit3.datasets.file_records import holds
+from mmbeit3.datasets.seg_checks import check_ade20k_labels, count_labels
+from mmbeit3.utils import InputError, listed
 
 NAME = "ADEChallengeData2016"
 ADDRESS = f"http://data.csail.mit.edu/places/ADEchallenge/{NAME}.zip"
@@ -22,10 +39,11 @@ def prepare_ade20k(
     num_val: int = NUM_VAL,
     progress: bool = False,
 ) -> Path:
-    """Unpack the archive, after a check that each of its images and label maps is there.
+    """Unpack the archive, and check that its images and label maps can be trained on.
 
-    A run that was stopped is taken up again: files that are there in full are not unpacked twice,
-    and the folder gets its name when it is complete.
+    A run that was stopped is taken up again: files that are there with the checksum of the archive
+    are not unpacked twice, and the folder gets its name when it is complete and its label maps
+    have been read. A folder that has its name is compared with the archive.
 
     Args:
         archive: ``ADEChallengeData2016.zip``.
@@ -39,9 +57,10 @@ def prepare_ade20k(
         ``annotations/{training,validation}/*.png``.
 
     Raises:
-        InputError: The archive is another one, incomplete or damaged, or the disk is full.
+        InputError: The archive is another one, incomplete or damaged, a label map is malformed, has
+            another size than its image or values outside 0..150, or the disk is full.
     """
-    target = Path(out_dir).expanduser() / NAME
+    target = user_path(out_dir) / NAME
     if target.is_symlink() and not target.exists():
         raise InputError(
             f"{target} is a link to {target.readlink()}, which does not exist: mount the disk or "
@@ -53,11 +72,16 @@ def prepare_ade20k(
             _check_unpacked(target, entries)
             return target
         partial = target.with_name(f".{NAME}.partial")
+        make_folder(partial)
+        remove_partial(partial)
         have = sum(path.stat().st_size for path in partial.rglob("*.*") if path.is_file())
         check_room(target, sum(entry.file_size for entry in entries.values()) - have)
         for name, entry in track(entries.items(), f"unpacking {NAME}", disable=not progress):
-            extract(opened, entry, partial / name)
-    partial.rename(target)
+            if not holds(partial / name, (entry.file_size, entry.CRC)):
+                make_folder((partial / name).parent)
+                write_whole(partial / name, read_entry(opened, entry))
+    _check_pairs(partial, list(entries))
+    rename_folder(partial, target)
     return target
 
 
@@ -77,9 +101,11 @@ def expected_names(num_train: int = NUM_TRAIN, num_val: int = NUM_VAL) -> list[s
 def _entries(archive: zipfile.ZipFile, num_train: int, num_val: int) -> dict[str, zipfile.ZipInfo]:
     """What to unpack, by its path inside the folder."""
     inside = {}
+    checked = EntryNames(archive.filename)
     for entry in archive.infolist():
         path = PurePosixPath(entry.filename)
         if path.parts[:1] == (NAME,) and not entry.is_dir():
+            checked.add(entry.filename, is_regular(entry))
             inside[str(path.relative_to(NAME))] = entry
     names = expected_names(num_train, num_val)
     missing = [name for name in names if name not in inside]
@@ -108,13 +134,44 @@ def _entries(archive: zipfile.ZipFile, num_train: int, num_val: int) -> dict[str
 
 
 def _check_unpacked(target: Path, entries: dict[str, zipfile.ZipInfo]) -> None:
-    differing = [
-        name
-        for name, entry in entries.items()
-        if not (target / name).is_file() or (target / name).stat().st_size != entry.file_size
-    ]
+    def is_same(name: str) -> bool:
+        return holds(target / name, (entries[name].file_size, entries[name].CRC))
+
+    same = in_threads(is_same, list(entries), f"comparing {target}")
+    differing = [name for name, found in zip(entries, same, strict=True) if not found]
     if differing:
         raise InputError(
-            f"{target} exists, but {missing_text(differing, len(entries))} or of another size; "
+            f"{target} exists, but {missing_text(differing, len(entries))} or of another content; "
             "nothing was written. Remove or rename the folder"
+        )
+    _check_others(target, list(entries))
+
+
+def _check_pairs(folder: Path, names: list[str]) -> None:
+    """Read what was unpacked as training does when it starts."""
+    _check_others(folder, names)
+    for split in ("training", "validation"):
+        images = [name for name in names if name.startswith(f"images/{split}/")]
+        pairs = [
+            (f"{folder / name}", f"{folder / name.replace('images', 'annotations', 1)[:-4]}.png")
+            for name in images
+        ]
+        maps = str(folder / "annotations" / split)
+        check_ade20k_labels(
+            count_labels(pairs, maps), ADE20KDataset.METAINFO["classes"], True, maps
+        )
+
+
+def _check_others(folder: Path, names: list[str]) -> None:
+    """Raise an InputError if the folders have other files, which training would find."""
+    found = [
+        path.relative_to(folder).as_posix()
+        for kind, suffix in (("images", "jpg"), ("annotations", "png"))
+        for path in (folder / kind).rglob(f"*.{suffix}")
+    ]
+    others = sorted(set(found) - set(names))
+    if others:
+        raise InputError(
+            f"{folder} has {len(others):,} files that are not in the archive: "
+            f"{listed(others, limit=3)}. Remove or move them"
         )

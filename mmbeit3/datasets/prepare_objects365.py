@@ -4,30 +4,46 @@ from __future__ import annotations
 
 import json
 import os
-import tarfile
-import zlib
+import reprlib
+from array import array
 from collections import Counter
-from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from itertools import islice
-from math import isfinite
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO
 
-from rich.progress import track, wrap_file
+import numpy as np
+from rich.progress import wrap_file
 
-from mmbeit3.datasets.archives import make_folder, write_whole
-from mmbeit3.datasets.coco_checks import Report, check_categories, raise_on_errors
+from mmbeit3.datasets.archives import make_folder, user_path, write_whole
+from mmbeit3.datasets.coco_checks import (
+    Report,
+    check_categories,
+    is_finite_number,
+    is_id,
+    is_text,
+    raise_on_errors,
+)
+from mmbeit3.datasets.file_records import (
+    Record,
+    file_state,
+    holds,
+    load_records,
+    read_record,
+    write_records,
+)
 from mmbeit3.datasets.image_archives import (
     IMAGE_SUFFIXES,
+    are_unpacked,
     find_archives,
-    ignore_interrupts,
+    open_tar,
     unpack_images,
 )
 from mmbeit3.datasets.image_files import ImageFile, read_size, unreadable
 from mmbeit3.datasets.json_stream import stream_entries
+from mmbeit3.datasets.worker_pool import run_in_processes
 from mmbeit3.utils import InputError, listed
 
 # Annotations by version; v2's come as .json or, for training, packed in a .tar.gz
@@ -38,6 +54,7 @@ NUM_CLASSES = 365
 MAX_DROPPED = 0.01
 FLAGS = ("iscrowd", "isfake", "isreflected")  # v1 has the first alone
 CHUNK = 256
+MISSING = "missing"
 
 
 @dataclass
@@ -52,6 +69,8 @@ class Summary:
         kept_boxes: Boxes written.
         clipped_boxes: Of these, boxes that reached outside their image and were cut there.
         boxes_without_area: Boxes left out because nothing of them lies inside the image.
+        boxes_far_outside: Boxes left out because they reach further beyond the image than its
+            longer side, where our check of annotations takes them for a mistake.
         flags: How many of the written boxes are marked by the annotators, by mark.
         dropped_images: Official file name to what is wrong with the image.
     """
@@ -63,8 +82,13 @@ class Summary:
     kept_boxes: int = 0
     clipped_boxes: int = 0
     boxes_without_area: int = 0
+    boxes_far_outside: int = 0
     flags: dict[str, int] = field(default_factory=dict)
     dropped_images: dict[str, str] = field(default_factory=dict)
+
+    def missing(self) -> list[str]:
+        """Names of the images for which there was no file."""
+        return [name for name, problem in self.dropped_images.items() if problem == MISSING]
 
     def text(self) -> str:
         """One line for the console."""
@@ -72,7 +96,8 @@ class Summary:
             f"{self.split}: {self.kept_images:,} of {self.images:,} images "
             f"({len(self.dropped_images):,} missing or damaged), {self.kept_boxes:,} of "
             f"{self.boxes:,} boxes ({self.clipped_boxes:,} cut at the border, "
-            f"{self.boxes_without_area:,} outside of their image or without area)"
+            f"{self.boxes_without_area:,} outside of their image or without area, "
+            f"{self.boxes_far_outside:,} reaching far beyond it)"
         )
 
 
@@ -85,8 +110,10 @@ def prepare_objects365(
 ) -> tuple[Path, list[Summary]]:
     """Unpack the images, check each of them, and write annotations of those that can be used.
 
-    A run that was stopped is taken up again: archives are not unpacked twice, and a split whose
-    annotations are written is left as it is.
+    A run that was stopped is taken up again, by the content of what it left: the size and CRC-32
+    of images and annotations stand in ``SPLIT/.ARCHIVE.unpacked`` and
+    ``.SPLIT.records``. A split is left as it is if all of them are the same, the
+    official annotations and archives were not written anew, and no missing image was added.
 
     Args:
         source: Folder with the official files: annotations in it, in ``annotations/`` or in
@@ -109,25 +136,76 @@ def prepare_objects365(
     """
     if num_workers is not None and num_workers < 1:
         raise InputError(f"the number of processes is {num_workers}, expected 1 or more")
-    source = Path(source).expanduser()
+    source = user_path(source)
     version, official = find_annotations(source)
-    out_dir = Path(out_dir or f"data/objects365{version}").expanduser()
+    out_dir = user_path(out_dir or f"data/objects365{version}")
     make_folder(out_dir / "annotations")
     summaries = []
     for split in SPLITS:
-        target = out_dir / "annotations" / f"{split}.json"
-        summary_file = target.with_name(f"{split}_summary.json")
-        if target.is_file() and summary_file.is_file():
-            summaries.append(Summary(**json.loads(summary_file.read_text(encoding="utf-8"))))
-            continue
-        _bring_images(source / split, out_dir / split, num_workers, progress)
-        work = _Split(official[split], out_dir / split, Summary(split), progress)
-        work.read()
-        work.check_images(partial, num_workers)
-        _write(target, work.chunks())
-        _write(summary_file, [json.dumps(asdict(work.summary), indent=1).encode()])
-        summaries.append(work.summary)
+        state = [official[split].name, *file_state(official[split])]
+        archives = _archives(source / split)
+        summary = _finished(out_dir, split, state, archives, num_workers, progress)
+        if summary is None:
+            _bring_images(source / split, archives, out_dir / split, num_workers, progress)
+            work = _Split(official[split], out_dir / split, Summary(split), progress)
+            work.read()
+            records = work.check_images(partial, num_workers)
+            summary = work.summary
+            files = _output(out_dir, split)
+            write_whole(files[0], work.chunks())
+            write_whole(files[1], [json.dumps(asdict(summary), indent=1).encode()])
+            # Last: what an incomplete file of records lacks must not be taken for finished.
+            records |= {_below(file, out_dir): read_record(file) or (0, 0) for file in files}
+            write_records(_notes(out_dir, split), state, records)
+        summaries.append(summary)
     return out_dir, summaries
+
+
+def _output(out_dir: Path, split: str) -> tuple[Path, Path]:
+    folder = out_dir / "annotations"
+    return folder / f"{split}.json", folder / f"{split}_summary.json"
+
+
+def _notes(out_dir: Path, split: str) -> Path:
+    return out_dir / f".{split}.records"
+
+
+def _below(path: Path, folder: Path) -> str:
+    return path.relative_to(folder).as_posix()
+
+
+def _finished(
+    out_dir: Path,
+    split: str,
+    state: list,
+    archives: Sequence[Path],
+    num_workers: int | None,
+    progress: bool,
+) -> Summary | None:
+    """The summary of a split of which nothing has changed since it was written."""
+    records = load_records(_notes(out_dir, split), state)
+    output = _output(out_dir, split)
+    if not all(_below(file, out_dir) in records for file in output):
+        return None
+    if archives and not are_unpacked(archives, out_dir / split):
+        return None
+    jobs = [(f"{out_dir}/{name}", record) for name, record in records.items()]
+    title = f"comparing files of {split}"
+    if not all(run_in_processes(_is_same, jobs, title, num_workers, CHUNK, progress)):
+        return None
+    try:
+        summary = Summary(**json.loads(output[1].read_text(encoding="utf-8")))
+    except (ValueError, TypeError):  # of another version
+        return None
+    if summary.dropped_images:
+        there = _index(out_dir / split, {PurePosixPath(name).name for name in summary.missing()})
+        if there:
+            return None
+    return summary
+
+
+def _is_same(job: tuple[str, Record]) -> bool:
+    return holds(*job)
 
 
 def find_annotations(source: Path) -> tuple[str, dict[str, Path]]:
@@ -165,15 +243,23 @@ def find_annotations(source: Path) -> tuple[str, dict[str, Path]]:
     )
 
 
-def _bring_images(source: Path, target: Path, num_workers: int | None, progress: bool) -> None:
+def _archives(source: Path) -> list[Path]:
+    """The archives of images of a split."""
+    if not source.is_dir():
+        return []
+    annotations = {pattern.format(split=source.name) + ".tar.gz" for pattern in NAMES.values()}
+    return [path for path in find_archives(source) if path.name not in annotations]
+
+
+def _bring_images(
+    source: Path, archives: list[Path], target: Path, num_workers: int | None, progress: bool
+) -> None:
     """Unpack archives into the target, or link it to images that are unpacked."""
     if not source.is_dir():
         raise InputError(f"{source} does not exist; expected its images or their archives there")
-    annotations = {pattern.format(split=source.name) + ".tar.gz" for pattern in NAMES.values()}
-    archives = [path for path in find_archives(source) if path.name not in annotations]
     if archives:
         unpack_images(archives, target, num_workers, progress)
-    elif target.resolve() != source.resolve():
+    elif not _is_same_folder(target, source):
         if target.exists() or target.is_symlink():
             raise InputError(f"{target} exists and is not a link to {source}: remove or rename it")
         try:
@@ -183,6 +269,12 @@ def _bring_images(source: Path, target: Path, num_workers: int | None, progress:
                 f"{target} cannot be made a link to {source} ({error.strerror}): name {source} as "
                 "the folder to fill, too"
             ) from error
+
+
+def _is_same_folder(first: Path, second: Path) -> bool:
+    with suppress(OSError):
+        return first.samefile(second)
+    return False
 
 
 class _Split:
@@ -215,45 +307,53 @@ class _Split:
                 f"{self.official} has {len(names)} categories, expected the {NUM_CLASSES} of "
                 "Objects365"
             )
+        twice = [name for name, n in Counter(map(str.strip, names.values())).items() if n > 1]
+        if twice:
+            raise InputError(
+                f"{self.official} has two categories named {listed(twice)}, but for blanks; "
+                f"expected the {NUM_CLASSES} of Objects365"
+            )
         # Some names end with a blank; the order differs between v1's two files.
         self.categories = [
             {"id": number, "name": names[number].strip()} for number in sorted(names)
         ]
 
-    def check_images(self, partial: bool, num_workers: int | None) -> None:
-        """Find the file of each image and keep those that can be decoded."""
-        paths = _index(self.folder)
+    def check_images(self, partial: bool, num_workers: int | None) -> dict[str, Record]:
+        """Find the file of each image and keep those that can be decoded.
+
+        Returns:
+            Size and CRC-32 of the files found, by their paths from the folder of all splits.
+        """
+        bases = [_base(image) for image in self.listed.values()]
+        names = Counter(bases)
+        if len(names) < len(bases):
+            name = next(name for name, count in names.items() if count > 1)
+            raise InputError(
+                f"{self.official}: two images have the file {name}; expected a file for each image"
+            )
+        paths = _index(self.folder, set(names))
         jobs = [
             ImageFile(
-                f"{self.folder}/{paths.get(_base(image), 'missing')}",
+                f"{self.folder}/{paths[base]}" if base in paths else "",
                 image["width"],
                 image["height"],
             )
-            for image in self.listed.values()
+            for base, image in zip(bases, self.listed.values(), strict=True)
         ]
-        summary = self.summary
-        for image, problem in zip(
-            self.listed.values(), self._problems(jobs, num_workers), strict=True
-        ):
+        title = f"checking images of {self.summary.split}"
+        found = run_in_processes(_inspect, jobs, title, num_workers, CHUNK, self.progress)
+        summary, records = self.summary, {}
+        for base, image, (problem, record) in zip(bases, self.listed.values(), found, strict=True):
+            if record:
+                records[f"{self.folder.name}/{paths[base]}"] = record
             if problem:
                 summary.dropped_images[image["file_name"]] = problem
             else:
-                name = paths[_base(image)].as_posix()
-                self.kept[image["id"]] = image | {"file_name": name}
+                self.kept[image["id"]] = image | {"file_name": paths[base].as_posix()}
         summary.images, summary.kept_images = len(self.listed), len(self.kept)
         if not self.kept or (not partial and summary.kept_images < (1 - MAX_DROPPED) * len(jobs)):
             raise InputError(self._dropped_text())
-
-    def _problems(self, jobs: list[ImageFile], num_workers: int | None) -> Iterator[str | None]:
-        title = f"checking images of {self.summary.split}"
-        with ProcessPoolExecutor(num_workers, initializer=ignore_interrupts) as pool:
-            try:
-                # All processes start here, before the bar has a thread that a fork would cut.
-                done = pool.map(_image_problem, jobs, chunksize=CHUNK)
-                yield from track(done, title, len(jobs), disable=not self.progress)
-            except BaseException:
-                pool.shutdown(cancel_futures=True)
-                raise
+        return records
 
     def _dropped_text(self) -> str:
         dropped = self.summary.dropped_images
@@ -279,12 +379,17 @@ class _Split:
         summary, flags = self.summary, dict.fromkeys(FLAGS, 0)
         known = {category["id"] for category in self.categories}
         boxes = (entry for key, entry in self._entries("boxes") if key == "annotations")
+        ids, num_tiny = array("q"), 0
         for index, entry in enumerate(boxes):
             problem = _annotation_problem(entry, self.listed, known)
             if problem:
                 raise InputError(f"{self.official}: annotations[{index}]: {problem}")
+            ids.append(entry["id"])
             image = self.kept.get(entry["image_id"])
             if image is None:
+                continue
+            if _is_far(entry["bbox"], image["width"], image["height"]):
+                summary.boxes_far_outside += 1
                 continue
             box, is_clipped = clip_box(entry["bbox"], image["width"], image["height"])
             if box is None:
@@ -292,6 +397,7 @@ class _Split:
                 continue
             summary.kept_boxes += 1
             summary.clipped_boxes += is_clipped
+            num_tiny += min(box[2:]) < 1
             for flag in FLAGS:
                 flags[flag] += bool(entry.get(flag))
             yield {
@@ -303,6 +409,24 @@ class _Split:
                 "iscrowd": int(bool(entry.get("iscrowd"))),
             }
         summary.flags = flags
+        self._check_boxes(ids, num_tiny)
+
+    def _check_boxes(self, ids: array, num_tiny: int) -> None:
+        """Refuse what only all boxes together show, and our check of annotations would refuse."""
+        values, counts = np.unique(np.frombuffer(ids, np.int64), return_counts=True)
+        twice = values[counts > 1]
+        if len(twice):
+            raise InputError(
+                f"{self.official}: {len(twice):,} ids of annotations stand twice or more, such as "
+                f"{listed(twice, limit=3)}: expected an id for each. Was the file put together "
+                "from others? Download it again"
+            )
+        num_kept = self.summary.kept_boxes
+        if num_tiny == num_kept:  # none at all, too
+            raise InputError(
+                f"{self.official}: of {self.summary.boxes:,} boxes none is left that is as large "
+                "as a pixel: expected [x, y, width, height] in pixels, not fractions"
+            )
 
     def _entries(self, what: str) -> Iterator[tuple[str, Any]]:
         title = f"reading {what} of {self.summary.split}"
@@ -310,12 +434,19 @@ class _Split:
             yield from stream_entries(file, str(self.official))
 
     def _add_image(self, entry: Any) -> None:
-        kinds = {"id": int, "file_name": str, "width": int, "height": int}
-        image = {key: entry.get(key) for key in kinds} if isinstance(entry, dict) else {}
-        if not all(isinstance(image.get(key), kind) for key, kind in kinds.items()):
+        keys = ("id", "file_name", "width", "height")
+        image = {key: entry.get(key) for key in keys} if isinstance(entry, dict) else {}
+        sides = [image.get("width"), image.get("height")]
+        if not (
+            is_id(image.get("id"))
+            and is_text(image.get("file_name"))
+            and _base(image)
+            and all(type(side) is int and side > 0 for side in sides)
+        ):
             raise InputError(
-                f"{self.official}: images[{len(self.listed)}] is {str(entry)[:200]}, expected an "
-                "object with id, file_name, width and height"
+                f"{self.official}: images[{len(self.listed)}] is {reprlib.repr(entry)}, expected "
+                "an object with id, file_name, width and height (numbers are integers of 64 bits, "
+                "sides above 0)"
             )
         if image["id"] in self.listed:
             raise InputError(f"{self.official}: two images have the id {image['id']}")
@@ -344,77 +475,109 @@ def clip_box(box: list[float], width: int, height: int) -> tuple[list[float] | N
     return inside, cut > 5e-4
 
 
-def _image_problem(file: ImageFile) -> str | None:
+def _is_far(box: list[float], width: int, height: int) -> bool:
+    x, y, box_width, box_height = box
+    reach = max(width, height)
+    return min(x, y) < -reach or max(x + box_width, y + box_height) > 2 * reach
+
+
+def _inspect(file: ImageFile) -> tuple[str | None, Record | None]:
+    """What is wrong with an image, and its record if it can be read."""
+    record = read_record(file.path) if file.path else None
     try:
-        found = read_size(file.path, decode=True).loaded
+        found = read_size(file.path, decode=True).loaded if file.path else None
     except FileNotFoundError:
-        return "missing"
+        found = None
     except Exception as error:  # Pillow raises errors of many kinds on damaged files
-        return unreadable(error)
+        return unreadable(error), record
+    if found is None:
+        return MISSING, None
     if found == (file.width, file.height):
-        return None
-    return f"is {found[0]} x {found[1]}, not {file.width} x {file.height}"
+        return None, record
+    return f"is {found[0]} x {found[1]}, not {file.width} x {file.height}", record
 
 
 def _annotation_problem(entry: Any, images: dict[int, dict], categories: set[int]) -> str | None:
-    try:
-        number, box = entry["id"], entry["bbox"]
-        if entry["image_id"] not in images:
-            return f"(id {number}) image_id {entry['image_id']} is not in images"
-        if entry["category_id"] not in categories:
-            return f"(id {number}) category_id {entry['category_id']} is not in categories"
-    except (KeyError, TypeError):
-        return f"is {str(entry)[:200]}, expected id, image_id, category_id and bbox"
-    try:
-        x, y, width, height = box
-        if isfinite(x + y + width + height):
-            return None
-    except (TypeError, ValueError):
-        pass
-    return f"(id {number}) bbox is {box}, expected 4 numbers [x, y, width, height]"
+    if not isinstance(entry, dict) or not {"id", "image_id", "category_id", "bbox"} <= entry.keys():
+        return f"is {reprlib.repr(entry)}, expected id, image_id, category_id and bbox"
+    number, box = entry["id"], entry["bbox"]
+    place = f"(id {reprlib.repr(number)})"
+    for key in ("id", "image_id", "category_id"):
+        if not is_id(entry[key]):
+            found = reprlib.repr(entry[key])
+            return f"{place} {key} is {found}, expected an integer of 64 bits"
+    if entry["image_id"] not in images:
+        return f"{place} image_id {entry['image_id']} is not in images"
+    if entry["category_id"] not in categories:
+        return f"{place} category_id {entry['category_id']} is not in categories"
+    if entry.get("iscrowd") not in (0, 1, None):
+        return f"{place} iscrowd is {reprlib.repr(entry['iscrowd'])}, expected 0 or 1"
+    if isinstance(box, list) and len(box) == 4 and all(map(is_finite_number, box)):
+        return None
+    found = reprlib.repr(box)
+    return f"{place} bbox is {found}, expected 4 finite numbers [x, y, width, height]"
 
 
 def _base(image: dict) -> str:
     return PurePosixPath(image["file_name"]).name
 
 
-def _index(folder: Path) -> dict[str, PurePosixPath]:
-    """The path of each image inside a folder by its base name, which is unique in Objects365.
+def _index(folder: Path, wanted: set[str]) -> dict[str, PurePosixPath]:
+    """The paths of images inside a folder by their base names, which are unique in Objects365.
 
     The paths of v2's annotations (``images/v1/patch8/NAME.jpg``) are not those inside its archives
     (``patch8/NAME.jpg``).
     """
-    paths = {}
-    for place, folders, names in os.walk(folder, followlinks=True):
+    paths: dict[str, PurePosixPath] = {}
+    for place, folders, names in os.walk(folder, onerror=_raise_unreadable, followlinks=True):
         folders.sort()
         inside = PurePosixPath(Path(place).relative_to(folder).as_posix())
         for name in names:
-            if name.lower().endswith(IMAGE_SUFFIXES):
-                paths.setdefault(name, inside / name)
+            if name not in wanted or not name.lower().endswith(IMAGE_SUFFIXES):
+                continue
+            first = paths.setdefault(name, inside / name)
+            if first != inside / name and read_record(folder / first) != read_record(
+                folder / inside / name
+            ):
+                raise InputError(
+                    f"{folder} has two different images {first} and {inside / name}, expected one "
+                    "of each name: remove the wrong one"
+                )
     return paths
+
+
+def _raise_unreadable(error: OSError) -> None:
+    raise InputError(f"{error.filename} cannot be read: {error.strerror}") from error
 
 
 @contextmanager
 def _open(path: Path, title: str, progress: bool) -> Iterator[BinaryIO]:
     """Open annotations, packed or not; a bar shows how far the file is read."""
-    with path.open("rb") as raw:
-        file = wrap_file(raw, path.stat().st_size, description=title, disable=not progress)
-        with file as shown:
-            if path.suffix == ".json":
-                yield shown
-                return
-            try:
-                with tarfile.open(fileobj=shown, mode="r|gz") as archive:
-                    for entry in archive:
+    try:
+        with path.open("rb") as raw:
+            size = path.stat().st_size
+            with wrap_file(raw, size, description=title, disable=not progress) as shown:
+                if path.suffix == ".json":
+                    yield shown
+                    return
+                with open_tar(path, shown) as entries:
+                    found = None
+                    for entry, content in entries:
                         name = PurePosixPath(entry.name).name
-                        if name.endswith(".json") and not name.startswith("._"):
-                            yield archive.extractfile(entry)
-                            return
-            except (tarfile.TarError, zlib.error, EOFError, OSError) as error:
-                raise InputError(f"{path} is damaged: {error}. Download it again") from error
-    raise InputError(
-        f"{path} holds no .json file; expected {path.name.replace('.tar.gz', '.json')}"
-    )
+                        if not name.endswith(".json") or name.startswith("._"):
+                            continue
+                        if found:
+                            raise InputError(
+                                f"{path} holds both {found} and {entry.name}, expected one file"
+                            )
+                        found = entry.name
+                        yield content
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror or error}") from error
+    if not found:
+        raise InputError(
+            f"{path} holds no .json file; expected {path.name.replace('.tar.gz', '.json')}"
+        )
 
 
 def _encode(value: Any) -> bytes:
@@ -427,10 +590,3 @@ def _joined(entries: Iterator[dict]) -> Iterator[bytes]:
     while block := list(islice(entries, CHUNK)):
         yield separator + _encode(block)[1:-1]
         separator = b","
-
-
-def _write(path: Path, chunks: Any) -> None:
-    try:
-        write_whole(path, chunks)
-    except OSError as error:
-        raise InputError(f"{path} cannot be written: {error.strerror or error}") from error

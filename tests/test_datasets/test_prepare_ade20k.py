@@ -1,21 +1,40 @@
 from __future__ import annotations
 
+import io
+import os
 import zipfile
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
-from mmbeit3.datasets import archives
+from mmbeit3.datasets import ADE20KDataset, archives
+from mmbeit3.datasets import prepare_ade20k as module
 from mmbeit3.datasets.prepare_ade20k import NAME, expected_names, prepare_ade20k
 from mmbeit3.utils import InputError
 
+SIZE = (10, 8)
+
+
+def _picture(array: np.ndarray, kind: str) -> bytes:
+    file = io.BytesIO()
+    Image.fromarray(array).save(file, kind)
+    return file.getvalue()
+
 
 def _content(name: str) -> bytes:
-    return f"the bytes of {name}".encode() * 50
+    """A JPEG or a label map of the official values."""
+    rng, shape = np.random.default_rng(list(name.encode())), SIZE[::-1]
+    if name.endswith("jpg"):
+        return _picture(rng.integers(0, 256, (*shape, 3), np.uint8), "JPEG")
+    if name.endswith("png"):
+        return _picture(rng.integers(0, 151, shape, np.uint8), "PNG")
+    return name.encode() * 50
 
 
 def _archive(path: Path, num_train: int = 3, num_val: int = 2, root: str = NAME) -> Path:
-    """An archive like the official one, with text instead of pictures."""
+    """An archive like the official one, with small pictures."""
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.mkdir(root)
         for name in [*expected_names(num_train, num_val), "objectInfo150.txt"]:
@@ -57,6 +76,7 @@ def test_an_archive_is_unpacked(tmp_path: Path) -> None:
 def test_a_stopped_run_is_taken_up_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     archive = _archive(tmp_path / "a.zip")
     written = []
+    write_whole = archives.write_whole
 
     def write(path: Path, chunks) -> None:
         if len(written) == 4:
@@ -64,9 +84,8 @@ def test_a_stopped_run_is_taken_up_again(tmp_path: Path, monkeypatch: pytest.Mon
         written.append(path.name)
         write_whole(path, chunks)
 
-    write_whole = archives.write_whole
     with monkeypatch.context() as patch:
-        patch.setattr(archives, "write_whole", write)
+        patch.setattr(module, "write_whole", write)
         with pytest.raises(KeyboardInterrupt):
             _prepare(archive)
     assert [path.name for path in (tmp_path / "ade").iterdir()] == [f".{NAME}.partial"]
@@ -91,6 +110,82 @@ def test_a_finished_folder_is_compared(tmp_path: Path) -> None:
     (folder / "images/training/ADE_train_00000002.jpg").unlink()
     with pytest.raises(InputError, match=r"exists, but 1 of 11 files are missing.*0002.jpg"):
         _prepare(archive)
+
+
+def _change(archive: Path, changes: dict[str, bytes]) -> Path:
+    with zipfile.ZipFile(archive) as opened:
+        contents = {name: opened.read(name) for name in opened.namelist()}
+    with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as opened:
+        for name, content in (contents | changes).items():
+            opened.writestr(name, content)
+    return archive
+
+
+@pytest.mark.parametrize("name", [*expected_names(1, 0), "objectInfo150.txt"])
+def test_other_content_of_the_right_size_is_noticed(name: str, tmp_path: Path) -> None:
+    archive = _archive(tmp_path / "a.zip")
+    path = _prepare(archive) / name
+    state, content = path.stat(), path.read_bytes()
+    path.write_bytes(bytes(len(content)))
+    os.utime(path, ns=(state.st_atime_ns, state.st_mtime_ns))
+    with pytest.raises(InputError, match=rf"exists, but 1 of 11 files .*{name} or of another con"):
+        _prepare(archive)
+    partial = tmp_path / "ade" / f".{NAME}.partial"
+    (tmp_path / "ade" / NAME).rename(partial)
+    assert (_prepare(archive) / name).read_bytes() == content
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("annotations/training/ADE_train_00000002.png", (8, 11), "is 11 x 8, but .*2.jpg is 10 x"),
+        ("images/validation/ADE_val_00000001.jpg", (10, 8, 3), "1.png is 10 x 8, .*is 8 x 10"),
+        ("annotations/training/ADE_train_00000002.png", (8, 10, 3), "has colo"),
+        (
+            "annotations/validation/ADE_val_00000002.png",
+            151,
+            "value 151: 80 pixels in 1 label",
+        ),
+        ("images/training/ADE_train_00000001.jpg", b"", r"0001.jpg cannot be read: .*empty"),
+        ("images/training/ADE_train_00000003.jpg", b"\xff\xd8", r"0003.jpg cannot be read"),
+    ],
+)
+def test_pairs_that_training_would_refuse(
+    name: str, content: object, message: str, tmp_path: Path
+) -> None:
+    if isinstance(content, int):
+        content = _picture(np.full(SIZE[::-1], content, np.uint8), "PNG")
+    elif isinstance(content, tuple):
+        content = _picture(np.zeros(content, np.uint8), "JPEG" if name[-3:] == "jpg" else "PNG")
+    archive = _change(_archive(tmp_path / "a.zip"), {f"{NAME}/{name}": content})
+    with pytest.raises(InputError, match=message):
+        _prepare(archive)
+    assert not (tmp_path / "ade" / NAME).exists()
+    folder = _prepare(_archive(tmp_path / "a.zip"))
+    assert (folder / name).read_bytes() == _content(name)
+
+
+def test_our_dataset_reads_what_was_unpacked(tmp_path: Path) -> None:
+    folder = _prepare(_archive(tmp_path / "a.zip"))
+    prefix = {"img_path": "images/training", "seg_map_path": "annotations/training"}
+    assert len(ADE20KDataset(data_root=str(folder), data_prefix=prefix)) == 3
+
+
+def test_archives_made_to_fill_the_disk(tmp_path: Path) -> None:
+    archive = _archive(tmp_path / "a.zip")
+    changes = {f"{NAME}/{name}": bytes(10**6) for name in expected_names(3, 2)}
+    with pytest.raises(InputError, match=r"a.zip \([\d,]+ bytes\) unpacks to 10,.* over 100 times"):
+        _prepare(_change(archive, changes))
+    with pytest.raises(InputError, match="ADE_train_00000001.JPG and .*1.jpg, which are one file"):
+        _prepare(
+            _change(_archive(archive), {f"{NAME}/images/training/ADE_train_00000001.JPG": b"?"})
+        )
+    assert not (tmp_path / "ade").exists()
+
+
+def test_the_home_of_nobody(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="~no-such-user/a.zip: .*; give the whole path"):
+        prepare_ade20k("~no-such-user/a.zip", tmp_path)
 
 
 def test_other_archives_are_refused(tmp_path: Path) -> None:

@@ -2,9 +2,7 @@ from __future__ import annotations
 
 import ast
 import io
-import signal
 import zipfile
-from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import mmseg
@@ -109,9 +107,67 @@ def test_a_stopped_run_is_taken_up_again(root: Path) -> None:
     assert (annotations / "train2017" / written.name).stat().st_mtime_ns == time
 
 
-def test_ctrl_c_is_left_to_the_first_process(root: Path) -> None:
-    with ProcessPoolExecutor(1, initializer=module._open, initargs=(root / "maps.zip",)) as pool:
-        assert pool.submit(signal.getsignal, signal.SIGINT).result() is signal.SIG_IGN
+@pytest.mark.parametrize("state", ["finished", "stopped"])
+def test_other_content_of_an_earlier_run_is_replaced(state: str, root: Path) -> None:
+    folder = _prepare(root) / "annotations" / "train2017"
+    right = {path.name: path.read_bytes() for path in folder.iterdir()}
+    first, second, third = sorted(folder.iterdir())
+    if state == "stopped":
+        folder = folder.rename(folder.with_name(".train2017.partial"))
+    (folder / first.name).write_bytes(b"")
+    (folder / second.name).write_bytes(right[third.name])  # a valid map, of another image
+    changed = bytearray(right[third.name])
+    changed[-20] ^= 1
+    (folder / third.name).write_bytes(changed)
+    (folder / ".123.partial").write_bytes(b"of a process that was killed")
+    _prepare(root)
+    assert {path.name: path.read_bytes() for path in first.parent.iterdir()} == right
+
+
+def test_another_archive_is_converted_anew(root: Path) -> None:
+    first = sorted((_prepare(root) / "annotations" / "train2017").iterdir())[0]
+    other = _labels(1)
+    _replace(root / "maps.zip", "train2017/000000000009.png", _png(other))
+    _prepare(root)
+    np.testing.assert_array_equal(np.asarray(Image.open(first)), train_ids()[other])
+
+
+def test_records_that_were_cut_are_mended(root: Path) -> None:
+    records = _prepare(root) / ".train2017.records"
+    content = records.read_bytes()
+    records.write_bytes(content[:-5])
+    _prepare(root)
+    assert sorted(records.read_bytes().splitlines()) == sorted(content.splitlines())
+
+
+@pytest.mark.parametrize("size", [(11, 8), (8, 10)])
+def test_maps_of_another_size_than_their_image(size: tuple[int, int], root: Path) -> None:
+    image = root / "coco" / "val2017" / "000000000139.jpg"
+    Image.new("RGB", size).save(image)
+    expected = rf"139\.png in .*maps\.zip is 10 x 8, but .*139\.jpg is {size[0]} x {size[1]}"
+    with pytest.raises(InputError, match=expected):
+        _prepare(root)
+    Image.new("RGB", (10, 8)).save(image)
+    _prepare(root)
+    Image.new("RGB", size).save(image)  # after an earlier run, too
+    with pytest.raises(InputError, match=expected):
+        _prepare(root)
+
+
+def test_images_and_maps_that_training_would_refuse(root: Path) -> None:
+    image = root / "coco" / "val2017" / "000000000140.jpg"
+    Image.new("RGB", (10, 8)).save(image)
+    with pytest.raises(InputError, match=r"val2017 has 1 images without a label map .*140\.jpg"):
+        _prepare(root)
+    image.unlink()
+    image.with_name("000000000139.jpg").write_bytes(b"")
+    with pytest.raises(InputError, match=r"139\.jpg cannot be read: the file is empty"):
+        _prepare(root)
+    Image.new("RGB", (10, 8)).save(image.with_name("000000000139.jpg"))
+    stray = _prepare(root) / "annotations/val2017/000000000140_labelTrainIds.png"
+    stray.write_bytes(b"")
+    with pytest.raises(InputError, match=r"has 1 files that are none of its label maps: 0+140_la"):
+        _prepare(root)
 
 
 def test_a_finished_folder_is_mended(root: Path) -> None:

@@ -226,6 +226,18 @@ def test_what_is_done_is_not_done_again(tmp_path: Path) -> None:
     [
         (dict(bbox=[1, 2, 3]), r"annotations\[2\]: \(id 3\) bbox is \[1, 2, 3\], expected 4"),
         (dict(bbox=[1, 2, float("nan"), 3]), r"annotations\[2\]: \(id 3\) bbox is .*nan"),
+        (dict(bbox=[1, 2, 10**400, 3]), r"annotations\[2\]: \(id 3\) bbox is .*expected 4"),
+        (dict(bbox=[1, True, 2, 3]), r"annotations\[2\]: \(id 3\) bbox is .*expected 4"),
+        (dict(bbox="1234"), r"annotations\[2\]: \(id 3\) bbox is '1234', expected 4"),
+        (dict(bbox={"0": 1}), r"annotations\[2\]: \(id 3\) bbox is .*expected 4"),
+        (dict(id="3"), r"annotations\[2\]: \(id '3'\) id is '3', expected an integer"),
+        (dict(id=None), r"annotations\[2\]: .* id is None, expected an integer"),
+        (dict(id=3.5), r"annotations\[2\]: .* id is 3.5, expected an integer"),
+        (dict(id=2**64), r"annotations\[2\]: .* id is .*, expected an integer"),
+        (dict(id=2), r"1 ids of annotations stand twice or more, such as 2"),
+        (dict(id=20), r"1 ids of annotations stand twice or more, such as 20"),
+        (dict(iscrowd="no"), r"annotations\[2\]: \(id 3\) iscrowd is 'no', expected 0 or 1"),
+        (dict(image_id=[1]), r"annotations\[2\]: \(id 3\) image_id is \[1\], expected an integer"),
         (dict(image_id=5), r"annotations\[2\]: \(id 3\) image_id 5 is not in images"),
         (dict(category_id=366), r"annotations\[2\]: \(id 3\) category_id 366 is not in categ"),
     ],
@@ -247,6 +259,21 @@ def test_broken_annotations_are_named(change: dict, message: str, tmp_path: Path
         ([5], r"images\[0\] is 5, expected an object with id, file_name"),
         ([{"id": "1", "file_name": "a.jpg", "width": 64, "height": 48}], r"images\[0\] is .*'1'"),
         ([{"id": 1, "file_name": "a.jpg", "width": 64}], r"images\[0\] is .*'width': 64}, expect"),
+        ([{"id": True, "file_name": "a.jpg", "width": 64, "height": 48}], r"images\[0\] is .*True"),
+        (
+            [{"id": 1, "file_name": "a.jpg", "width": 64, "height": 0}],
+            r"images\[0\] is .*sides abo",
+        ),
+        ([{"id": 1, "file_name": "a.jpg", "width": -64, "height": 48}], r"images\[0\] is .*-64"),
+        ([{"id": 1, "file_name": "\ud800.jpg", "width": 64, "height": 48}], r"images\[0\] is"),
+        ([{"id": 1, "file_name": "", "width": 64, "height": 48}], r"images\[0\] is .*''"),
+        (
+            [
+                {"id": number, "file_name": f"{number}/a.jpg", "width": 64, "height": 48}
+                for number in (1, 2)
+            ],
+            "two images have the file a.jpg",
+        ),
         (_official("v1", "train")["images"][:1] * 2, "two images have the id 1000"),
     ],
 )
@@ -256,6 +283,124 @@ def test_broken_images_are_named(images: list, message: str, tmp_path: Path) -> 
     (root / "objects365_train.json").write_text(json.dumps(data))
     with pytest.raises(InputError, match=message):
         _prepare(root, tmp_path / "out")
+
+
+def _train_text(change: dict | None = None) -> str:
+    return json.dumps(_official("v1", "train") | (change or {}))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (_train_text().replace('"area": 202.5', f'"area": {"9" * 5000}'), "a number is too long"),
+        (_train_text() + "{}", "the file goes on after its end"),
+        (_train_text()[:-1] + ', "annotations": []}', "'annotations' stands twice in one object"),
+        (_train_text().replace('"id": 3,', '"id": 3, "id": 4,', 1), "'id' stands twice"),
+        (_train_text({"annotations": []}), "of 0 boxes none is left"),
+        (_train_text({"annotations": None}), r"annotations\[0\]: is None, expected id"),
+        (_train_text({"categories": {"1": "cat"}}), "categories"),
+        (_train_text().replace(", 20.0, 10.125]", ", 0.2, 0.1]"), None),
+    ],
+)
+def test_files_that_are_wrong_as_a_whole(text: str, message: str | None, tmp_path: Path) -> None:
+    root, out = _make_v1(tmp_path / "official"), tmp_path / "out"
+    (root / "objects365_train.json").write_text(text)
+    if message is None:
+        _prepare(root, out)
+        assert not check_coco(json.loads((out / "annotations/train.json").read_text())).num_errors
+        return
+    with pytest.raises(InputError, match=message):
+        _prepare(root, out)
+    assert not list((out / "annotations").iterdir())
+
+
+def test_boxes_in_fractions_are_refused(tmp_path: Path) -> None:
+    root, data = _make_v1(tmp_path / "official"), _official("v1", "train")
+    for entry in data["annotations"]:
+        entry["bbox"] = [0.1, 0.2, 0.5, 0.25]
+    (root / "objects365_train.json").write_text(json.dumps(data))
+    with pytest.raises(InputError, match="of 20 boxes none is left that is as large as a pixel"):
+        _prepare(root, tmp_path / "out")
+
+
+def test_boxes_far_outside_are_left_out(tmp_path: Path) -> None:
+    root, data = _make_v1(tmp_path / "official"), _official("v1", "train")
+    data["annotations"][0]["bbox"] = [0, 0, 1e300, 20]
+    data["annotations"][5]["bbox"] = [-65, 0, 80, 20]
+    (root / "objects365_train.json").write_text(json.dumps(data))
+    train, _ = _prepare(root, tmp_path / "out")
+    assert (train.boxes_far_outside, train.kept_boxes) == (2, 10)
+
+
+def test_categories_that_differ_by_blanks(tmp_path: Path) -> None:
+    root, data = _make_v1(tmp_path / "official"), _official("v1", "train")
+    data["categories"][0]["name"] = data["categories"][1]["name"] + " "
+    (root / "objects365_train.json").write_text(json.dumps(data))
+    with pytest.raises(InputError, match="two categories named .*, but for blanks"):
+        _prepare(root, tmp_path / "out")
+
+
+@pytest.mark.parametrize("version", ["v1", "v2"])
+@pytest.mark.parametrize("what", ["image", "annotations", "summary", "records"])
+def test_other_content_of_an_earlier_run_is_replaced(
+    version: str, what: str, tmp_path: Path
+) -> None:
+    root, out = MAKERS[version](tmp_path / "official"), tmp_path / "out"
+    _prepare(root, out)
+    right = {path: path.read_bytes() for path in (out / "annotations").iterdir()}
+    image = next(out.glob("train/**/*.jpg"))
+    path = {
+        "image": image,
+        "annotations": out / "annotations/train.json",
+        "summary": out / "annotations/train_summary.json",
+        "records": out / ".train.records",
+    }[what]
+    content = path.read_bytes()
+    path.write_bytes(b"[" * len(content))
+    train, val = _prepare(root, out, partial=True)
+    assert val.kept_images == 4
+    if what == "image" and version == "v1":  # there is no archive to take it from
+        assert list(train.dropped_images.values()) == [train.dropped_images[image.name]]
+        path.write_bytes(content)
+        train, _ = _prepare(root, out)
+    assert train.kept_images == 4 and path.read_bytes() == content
+    assert {path: path.read_bytes() for path in right} == right
+
+
+def test_images_that_came_later_are_taken(tmp_path: Path) -> None:
+    root, out = _make_v1(tmp_path / "official"), tmp_path / "out"
+    images = [root / "train" / name for name in _names("v1", "train")[:2]]
+    contents = [path.read_bytes() for path in images]
+    images[0].unlink()
+    images[1].write_bytes(b"damaged")
+    assert _prepare(root, out, partial=True)[0].kept_images == 2
+    images[0].write_bytes(contents[0])
+    assert _prepare(root, out, partial=True)[0].kept_images == 3
+    images[1].write_bytes(contents[1])
+    assert _prepare(root, out, partial=True)[0].kept_images == 4
+
+
+def test_archives_that_came_later_are_taken(tmp_path: Path) -> None:
+    root, out = _make_v2(tmp_path / "official"), tmp_path / "out"
+    patch = root / "train/patch16.tar.gz"
+    content = patch.read_bytes()
+    patch.unlink()
+    assert _prepare(root, out, partial=True)[0].kept_images == 2
+    patch.write_bytes(content)
+    assert _prepare(root, out, partial=True)[0].kept_images == 4
+    for archive in root.glob("train/patch*"):  # nothing else depends on them any more
+        archive.unlink()
+    assert _prepare(root, out)[0].kept_images == 4
+
+
+def test_two_images_of_one_name(tmp_path: Path) -> None:
+    root, name = _make_v1(tmp_path / "official"), _names("v1", "train")[0]
+    (root / "train/more").mkdir()
+    (root / "train/more" / name).write_bytes(_jpeg())  # the same content
+    _prepare(root, tmp_path / "out")
+    (root / "train/more" / name).write_bytes(_jpeg((64, 50)))
+    with pytest.raises(InputError, match=f"two different images .*{name}"):
+        _prepare(root, tmp_path / "other")
 
 
 def test_other_files_are_refused(tmp_path: Path) -> None:
