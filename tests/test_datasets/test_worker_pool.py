@@ -80,6 +80,7 @@ def _num_images(out: Path) -> int:
     return len(list(out.glob("p/*.jpg")))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("is_killed", [False, True])
 def test_stopped_in_the_middle_of_an_archive(is_killed: bool, big: Path, tmp_path: Path) -> None:
     process = _start_unpacking(big, tmp_path / "out")
