@@ -11,10 +11,12 @@ from typing import Any
 from mmengine.config import Config
 from mmengine.runner import Runner
 from mmengine.utils.dl_utils import set_multi_processing
+from torch.nn.utils import clip_grad_norm_, clip_grad_value_
 from torch.utils.data import DataLoader
 
 from mmbeit3.config.signatures import Arguments, arguments_of
 from mmbeit3.config.types import TypeFinder
+from mmbeit3.config.untyped import misspelt_keys
 from mmbeit3.utils import InputError, listed
 
 # The keys of a config that training and testing use.
@@ -72,6 +74,8 @@ MODEL_PARTS = re.compile(
     r"(backbone|neck|head|preprocessor|extractor|coder|assigner|sampler|generator|augments|"
     r"detector|norm_cfg|act_cfg|conv_cfg|loss_\w+)$"
 )
+# Those that models of this project build by their type, never themselves.
+BUILT_BY_TYPE = re.compile(r"(backbone|neck|head|extractor|assigner|sampler|generator)(\.\d+)*$")
 NESTED = ("MODELS", "TASK_UTILS", "TRANSFORMS", "HOOKS", "METRICS")
 GROUP_OPTIONS = ("lr_mult", "decay_mult")
 MAX_PROBLEMS = 5
@@ -102,6 +106,8 @@ class _Walk:
     def __init__(self, cfg: Config) -> None:
         self.cfg = cfg
         self.types = TypeFinder(cfg.get("default_scope"))
+        model = cfg.get("model") or {}
+        self.is_ours = str(model.get("type")).startswith("mmbeit3.")
 
     def problems(self, entry: str) -> Iterator[str]:
         for key in PARTS[entry]:
@@ -162,7 +168,9 @@ class _Walk:
         yield from self._built(place, loop, ("LOOPS",), given)
 
     def _evaluator(self, place: str, evaluator: Any) -> Iterator[str]:
-        if isinstance(evaluator, Mapping) and "metrics" in evaluator:
+        kind = evaluator.get("type") if isinstance(evaluator, Mapping) else None
+        is_metric = kind is not None and self.types.find(kind, ("METRICS",)) is not None
+        if isinstance(evaluator, Mapping) and "metrics" in evaluator and not is_metric:
             evaluator = evaluator["metrics"]
             place = f"{place}.metrics"
         yield from self._built(place, evaluator, ("METRICS",), set())
@@ -175,6 +183,12 @@ class _Walk:
         optimizer = wrapper["optimizer"]
         if isinstance(optimizer, Mapping):
             yield from self._built(f"{place}.optimizer", optimizer, ("OPTIMIZERS",), {"params"})
+            if isinstance(optimizer.get("lr"), str):
+                yield (
+                    f"{place}.optimizer.lr is the text {optimizer['lr']!r}, expected a number "
+                    "(YAML takes 1e-4 for text: write 1.0e-4)"
+                )
+        yield from self._clip_grad(f"{place}.clip_grad", wrapper.get("clip_grad"))
         name = wrapper.get("constructor", "DefaultOptimWrapperConstructor")
         constructor = self.types.find(name, ("OPTIM_WRAPPER_CONSTRUCTORS",))
         if constructor is None:
@@ -191,6 +205,14 @@ class _Walk:
         for key, group in (options.get("custom_keys") or {}).items():
             where = f"{place}.paramwise_cfg.custom_keys[{key!r}]"
             yield from self._compare(where, group, names, kind)
+
+    def _clip_grad(self, place: str, options: Any) -> Iterator[str]:
+        if not isinstance(options, Mapping):
+            return
+        function = clip_grad_value_ if options.get("type") == "value" else clip_grad_norm_
+        names = arguments_of(function).without({"parameters"}).names
+        names = Arguments({**names, "type": False})
+        yield from self._compare(place, options, names, function.__name__, given=())
 
     def _default_hooks(self, place: str, hooks: Mapping[str, Any]) -> Iterator[str]:
         for name, hook in hooks.items():
@@ -247,8 +269,10 @@ class _Walk:
             kind = node.get("type")
             if isinstance(kind, str) or callable(kind):
                 yield from self._typed(place, node, registries, given, scope, certain)
-            elif given is not None:
-                yield f"{place} has no type; its keys are {listed(node) or 'none'}"
+            elif given is not None or (self.is_ours and BUILT_BY_TYPE.search(place)):
+                hint = " (a list replaces that of a base as a whole)" if place[-1].isdigit() else ""
+                yield f"{place} has no type; its keys are {listed(node) or 'none'}{hint}"
+            yield from misspelt_keys(place, node, self.is_ours)
             if getattr(kind, "__name__", str(kind)).endswith("Albu"):
                 return  # albumentations builds what is in it
             for key, value in node.items():
@@ -342,6 +366,9 @@ def _inside(place: str, name: str, options: Mapping[str, Any]) -> str:
 
 def _paramwise_options(constructor: type) -> set[str]:
     """The options of ``paramwise_cfg`` that a constructor reads, by its source."""
-    sources = [inspect.getsource(base) for base in constructor.__mro__ if base is not object]
+    try:
+        sources = [inspect.getsource(base) for base in constructor.__mro__ if base is not object]
+    except (OSError, TypeError):  # a class of a notebook or a program without a file
+        return set()
     found = (re.findall(r"paramwise_cfg\.(?:get|pop)\(\s*['\"](\w+)", text) for text in sources)
     return {name for names in found for name in names}

@@ -47,6 +47,9 @@ ALIASES = {
         "val_evaluator.ann_file",
     ),
     "classes": ("train_dataloader.dataset.metainfo.classes",),
+    # Heads follow from the data.
+    "num_classes": ("train_dataloader.dataset.metainfo.classes",),
+    "class_names": ("train_dataloader.dataset.metainfo.classes",),
     "train_pipeline": ("train_dataloader.dataset.pipeline",),
     "val_pipeline": ("val_dataloader.dataset.pipeline",),
     "test_pipeline": ("test_dataloader.dataset.pipeline",),
@@ -113,7 +116,8 @@ def _may_hold(cfg: Any, key: str) -> bool:
     """Tell whether a config has this key, or a dict where it can be put."""
     *parents, last = key.split(".")
     for part in parents:
-        cfg = cfg.get(part) if isinstance(cfg, Mapping) else None
+        absent = {} if part == "metainfo" else None  # every data set takes it
+        cfg = cfg.get(part, absent) if isinstance(cfg, Mapping) else None
     if not isinstance(cfg, Mapping):
         return False
     # A loop counts either iterations or epochs.

@@ -139,6 +139,35 @@ DETECTOR_MISTAKES = {
     "env_cfg=dict(mp_cfg=dict(start_method='fork'))": "did you mean 'mp_start_method'?",
     "randomness=dict(sed=1)": "randomness has no argument 'sed'; did you mean 'seed'?",
     "auto_scale_lr=dict(base_batchsize=16)": "did you mean 'base_batch_size'?",
+    "optim_wrapper=dict(clip_grad=dict(maxnorm=3))": (
+        "optim_wrapper.clip_grad has no argument 'maxnorm'; did you mean 'max_norm'? "
+        "clip_grad_norm_ takes"
+    ),
+    "optim_wrapper=dict(clip_grad=dict(_delete_=True, type='value', max_norm=3))": (
+        "optim_wrapper.clip_grad has no argument 'max_norm'; clip_grad_value_ takes clip_value"
+    ),
+    "optim_wrapper=dict(optimizer=dict(lr='1e-4'))": "optimizer.lr is the text '1e-4', expected a",
+    "val_evaluator=dict(metrics='bbox')": "has no argument 'metrics'; did you mean 'metric'?",
+    "model=dict(roi_head=dict(bbox_head=[dict(num_classes=3)] * 3))": (
+        "model.roi_head.bbox_head.0 has no type; its keys are num_classes (a list replaces that of "
+        "a base as a whole)"
+    ),
+    "model=dict(test_cfg=dict(rcnn=dict(score_threshold=0.3)))": (
+        "model.test_cfg.rcnn has no key 'score_threshold'; did you mean 'score_thr'?"
+    ),
+    "model=dict(test_cfg=dict(rpn=dict(nms_per=100)))": "has no key 'nms_per'; did you mean 'nms_p",
+    "model=dict(train_cfg=dict(rpn_propsal=dict(nms_pre=100)))": (
+        "model.train_cfg has no key 'rpn_propsal'; did you mean 'rpn_proposal'?"
+    ),
+    "train_dataloader=dict(dataset=dict(metainfo=dict(CLASSES=('disk',))))": (
+        "train_dataloader.dataset.metainfo has no key 'CLASSES'; did you mean 'classes'?"
+    ),
+    "train_dataloader=dict(dataset=dict(filter_cfg=dict(filter_empty=True)))": (
+        "train_dataloader.dataset.filter_cfg has no key 'filter_empty'; did you mean"
+    ),
+    "train_dataloader=dict(dataset=dict(data_prefix=dict(folder='x')))": (
+        "train_dataloader.dataset.data_prefix has no key 'folder'; mmbeit3.CocoDataset reads img"
+    ),
 }
 SEGMENTOR_MISTAKES = {
     "model=dict(decode_head=dict(num_querys=5))": "did you mean 'num_queries'?",
@@ -233,6 +262,25 @@ def test_a_class_may_stand_for_its_name(tmp_path: Path) -> None:
     cfg.custom_hooks = [dict(type=Hook, every=2)]
     with pytest.raises(InputError, match=r"custom_hooks.0 has no argument 'every'; Hook takes int"):
         check_arguments(cfg, "train")
+
+
+def test_classes_without_a_source_and_keys_of_ones_own_are_accepted(tmp_path: Path) -> None:
+    names = {"__name__": "typed_in"}
+    exec(
+        "from mmengine.optim import DefaultOptimWrapperConstructor as Base\n"
+        "class Constructor(Base):\n"
+        "    def __init__(self, *args, **kwargs):\n"
+        "        super().__init__(*args, **kwargs)\n",
+        names,
+    )
+    text = (
+        "model = dict(test_cfg=dict(rcnn=dict(my_rule=1)), train_cfg=dict(rcnn_extra=dict(a=1)))\n"
+        "optim_wrapper = dict(paramwise_cfg=dict(_delete_=True, my_option=1))\n"
+        "val_dataloader = dict(dataset=dict(metainfo=dict(camera='x')))"
+    )
+    cfg = child(tmp_path, DETECTOR, text)
+    cfg.optim_wrapper.constructor = names["Constructor"]
+    check_arguments(cfg, "train")
 
 
 def packaged(package: object, *patterns: str) -> list[Path]:
