@@ -11,7 +11,12 @@ from mmbeit3.apis.console import run
 def parse_args() -> argparse.Namespace:
     """Read the command line; imports that take seconds come after it."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--out", type=Path, required=True, help="folder to create")
+    parser.add_argument(
+        "--out",
+        type=Path,
+        default=Path("data/shapes"),
+        help="folder to create (default data/shapes)",
+    )
     parser.add_argument("--train", type=int, default=400, help="training images (default 400)")
     parser.add_argument("--val", type=int, default=80, help="held-out images (default 80)")
     parser.add_argument("--size", type=int, default=128, help="width = height (default 128 px)")
