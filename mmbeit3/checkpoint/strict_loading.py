@@ -40,6 +40,11 @@ def partial_loading() -> Iterator[None]:
         _partial.reset(token)
 
 
+def is_partial() -> bool:
+    """Tell whether weights may be loaded in part here."""
+    return _partial.get()
+
+
 class StrictLoading:
     """Mixin of a detector or a segmentor whose weights, heads and class names agree, or it raises.
 

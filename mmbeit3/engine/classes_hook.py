@@ -6,9 +6,12 @@ from itertools import zip_longest
 from typing import Any
 
 from mmengine.hooks import Hook
+from mmengine.model import is_model_wrapper
+from mmengine.runner import BaseLoop
 from torch.utils.data import DataLoader
 
-from mmbeit3.checkpoint.strict_loading import num_classes
+from mmbeit3.checkpoint import load_weights
+from mmbeit3.checkpoint.strict_loading import StrictLoading, is_partial, num_classes
 from mmbeit3.registry import HOOKS
 from mmbeit3.utils import InputError
 
@@ -20,17 +23,27 @@ class ClassesHook(Hook):
     Training needs as many classes in the heads as in the training set and, if it is resumed, those
     of the checkpoint; validation needs the classes of the training set; a test needs those of the
     checkpoint. The order counts. Data sets and checkpoints that name no classes pass.
+
+    A training by mmengine's Runner that starts from other weights (``load_from``) takes those that
+    fit, as one by this project's.
     """
+
+    priority = "VERY_HIGH"  # before averages take the weights, too
 
     def __init__(self) -> None:
         self._of_checkpoint: tuple[str, ...] = ()
         self._of_training: tuple[str, ...] = ()
 
     def after_load_checkpoint(self, runner: Any, checkpoint: dict[str, Any]) -> None:
-        """Note what the weights were trained on."""
+        """Note what the weights were trained on, and fit them to a model that is fine-tuned."""
         meta = checkpoint.get("meta")
         meta = meta.get("dataset_meta") if isinstance(meta, dict) else None
         self._of_checkpoint = _names(meta)
+        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        trains = isinstance(runner._train_loop, BaseLoop) and not runner._resume
+        if trains and isinstance(model, StrictLoading) and not is_partial():
+            load_weights(model, checkpoint, strict=False, origin=str(runner._load_from))
+            checkpoint["state_dict"] = model.state_dict()  # for mmengine, which loads it next
 
     def before_train(self, runner: Any) -> None:
         """Compare the training set with the heads, and with the checkpoint that is resumed."""

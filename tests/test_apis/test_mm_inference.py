@@ -21,7 +21,7 @@ from mmengine.runner import load_checkpoint
 from mmseg.apis import MMSegInferencer, inference_model, init_model
 from PIL import Image
 
-from mmbeit3.apis.config import load_config
+from mmbeit3.apis.config import load_config, resolve_classes
 from mmbeit3.apis.detector import Detector
 from mmbeit3.apis.predictor import Predictor
 from mmbeit3.apis.segmentor import Segmentor
@@ -340,10 +340,32 @@ def test_plain_runner_does_not_train_heads_of_another_size(
         runner.train()
 
 
-def test_plain_runner_does_not_fine_tune_by_halves(detector: Trained, tmp_path: Path) -> None:
+def test_plain_runner_does_not_train_on_with_heads_of_another_size(
+    detector: Trained, tmp_path: Path
+) -> None:
     runner = plain_runner(detector, tmp_path, load_from=str(detector.checkpoint))
-    with pytest.raises(InputError, match="must not be trained"):
+    with pytest.raises(InputError, match="heads have 80 classes, and the training set 3"):
         runner.train()
+
+
+@pytest.mark.parametrize("hooks", [[], [dict(type="EMAHook")]], ids=["plain", "averaged"])
+def test_plain_runner_fine_tunes_on_other_classes(
+    detector: Trained, tmp_path: Path, hooks: list[dict]
+) -> None:
+    data = make_shapes(tmp_path / "data", 4, 2, 128, seed=0)  # of 5 classes
+    (tmp_path / "config.py").write_text(DETECTOR.format(base=str(detector.config), data=str(data)))
+    cfg = load_config(tmp_path / "config.py", work_dir=tmp_path / "work_dir")
+    resolve_classes(cfg)
+    cfg.load_from, cfg.custom_hooks = str(detector.checkpoint), hooks
+    cfg.optim_wrapper.optimizer.update(lr=0.0, weight_decay=0.0)  # so that weights stay
+    runner = PlainRunner.from_cfg(cfg)
+    runner.train()
+    found = runner.model.state_dict()
+    before = torch.load(detector.checkpoint, weights_only=False)["state_dict"]
+    assert len(found["roi_head.bbox_head.0.fc_cls.bias"]) == 6
+    shared = [name for name, value in before.items() if value.shape == found[name].shape]
+    assert len(before) - len(shared) == 8  # class layers of three stages, and of the masks
+    assert all(torch.equal(found[name], before[name]) for name in shared)
 
 
 def test_fine_tuning_on_other_classes_with_averages_starts_their_heads_anew(
