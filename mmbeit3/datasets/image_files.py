@@ -13,7 +13,7 @@ from PIL import Image, UnidentifiedImageError
 from mmbeit3.datasets.file_checks import in_threads, keep
 from mmbeit3.datasets.transforms.loading import LoadImageFromFile, load_image
 from mmbeit3.utils import InputError
-from mmbeit3.utils.image_reading import MAX_EXIF, exif_orientation
+from mmbeit3.utils.image_reading import MAX_EXIF, exif_orientation, refuse_endless
 from mmbeit3.utils.similar_paths import describe_similar
 
 MAX_EXAMPLES = 10
@@ -183,6 +183,7 @@ def read_size(path: str, loader: Loader | None = None, decode: bool = False) -> 
         Exception: The file is damaged; Pillow's errors are of many kinds.
     """
     loader = loader or LoadImageFromFile()
+    refuse_endless(path)
     with open(path, "rb") as stream:
         tail = _tail(stream)
         try:

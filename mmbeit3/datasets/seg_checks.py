@@ -16,6 +16,7 @@ from mmbeit3.datasets.file_checks import in_threads, keep
 from mmbeit3.datasets.image_files import ImageFile, Loader, read_size, unreadable
 from mmbeit3.datasets.size_checks import is_narrow
 from mmbeit3.utils import InputError, listed
+from mmbeit3.utils.image_reading import refuse_endless
 
 IGNORED = 255
 MAX_EXAMPLES = 10
@@ -323,6 +324,7 @@ def _inspect(pair: Pair, loader: Loader | None) -> tuple[np.ndarray, tuple[int, 
     """The (256,) histogram of a label map and its size, or what is wrong with it or its image."""
     image, label_map = pair
     try:
+        refuse_endless(label_map)
         with Image.open(label_map) as file:
             problem = _format_problem(file)
             if problem:

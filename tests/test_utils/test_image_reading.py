@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import socket
 from pathlib import Path
 
 import cv2
@@ -9,6 +11,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from mmbeit3.datasets.image_files import ImageFile, find_image_problems
+from mmbeit3.datasets.seg_checks import count_labels
 from mmbeit3.utils import InputError
 from mmbeit3.utils.image_reading import read_image
 
@@ -193,3 +197,34 @@ def test_missing_file_and_folder(tmp_path):
     (tmp_path / "b.jpg").mkdir()
     with pytest.raises(InputError):
         read_image(tmp_path / "b.jpg")
+
+
+@pytest.mark.skipif(os.name != "posix", reason="makes special files of POSIX")
+@pytest.mark.parametrize(
+    ("kind", "text"),
+    [("fifo", "pipe (FIFO)"), ("socket", "socket"), ("zero", "character device")],
+)
+@pytest.mark.parametrize("is_linked", [False, True])
+def test_what_never_ends_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, text: str, is_linked: bool
+) -> None:
+    monkeypatch.chdir(tmp_path)  # names of sockets are short
+    path = Path("/dev/zero") if kind == "zero" else Path("a.jpg")
+    if kind == "fifo":
+        os.mkfifo(path)
+    if kind == "socket":
+        with socket.socket(socket.AF_UNIX) as unix:
+            unix.bind(str(path))
+    if is_linked:
+        Path("b.jpg").symlink_to(path)
+        path = Path("b.jpg")
+    reason = f"it is a {text}, expected a regular file: copy its content to one"
+    with pytest.raises(InputError) as caught:
+        read_image(path)
+    assert str(caught.value) == reason
+    problems = find_image_problems([ImageFile(str(path), 4, 4)], "these")
+    assert problems == {str(path): f"{path} cannot be read: {reason}"}
+    Image.new("RGB", (4, 4)).save("image.png")
+    with pytest.raises(InputError) as caught:
+        count_labels([("image.png", str(path))], "these")
+    assert f"{path} cannot be read: {reason}" in str(caught.value)
