@@ -41,15 +41,15 @@ def main() -> int | None:
 
     from mmbeit3.apis.config import load_config, parse_options
     from mmbeit3.apis.training import train
-    from mmbeit3.engine.interruption import TERMINATED_STATUS, Terminated
+    from mmbeit3.engine import Terminated
 
     cfg = load_config(args.config, parse_options(args.cfg_options), args.work_dir)
     cfg.launcher = args.launcher
     resume = True if args.resume == "auto" else args.resume or False
     try:
         train(cfg, resume=resume, amp=args.amp, scale_lr=args.auto_scale_lr)
-    except Terminated:
-        return TERMINATED_STATUS
+    except Terminated as error:
+        return error.status
     return None
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import traceback
 from collections.abc import Iterator, Sized
@@ -10,9 +9,9 @@ from typing import Any
 
 import torch
 from mmengine.dist import get_dist_info
-from torch import Tensor
-from torch.utils.data import Dataset, Sampler, get_worker_info
+from torch.utils.data import Dataset, Sampler
 
+from mmbeit3.engine.data_workers import describe_sample
 from mmbeit3.engine.randomness import Stream, derive, generators_kept, seed_generators
 from mmbeit3.utils import InputError
 
@@ -90,14 +89,11 @@ class PositionedDataset(Dataset):
     Args:
         dataset (Dataset): The data set; its other attributes are found here too.
         seed (int): The training's seed.
-        num_workers (int): Data workers of the loader.
     """
 
-    def __init__(self, dataset: Dataset, seed: int, num_workers: int) -> None:
+    def __init__(self, dataset: Dataset, seed: int) -> None:
         self.dataset = dataset
         self.seed = seed
-        # The process and the sample that each worker is at, for when one dies without a word.
-        self.at_work: Tensor = torch.full((max(num_workers, 1), 2), -1).share_memory_()
 
     def __len__(self) -> int:
         return len(self.dataset)
@@ -108,34 +104,19 @@ class PositionedDataset(Dataset):
         return getattr(self.dataset, name)
 
     def __getitem__(self, index: SampleIndex) -> Any:
-        worker = get_worker_info()
-        self.at_work[worker.id if worker else 0] = torch.tensor([os.getpid(), int(index)])
         with generators_kept():
             seed_generators(self.seed, Stream.SAMPLE, index.position)
             try:
                 return self.dataset[int(index)]
             except Exception as error:
+                sample = describe_sample(self.dataset, int(index))
                 raise InputError(
-                    f"the training sample {self.describe(int(index))} cannot be read: "
-                    f"{type(error).__name__}: {error} ({_place(error)})"
+                    f"the training sample {sample} cannot be read: {type(error).__name__}: {error} "
+                    f"({_place(error)})"
                 ) from error
 
-    def describe(self, index: int) -> str:
-        """Name a sample by its number and, where the data set tells, its image file."""
-        try:
-            path = self.dataset.get_data_info(index).get("img_path")
-        except Exception:  # some other library's data set
-            path = None
-        return f"{index} ({path})" if path else str(index)
-
-    def samples_of_the_dead(self) -> list[str]:
-        """Name the samples at which data workers were that have ended."""
-        alive = {child.pid for child in multiprocessing.active_children()} | {os.getpid()}
-        return [
-            self.describe(index)
-            for process, index in self.at_work.tolist()
-            if index >= 0 and process not in alive
-        ]
+    def __getitems__(self, indices: list[SampleIndex]) -> list[Any]:
+        return [self[index] for index in indices]
 
 
 def _place(error: Exception) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import re
-import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
@@ -17,8 +16,10 @@ from mmbeit3.utils import InputError, listed
 if TYPE_CHECKING:
     from mmbeit3.engine.train_loop import TrainLoop
 
-DEAD_WORKER = "DataLoader worker (pid"
 NO_MEMORY = re.compile(r"out of memory|can't allocate memory|not enough memory", re.IGNORECASE)
+LOST = re.compile(
+    r"Connection (reset|closed|refused)|Broken pipe|ncclRemoteError|NCCL error.*abort"
+)
 REMEDY = "lower the learning rate or set optim_wrapper.clip_grad=dict(max_norm=1.0), and resume"
 
 
@@ -90,11 +91,13 @@ def explain(error: BaseException, loop: TrainLoop) -> str | None:
     if isinstance(error, InputError):
         # A worker hands its error on as text, its traceback in front.
         return text.rpartition("InputError: ")[2].rstrip()
-    # The connection to a worker may break before the loader looks whether the worker is alive.
-    if DEAD_WORKER in text or isinstance(error, (ConnectionError, EOFError)):
-        samples = _samples_of_the_dead(loop)
-        if samples or DEAD_WORKER in text:
-            return _dead_worker(text, samples)
+    if loop.world_size > 1 and isinstance(error, RuntimeError) and LOST.search(text):
+        reason = _first_line(text).partition(". This is")[0]
+        return (
+            f"another process of the training has ended, seen by process {get_rank()} in iteration "
+            f"{loop.iter + 1}: {reason}\nIts own output says why; without a word it was killed, "
+            "mostly as main memory ran out"
+        )
     if isinstance(error, (torch.OutOfMemoryError, MemoryError)) or (
         isinstance(error, RuntimeError) and NO_MEMORY.search(text)
     ):
@@ -104,26 +107,8 @@ def explain(error: BaseException, loop: TrainLoop) -> str | None:
     return None
 
 
-def _samples_of_the_dead(loop: TrainLoop) -> list[str]:
-    """Name the samples of ended workers; the system closes their connections before they end."""
-    find = getattr(loop.dataloader.dataset, "samples_of_the_dead", list)
-    until = time.monotonic() + 1
-    while not (samples := find()) and time.monotonic() < until:
-        time.sleep(0.02)
-    return samples
-
-
-def _dead_worker(text: str, samples: list[str]) -> str:
-    reason = text.partition("\n")[0].strip()
-    return (
-        f"a data worker died while it read the training sample {' or '.join(samples) or 'unknown'}:"
-        f" {reason} A worker that is killed has mostly run out of main memory (lower "
-        "train_dataloader.num_workers); one that crashes, crashes on its image"
-    )
-
-
 def _no_memory(text: str, loop: TrainLoop) -> str:
-    reason = text.partition("\n")[0].strip()
+    reason = _first_line(text)
     advice = "tools/analysis_tools/memory_plan.py says which switches make it fit"
     device = next(loop.runner.model.parameters()).device
     if device.type == "cuda":
@@ -133,3 +118,7 @@ def _no_memory(text: str, loop: TrainLoop) -> str:
         with suppress(Exception):  # the message must not be lost for want of advice
             advice = advise(loop.runner.cfg, available, loop.world_size)
     return f"out of memory in iteration {loop.iter + 1}, process {get_rank()}: {reason}\n{advice}"
+
+
+def _first_line(text: str) -> str:
+    return text.partition("\n")[0].strip()

@@ -1,9 +1,11 @@
-"""Being told to end: SIGTERM is noted, and answered where the state of the training is whole."""
+"""Being told to end: SIGTERM or Ctrl-C is noted, and answered where the training is whole."""
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -11,49 +13,82 @@ from typing import Any
 
 from mmengine.hooks import Hook
 
-TERMINATED_STATUS = 143  # 128 + SIGTERM, as shells report it
+SAME_REQUEST = 0.5  # seconds; a launcher and a terminal may both send the signal
+HINT = b"\ninterrupted: writing a checkpoint and ending; Ctrl-C once more ends at once\n"
 
 
 class Terminated(Exception):
-    """The process was told to end and has saved what it had; the text says where."""
+    """The process was told to end and has saved what it had; the text says where.
+
+    Args:
+        text (str): The text. Defaults to ''.
+        number (int): The signal. Defaults to SIGTERM.
+
+    Attributes:
+        status (int): The exit status for it, as shells report it.
+    """
+
+    def __init__(self, text: str = "", number: int = signal.SIGTERM) -> None:
+        super().__init__(text)
+        self.status = 128 + number
 
 
 class Termination:
-    """Whether this process has received SIGTERM, which clusters send some time before the end."""
+    """Whether this process was told to end, by SIGTERM or Ctrl-C.
+
+    Clusters send SIGTERM some time before the end. The first Ctrl-C is answered as SIGTERM is, and
+    the second ends at once.
+    """
 
     def __init__(self) -> None:
-        self.requested = False
+        self.number: int | None = None
+        self._moment = 0.0
+
+    @property
+    def requested(self) -> bool:
+        """bool: Whether it was."""
+        return self.number is not None
 
     @contextmanager
     def awaited(self) -> Iterator[None]:
-        """Note the signal inside, in place of ending at once; outside of the main thread, don't.
+        """Note the signals inside, in place of ending at once; outside of the main thread, don't.
 
-        At the end the signals of termination and of ended children are answered as before.
+        At the end they are answered as before.
         """
         if threading.current_thread() is not threading.main_thread():
             yield
             return
-        before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGCHLD)}
-        signal.signal(signal.SIGTERM, self._note)
+        before = {
+            number: handler
+            for number in (signal.SIGTERM, signal.SIGINT)
+            # Not where somebody has had them ignored, nohup for one, or set by other than Python.
+            if (handler := signal.getsignal(number)) not in (signal.SIG_IGN, None)
+        }
+        for number in before:
+            signal.signal(number, self._note)
         try:
             yield
         finally:
             for number, handler in before.items():
-                if handler is not None:  # set by other than Python
-                    signal.signal(number, handler)
+                signal.signal(number, handler)
+
+    def check(self) -> None:
+        """Raise Terminated if the process was told to end."""
+        if self.requested:
+            raise self.error()
+
+    def error(self, text: str = "") -> Terminated:
+        """Make the exception to raise; of a process that others tell to end, too."""
+        return Terminated(text, self.number or signal.SIGTERM)
 
     def _note(self, number: int, frame: FrameType | None) -> None:
-        self.requested = True
-
-
-def notice_dead_workers_when_fetching() -> None:
-    """Take off torch's handler that raises wherever the program is when a data worker dies.
-
-    It might be in the middle of writing a checkpoint. The loader looks after its workers itself
-    while it waits for them.
-    """
-    if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        now = time.monotonic()
+        if self.number is None:
+            self.number, self._moment = number, now
+            if number == signal.SIGINT:
+                os.write(2, HINT)  # print() may be what was interrupted
+        elif number == signal.SIGINT and now - self._moment > SAME_REQUEST:
+            raise KeyboardInterrupt
 
 
 class TerminationHook(Hook):
@@ -68,5 +103,4 @@ class TerminationHook(Hook):
 
     def before_val_iter(self, runner: Any, batch_idx: int, data_batch: Any = None) -> None:
         """Raise Terminated if the process was told to end."""
-        if self.termination.requested:
-            raise Terminated
+        self.termination.check()

@@ -8,12 +8,11 @@ and overwrites the last good one in place.
 from __future__ import annotations
 
 import itertools
-import os
 import secrets
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +46,7 @@ from mmbeit3.checkpoint.sharded import whole
 from mmbeit3.checkpoint.strict_loading import partial_loading
 from mmbeit3.engine.agreement import from_first
 from mmbeit3.engine.checkpoint_hook import CheckpointHook, find_checkpoint
-from mmbeit3.engine.data_workers import start_worker
+from mmbeit3.engine.data_workers import WorkerLoader
 from mmbeit3.engine.distributed import init_distributed
 from mmbeit3.engine.ema import averages, trained_weights
 from mmbeit3.engine.loop_checks import (
@@ -210,6 +209,7 @@ class Runner(MMEngineRunner):
         else:
             built = self._build_own_loop(loop)
         check_train_loop(self, built)
+        built.dataloader.name = "train_dataloader"
         self.data_digest = digest_data(built.dataloader.dataset)
         return built
 
@@ -228,12 +228,14 @@ class Runner(MMEngineRunner):
         """Build the validation loop, which must end."""
         built = super().build_val_loop(loop)
         check_ends(built.dataloader, "val_dataloader")
+        built.dataloader.name = "val_dataloader"
         return built
 
     def build_test_loop(self, loop: BaseLoop | dict) -> BaseLoop:
         """Build the test loop, which must end."""
         built = super().build_test_loop(loop)
         check_ends(built.dataloader, "test_dataloader")
+        built.dataloader.name = "test_dataloader"
         return built
 
     def _build_param_scheduler(self, scheduler: Any, optim_wrapper: OptimWrapper) -> list:
@@ -253,9 +255,10 @@ class Runner(MMEngineRunner):
     def build_dataloader(
         dataloader: DataLoader | dict, seed: int | None = None, diff_rank_seed: bool = False
     ) -> DataLoader:
-        """Build a data loader whose workers end with this process; arguments as mmengine's."""
+        """Build a data loader that looks after its workers; arguments as mmengine's."""
         loader = MMEngineRunner.build_dataloader(dataloader, seed, diff_rank_seed)
-        loader.worker_init_fn = partial(start_worker, loader.worker_init_fn, os.getpid())
+        if type(loader) is DataLoader:  # mmengine names the class, and its parts cannot be set
+            loader.__class__ = WorkerLoader
         return loader
 
     def scale_lr(self, optim_wrapper: OptimWrapper, auto_scale_lr: dict | None = None) -> None:
@@ -276,6 +279,11 @@ class Runner(MMEngineRunner):
         loader = loader.batch_sampler if isinstance(loader, DataLoader) else loader
         size = loader["batch_size"] if isinstance(loader, dict) else loader.batch_size
         return size * get_world_size() * getattr(self.train_loop, "accumulative_counts", 1)
+
+    @property
+    def is_sharded(self) -> bool:
+        """bool: Whether the weights are divided over processes, which then save together."""
+        return self._shards
 
     def saved(self) -> str:
         """Say which checkpoint is the last one, for messages about an end."""

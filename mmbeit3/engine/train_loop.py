@@ -27,13 +27,9 @@ from torch.utils.data import DataLoader
 
 from mmbeit3.engine.agreement import any_process, mean_of_processes, texts_of_all
 from mmbeit3.engine.data_order import MicroBatchSampler, PositionedDataset
+from mmbeit3.engine.data_workers import WatchedIterator, WorkerLoader
 from mmbeit3.engine.health import check_gradients, check_losses, explain
-from mmbeit3.engine.interruption import (
-    Terminated,
-    Termination,
-    TerminationHook,
-    notice_dead_workers_when_fetching,
-)
+from mmbeit3.engine.interruption import Terminated, Termination, TerminationHook
 from mmbeit3.engine.randomness import Stream, seed_generators
 from mmbeit3.utils import InputError
 
@@ -73,6 +69,9 @@ class TrainLoop(BaseLoop):
         self.intervals = calc_dynamic_intervals(val_interval, list(dynamic_intervals or ()))
         self.stop_training = False  # set by mmengine's EarlyStoppingHook
         self.termination = Termination()
+        self.dataloader.stop = self.termination.check
+        self._is_whole = True  # no iteration has been begun
+        self._batches: Iterator[Any] | None = None  # of this pass over the data
         self.rank, self.world_size = get_dist_info()
         self._epoch = self._iter = 0  # set by Runner.resume
         runner.register_hook(TerminationHook(self.termination))
@@ -118,12 +117,14 @@ class TrainLoop(BaseLoop):
         try:
             with self.termination.awaited():
                 self._train()
-        except (InputError, Terminated):
+        except Terminated:
             raise
         except Exception as error:  # in one process alone: the others wait for it, and are ended
             text = explain(error, self)
-            if text is None:
+            if text is None or runner.saved() in text:
                 raise
+            if self._is_whole:
+                self._save_alone()
             raise InputError(f"{text}\n{runner.saved()}") from error
         runner.call_hook("after_train_epoch")
         runner.call_hook("after_train")
@@ -159,9 +160,8 @@ class TrainLoop(BaseLoop):
             yield from self._one_pass()
 
     def _one_pass(self) -> Iterator[Any]:
-        batches = iter(self.dataloader)  # starts the workers
-        notice_dead_workers_when_fetching()
-        return batches
+        self._batches = iter(self.dataloader)  # starts the workers
+        return self._batches
 
     @contextmanager
     def _reader(self, batches: Iterator[Any]) -> Iterator[Callable[[], Callable[[], list[Any]]]]:
@@ -174,17 +174,24 @@ class TrainLoop(BaseLoop):
         def take() -> list[Any]:
             return [next(batches) for _ in range(self.accumulative_counts)]
 
-        if self.accumulative_counts == 1 or not self.dataloader.num_workers:
-            yield lambda: take
-            return
-        with ThreadPoolExecutor(1) as pool:
-            yield lambda: pool.submit(take).result
+        pool = None
+        if self.accumulative_counts > 1 and self.dataloader.num_workers:
+            pool = ThreadPoolExecutor(1)
+        try:
+            yield lambda: pool.submit(take).result if pool else take
+        finally:
+            if isinstance(self._batches, WatchedIterator):
+                self._batches.close()  # which also ends a thread that waits for them
+            if pool:
+                pool.shutdown()
 
     def _agreed(self, coming: Callable[[], list[Any]]) -> list[Any]:
         """Wait for the micro-batches of a step, and go on if all processes can."""
         micro_batches, error = [], None
         try:
             micro_batches = coming()
+        except Terminated:  # while it waited
+            pass
         except Exception as caught:
             error = caught
         failed, terminated = any_process(error is not None, self.termination.requested)
@@ -193,11 +200,13 @@ class TrainLoop(BaseLoop):
             self._stop(explain(error, self) if error else None, error)
         if terminated:
             self._save()
-            raise Terminated(f"told to end after iteration {self._iter}: {self.runner.saved()}")
+            raise self.termination.error(
+                f"told to end after iteration {self._iter}: {self.runner.saved()}"
+            )
         return micro_batches
 
     def _run_iter(self, micro_batches: list[Any]) -> None:
-        runner = self.runner
+        runner, self._is_whole = self.runner, False
         hook_arguments = dict(batch_idx=self._iter, data_batch=micro_batches[-1])
         runner.call_hook("before_train_iter", **hook_arguments)
         outputs, problem = [], None
@@ -211,6 +220,7 @@ class TrainLoop(BaseLoop):
         losses = {name: sum(o[name] for o in outputs) / len(outputs) for name in outputs[0]}
         runner.call_hook("after_train_iter", **hook_arguments, outputs=mean_of_processes(losses))
         self._iter += 1
+        self._is_whole = True
 
     def _validate_if_due(self) -> None:
         runner, done = self.runner, self._iter
@@ -220,18 +230,27 @@ class TrainLoop(BaseLoop):
         if runner.message_hub.runtime_info.get(VALIDATED) == done:
             return
         runner.message_hub.update_info(VALIDATED, done)  # the best checkpoint then knows it
+        runner.val_loop.dataloader.stop = self.termination.check
         try:
             runner.val_loop.run()
-        except Terminated:
-            runner.message_hub.update_info(VALIDATED, 0)
-            self._save()
-            raise Terminated(
-                f"told to end while validating after iteration {done}: {runner.saved()}"
-            ) from None
+        except Exception as error:
+            runner.message_hub.update_info(VALIDATED, 0)  # resuming makes up for it
+            if isinstance(error, Terminated):
+                self._save()
+                raise self.termination.error(
+                    f"told to end while validating after iteration {done}: {runner.saved()}"
+                ) from None
+            self._save_alone()
+            raise
 
     def _save(self) -> None:
         """Write a checkpoint between two iterations, unless there is nothing new to keep."""
         self.runner.save_now(self._iter)
+
+    def _save_alone(self) -> None:
+        """Write a checkpoint where this process can do so without the others."""
+        if self.rank == 0 and not self.runner.is_sharded:
+            self._save()
 
     def _stop(self, text: str | None, error: BaseException | None = None) -> None:
         """End all processes with the texts of those that know the reason."""
@@ -263,9 +282,9 @@ def build_train_loader(
     if not ours or "num_batch_per_epoch" in dataloader:
         return build(dataloader, seed=seed, **options)
     plain = build(dataloader, seed=seed, **options)  # mmengine builds the parts
-    dataset = PositionedDataset(plain.dataset, seed, plain.num_workers)
+    dataset = PositionedDataset(plain.dataset, seed)
     shuffle = sampler.get("shuffle", True)
-    return DataLoader(
+    return WorkerLoader(
         dataset,
         batch_size=plain.batch_size,
         sampler=MicroBatchSampler(dataset, plain.batch_size, seed, shuffle),

@@ -86,16 +86,16 @@ class Noise(Dataset):
 
 
 def test_a_sample_is_drawn_from_its_position_alone() -> None:
-    data = PositionedDataset(Noise(), seed=1, num_workers=0)
+    data = PositionedDataset(Noise(), seed=1)
     one, again = data[SampleIndex(0, 7)], data[SampleIndex(2, 7)]
-    other, reseeded = data[SampleIndex(0, 8)], PositionedDataset(Noise(), 2, 0)[SampleIndex(0, 7)]
+    other, reseeded = data[SampleIndex(0, 8)], PositionedDataset(Noise(), 2)[SampleIndex(0, 7)]
     assert one == again
     assert not set(one) & set(other) and not set(one) & set(reseeded)
     assert data.metainfo == Noise.metainfo and len(data) == 5
 
 
 def test_reading_leaves_the_generators_alone() -> None:
-    data = PositionedDataset(Noise(), seed=1, num_workers=0)
+    data = PositionedDataset(Noise(), seed=1)
     for read in (lambda: None, lambda: data[SampleIndex(0, 0)]):
         seed_generators(0, Stream.MODEL, 5)
         read()
@@ -107,18 +107,7 @@ def test_reading_leaves_the_generators_alone() -> None:
 
 @pytest.mark.parametrize("num_workers", [0, 2])
 def test_a_sample_that_fails_is_named(num_workers: int) -> None:
-    data = PositionedDataset(Noise(), seed=1, num_workers=num_workers)
+    data = PositionedDataset(Noise(), seed=1)
     loader = DataLoader(data, sampler=[SampleIndex(4, 0)], num_workers=num_workers)
     with pytest.raises(InputError, match=r"sample 4 \(images/4.jpg\) cannot be read: OSError"):
         next(iter(loader))
-
-
-def test_the_sample_of_a_dead_worker_is_known() -> None:
-    data = PositionedDataset(Noise(), seed=1, num_workers=1)
-    loader = DataLoader(data, sampler=[SampleIndex(3, 0)], num_workers=1)
-    batches = iter(loader)
-    next(batches)
-    assert data.samples_of_the_dead() == []
-    batches._workers[0].kill()
-    batches._workers[0].join()
-    assert data.samples_of_the_dead() == ["3 (images/3.jpg)"]

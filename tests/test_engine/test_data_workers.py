@@ -1,14 +1,29 @@
 from __future__ import annotations
 
+import multiprocessing
 import os
 import signal
 import subprocess
 import sys
 import textwrap
+import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
+import torch
+
+from mmbeit3.engine import Terminated, build_runner
+from mmbeit3.engine.data_workers import WorkerLoader
+from mmbeit3.utils import InputError
+
+from .toy import Points, config
+
+LARGE = 1_000_000  # bytes of a sample; a pipe holds 64 kB
 
 
 def alive(pid: int) -> bool:
@@ -17,6 +32,188 @@ def alive(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except FileNotFoundError:
         return False
+
+
+@contextmanager
+def ends_within(seconds: float) -> Iterator[None]:
+    """The work inside must take less, and leave no process."""
+    began = time.monotonic()
+    yield
+    assert time.monotonic() - began < seconds
+    assert not multiprocessing.active_children()
+
+
+@pytest.fixture
+def emulated_pinning(monkeypatch: pytest.MonkeyPatch) -> None:
+    """torch's thread for pinned memory, which it starts only where there is an accelerator."""
+    device = SimpleNamespace(type="cuda")
+    accelerator = pytest.importorskip("torch.accelerator")
+    for name, value in {
+        "is_available": True,
+        "current_accelerator": device,
+        "current_device_index": 0,
+        "set_device_index": None,
+    }.items():
+        monkeypatch.setattr(accelerator, name, lambda *_, value=value: value)
+    monkeypatch.setattr(torch.Tensor, "pin_memory", lambda self: self)
+
+
+def loader(num_workers: int, weight: int = LARGE, **changes: Any) -> WorkerLoader:
+    data = Points(
+        weight=weight, **{k: changes.pop(k) for k in ("dies", "dies_sending") if k in changes}
+    )
+    return WorkerLoader(data, batch_size=2, num_workers=num_workers, **changes)
+
+
+@pytest.mark.parametrize("pin_memory", [False, True])
+@pytest.mark.parametrize("persistent_workers", [False, True])
+@pytest.mark.parametrize("num_workers", [1, 2, 4])
+def test_half_a_message_ends_the_waiting(
+    num_workers: int,
+    persistent_workers: bool,
+    pin_memory: bool,
+    request: pytest.FixtureRequest,
+) -> None:
+    if pin_memory:
+        request.getfixturevalue("emulated_pinning")
+    options = {"persistent_workers": persistent_workers, "pin_memory": pin_memory}
+    with ends_within(10), pytest.raises(InputError, match=r"read is \d+ \(images/\d+.jpg\)"):
+        list(loader(num_workers, dies_sending=9, **options))
+
+
+@pytest.mark.parametrize(("num_workers", "killed"), [(1, 0), (2, 0), (2, 1), (4, 1), (4, 3)])
+def test_a_killed_worker_ends_the_waiting_of_the_others(num_workers: int, killed: int) -> None:
+    """One of them has written what the pipe holds and has its lock, the others wait for that."""
+    with ends_within(10):
+        batches = iter(loader(num_workers))
+        time.sleep(0.3)
+        os.kill(batches.workers[killed].pid, signal.SIGKILL)
+        with pytest.raises(InputError, match=r"died \(by SIGKILL\); the last sample that it read"):
+            list(batches)
+
+
+@pytest.mark.parametrize("num_workers", [1, 2, 4])
+@pytest.mark.parametrize("weight", [0, 30_000, 5 * LARGE])
+def test_a_death_while_reading_names_the_sample(num_workers: int, weight: int) -> None:
+    with ends_within(10), pytest.raises(InputError) as caught:
+        list(loader(num_workers, weight, dies=9))
+    assert str(caught.value) == (
+        "a data worker of the dataloader died (by SIGKILL); the last sample that it read is 9 "
+        "(images/9.jpg). A worker that is killed has mostly run out of main memory: lower the "
+        "dataloader.num_workers"
+    )
+
+
+def test_a_persistent_worker_that_dies_between_passes_is_noticed() -> None:
+    batches = loader(2, persistent_workers=True)
+    assert len(list(batches)) == len(list(batches)) == 11
+    workers = next(iter(multiprocessing.active_children()))
+    workers.kill()
+    workers.join()
+    with ends_within(10), pytest.raises(InputError, match="SIGKILL"):
+        list(batches)
+    assert len(list(batches)) == 11  # with others
+    iter(batches).close()
+
+
+@pytest.mark.slow
+def test_a_worker_that_leaves_quietly_is_named() -> None:
+    class Leaves(Points):
+        def __getitem__(self, index: int) -> Any:
+            return sys.exit(0) if index == 5 else super().__getitem__(index)
+
+    with ends_within(20), pytest.raises(InputError, match=r"\(with status 0\).* is 5 \(images/5"):
+        list(WorkerLoader(Leaves(weight=LARGE), batch_size=1, num_workers=2))
+
+
+def test_batches_are_those_of_torch() -> None:
+    data = [torch.full((3,), i) for i in range(7)]
+    for changes in ({}, {"persistent_workers": True, "prefetch_factor": 3}):
+        ours = WorkerLoader(data, batch_size=2, num_workers=2, **changes)
+        for _ in range(2):
+            found = torch.cat(list(ours))
+            assert torch.equal(found, torch.stack(data))
+        getattr(ours._iterator, "close", lambda: None)()
+
+
+def train(work_dir: Path, **changes: Any) -> Any:
+    changes = {
+        "train_dataloader__dataset__weight": LARGE,
+        "val_dataloader__num_workers": 2,
+    } | changes
+    cfg = config(work_dir, randomness__seed=0, train_dataloader__num_workers=2, **changes)
+    return build_runner(cfg).train()
+
+
+ACCUMULATING = {"optim_wrapper__accumulative_counts": 3}
+
+
+@pytest.mark.parametrize("changes", [{}, ACCUMULATING], ids=["plain", "accumulating"])
+@pytest.mark.parametrize("in_validation", [False, True])
+@pytest.mark.parametrize(
+    ("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)], ids=["TERM", "INT"]
+)
+def test_a_signal_to_all_processes_saves(
+    tmp_path: Path, number: int, status: int, in_validation: bool, changes: dict[str, Any]
+) -> None:
+    hook = {"type": "SignalHook", "at": 4, "number": int(number), "in_validation": in_validation}
+    before = signal.getsignal(number)
+    with ends_within(20), pytest.raises(Terminated, match=r"iter_\d.pth; --resume") as caught:
+        train(tmp_path, custom_hooks=[hook], **changes)
+    assert caught.value.status == status
+    assert (tmp_path / ("iter_4.pth" if in_validation else "iter_5.pth")).exists()
+    assert signal.getsignal(number) is before
+
+
+@contextmanager
+def signals(number: int, *moments: float) -> Iterator[None]:
+    """Send this process a signal after these seconds."""
+    timers = [threading.Timer(moment, os.kill, (os.getpid(), number)) for moment in moments]
+    for timer in timers:
+        timer.start()
+    try:
+        yield
+    finally:
+        for timer in timers:
+            timer.cancel()
+            timer.join()
+
+
+@pytest.mark.parametrize("part", ["train", "val"])
+@pytest.mark.parametrize("changes", [{}, ACCUMULATING], ids=["plain", "accumulating"])
+def test_a_sample_that_never_comes_does_not_keep_a_signal_waiting(
+    tmp_path: Path, part: str, changes: dict[str, Any]
+) -> None:
+    changes = changes | {f"{part}_dataloader__dataset__hangs": 7, "train_cfg__val_interval": 2}
+    with ends_within(20), signals(signal.SIGTERM, 4.0), pytest.raises(Terminated):
+        train(tmp_path, max_iters=100, **changes)
+
+
+def test_the_second_interrupt_ends_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cfg = config(tmp_path, train_dataloader__num_workers=2)
+    runner = build_runner(cfg)
+    monkeypatch.setattr(runner.model, "train_step", lambda *_, **__: time.sleep(100))
+    with ends_within(20), signals(signal.SIGINT, 2.0, 3.0), pytest.raises(KeyboardInterrupt):
+        runner.train()
+
+
+def test_a_worker_of_the_validation_that_dies_costs_nothing(tmp_path: Path) -> None:
+    with ends_within(20), pytest.raises(InputError) as caught:
+        train(tmp_path, val_dataloader__dataset__dies=9, default_hooks__checkpoint__interval=100)
+    message = str(caught.value)
+    assert "a data worker of val_dataloader died (by SIGKILL); the last sample" in message
+    assert "is 9 (images/9.jpg)" in message and "lower val_dataloader.num_workers" in message
+    assert f"the last good checkpoint is {tmp_path / 'iter_4.pth'}; --resume" in message
+    assert (tmp_path / "iter_4.pth").exists()
+
+
+def test_a_worker_of_a_test_that_dies_ends_it(tmp_path: Path) -> None:
+    loader = config(tmp_path).val_dataloader.to_dict()
+    loader |= {"num_workers": 2, "dataset": {"type": "Points", "dies": 9, "weight": LARGE}}
+    cfg = config(tmp_path, test_cfg={}, test_evaluator={"type": "Accuracy"})
+    cfg.test_dataloader = loader
+    with ends_within(20), pytest.raises(InputError, match=r"of test_dataloader died .* is 9 \(im"):
+        build_runner(cfg).test()
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="asks the Linux kernel")
@@ -32,7 +229,7 @@ def test_workers_of_a_killed_training_are_gone(tmp_path: Path) -> None:
         runner = build_runner(config(Path(sys.argv[1]), train_dataloader__num_workers=2, **large))
         batches = iter(runner.build_train_loop(runner._train_loop).dataloader)
         next(batches)
-        print("pids", *[worker.pid for worker in batches._workers], flush=True)
+        print("pids", *[worker.pid for worker in batches.workers], flush=True)
         time.sleep(60)
     """
     command = [sys.executable, "-c", textwrap.dedent(script), str(tmp_path)]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import signal
+import socket
 import subprocess
 import sys
 from itertools import islice
@@ -17,6 +19,7 @@ from mmbeit3.engine import data_order
 from mmbeit3.engine.data_order import MicroBatchSampler
 
 HERE = Path(__file__).parent
+PATHS = os.pathsep.join([str(HERE), str(HERE.parents[1])])
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +36,7 @@ def ends(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[dict[str,
         capture_output=True,
         text=True,
         timeout=240,
-        env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(HERE)},
+        env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": PATHS},
     )
     assert done.returncode == 0, done.stderr[-4000:]
     return folder, [json.loads((folder / f"{rank}.json").read_text()) for rank in (0, 1)]
@@ -70,3 +73,35 @@ def test_what_was_stopped_ends_as_what_was_not(ends: tuple) -> None:
             # Statistics over the batch are those of the first process, before and after resuming.
             if "running" not in name:
                 torch.testing.assert_close(other[part][name], value, rtol=1e-4, atol=1e-5, msg=name)
+
+
+@pytest.mark.parametrize(
+    ("place", "saved"), [("train", 5), pytest.param("val", 4, marks=pytest.mark.slow)]
+)
+def test_the_others_end_when_one_is_killed(tmp_path: Path, place: str, saved: int) -> None:
+    """Without a launcher that would end them, as under Slurm."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    shared = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": "2"}
+    shared |= {"OMP_NUM_THREADS": "1", "PYTHONPATH": PATHS, "LOCAL_WORLD_SIZE": "2"}
+    first, second = (
+        subprocess.Popen(
+            [sys.executable, str(HERE / "losing.py"), str(tmp_path), place],
+            env=os.environ | shared | {"RANK": rank, "LOCAL_RANK": rank},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        for rank in "01"
+    )
+    try:
+        second.communicate(timeout=180)
+        text, _ = first.communicate(timeout=60)
+    finally:
+        for process in (first, second):
+            process.kill()
+    assert (second.returncode, first.returncode) == (-signal.SIGKILL, 2)
+    assert "error: another process of the training has ended, seen by process 0" in text
+    assert f"iter_{saved}.pth; --resume goes on from it" in text and "Traceback" not in text
+    assert (tmp_path / f"iter_{saved}.pth").exists()
