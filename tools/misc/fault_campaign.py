@@ -1,14 +1,19 @@
-"""Kill trainings at random moments, resume them, and compare with one that was never killed.
+"""Kill trainings, their data workers or their process group at random moments, and see the end.
 
 Each run of the tiny detector (averaged weights, drop path, data workers) is killed several times by
 SIGKILL, at random moments or while a checkpoint is being written, and resumed each time. At its end
 weights, averages and optimiser state must be those of the undisturbed run, bit for bit.
+
+Other runs lose a data worker by SIGKILL, or get SIGTERM or Ctrl-C with all processes of their
+group. They must end by themselves, soon, with a message and a checkpoint of what was done.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
+import os
 import random
 import re
 import signal
@@ -39,6 +44,44 @@ default_hooks = dict(
 """
 
 
+# What the runs have that end by the death of a worker or by a signal; batches are 1 MB and more.
+OPTIONS = """
+train_dataloader["num_workers"] = {workers}
+train_dataloader["persistent_workers"] = {persistent}
+train_dataloader["pin_memory"] = True
+train_cfg = dict(max_iters=100000, val_interval={val_interval})
+optim_wrapper = dict(accumulative_counts={counts})
+default_hooks = dict(logger=dict(interval=1), checkpoint=dict(interval=100000))
+custom_imports = dict(imports=["mmbeit3", "large_samples"])
+train_dataloader["dataset"].update(
+    pipeline=[
+        dict(type="LoadImageFromFile", _scope_="mmbeit3"),
+        dict(type="LoadAnnotations", with_bbox=True, with_mask=True),
+        dict(type="AddPadding", num_bytes={size}),
+        dict(type="PackDetInputs", meta_keys=("img_path", "ori_shape", "img_shape", "padding")),
+    ]
+)
+"""
+LARGE_SAMPLES = '''
+from mmcv.transforms import BaseTransform
+from mmdet.registry import TRANSFORMS
+
+
+@TRANSFORMS.register_module(force=True)
+class AddPadding(BaseTransform):
+    """Makes a sample so large that handing it over takes several writes to the pipe."""
+
+    def __init__(self, num_bytes):
+        self.num_bytes = num_bytes
+
+    def transform(self, results):
+        return results | {"padding": "x" * self.num_bytes}
+'''
+SAMPLE_SIZE = 1_000_000  # bytes
+WITHIN = 40  # seconds, from the signal to the end
+STATUS = {"worker": 2, "SIGTERM": 143, "SIGINT": 130}
+
+
 def parse_args() -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
@@ -48,6 +91,9 @@ def parse_args() -> argparse.Namespace:
     )
     parser.add_argument("--per-run", type=int, default=5, help="kills of one training (default: 5)")
     parser.add_argument("--max-iters", type=int, default=40, help="iterations of a training (40)")
+    parser.add_argument("--workers", type=int, default=20, help="data workers to kill (20)")
+    parser.add_argument("--signals", type=int, default=10, help="SIGTERMs to the group (10)")
+    parser.add_argument("--interrupts", type=int, default=4, help="Ctrl-Cs to the group (4)")
     parser.add_argument("--seed", type=int, default=0, help="of the moments (default: 0)")
     parser.add_argument("--out-dir", required=True, help="folder for the trainings and the report")
     return parser.parse_args()
@@ -65,21 +111,117 @@ def main() -> int:
     config.write_text(
         CONFIG.format(base=str(base), data=str(data), max_iters=args.max_iters, interval=INTERVAL)
     )
-    started = time.monotonic()
-    finish(start(config, out_dir / "undisturbed", resume=False))
-    print(f"undisturbed run: {time.monotonic() - started:.0f} s")
-    rows = campaign(args, config, out_dir)
-    (out_dir / "campaign.json").write_text(json.dumps(rows, indent=2) + "\n")
+    (out_dir / "large_samples.py").write_text(LARGE_SAMPLES)
+    report = {"ends": end_campaign(args, config, out_dir)}
+    failed = sum(not row["good"] for row in report["ends"])
+    if args.kills:
+        started = time.monotonic()
+        finish(start(config, out_dir / "undisturbed", resume=False))
+        print(f"undisturbed run: {time.monotonic() - started:.0f} s")
+        report["runs"] = campaign(args, config, out_dir)
+        failed += sum_up_kills(report["runs"])
+    (out_dir / "campaign.json").write_text(json.dumps(report, indent=2) + "\n")
+    print(f"results are in {out_dir / 'campaign.json'}")
+    return int(failed > 0)
+
+
+def sum_up_kills(rows: list[dict]) -> int:
+    """Say how many kills had a bit-identical end; gives the number of those that had not."""
     kills = [kill for row in rows for kill in row["kills"]]
     good = sum(len(row["kills"]) for row in rows if row["identical"])
     lost = max(kill["lost"] for kill in kills)
     writing = sum(kill["moment"] == "writing" for kill in kills)
     print(
-        f"\n{good} of {len(kills)} kills ({writing} while a checkpoint was written) were followed "
+        f"{good} of {len(kills)} kills ({writing} while a checkpoint was written) were followed "
         f"by a bit-identical end; lost at most {lost} iterations, checkpoints are {INTERVAL} apart"
-        f"\nresults are in {out_dir / 'campaign.json'}"
     )
-    return int(good < len(kills) or lost > INTERVAL)
+    return len(kills) - good + (lost > INTERVAL)
+
+
+def end_campaign(args: argparse.Namespace, config: Path, out_dir: Path) -> list[dict]:
+    """End trainings by the death of a data worker and by signals; gives how each ended."""
+    rng = random.Random(args.seed)
+    counts = {"worker": args.workers, "SIGTERM": args.signals, "SIGINT": args.interrupts}
+    rows = []
+    settings = list(itertools.product((1, 2, 4), (False, True), (1, 2)))
+    for kind, count in counts.items():
+        rng.shuffle(settings)
+        for number in range(count):
+            workers, persistent, accumulated = settings[number % len(settings)]
+            work_dir = out_dir / f"{kind}_{number:02d}"
+            work_dir.mkdir(parents=True, exist_ok=True)
+            own = out_dir / f"{kind}_{number:02d}.py"
+            options = dict(workers=workers, persistent=persistent, counts=accumulated)
+            # Signals come in validations, too; these have a worker of their own.
+            interval = 10**6 if kind == "worker" else 3
+            options |= dict(val_interval=interval, size=SAMPLE_SIZE)
+            own.write_text(config.read_text() + OPTIONS.format(**options))
+            row = end_once(kind, own, work_dir, rng) | options
+            rows.append(row)
+            verdict = "good" if row["good"] else "BAD"
+            print(
+                f"{kind} {number}: {workers} workers, persistent {persistent}, {accumulated} "
+                f"accumulated: status {row['status']} after {row['seconds']:.1f} s, checkpoint of "
+                f"iteration {row['saved']}, reached {row['reached']}; {verdict}: {row['message']}",
+                flush=True,
+            )
+        own = [row for row in rows if row["kind"] == kind]
+        if own:
+            print(
+                f"{sum(row['good'] for row in own)} of {len(own)} ended as they must ({kind}), "
+                f"after {max(row['seconds'] for row in own):.1f} s at most",
+                flush=True,
+            )
+    return rows
+
+
+def end_once(kind: str, config: Path, work_dir: Path, rng: random.Random) -> dict:
+    """Start a training, kill a worker of it or signal its group, and see how it ends."""
+    process = start(config, work_dir, resume=False, group=True)
+    while process.poll() is None and not iterations(work_dir, 0):
+        time.sleep(0.05)
+    time.sleep(rng.uniform(0, 4))
+    moment = time.monotonic()
+    if kind == "worker":
+        os.kill(rng.choice(data_workers(process.pid)), signal.SIGKILL)
+    else:
+        os.killpg(process.pid, signal.Signals[kind])
+    try:
+        process.wait(timeout=3 * WITHIN)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+    seconds = time.monotonic() - moment
+    text = (work_dir / "output.txt").read_text()
+    found = [line for line in text.splitlines() if "data worker" in line or "told to end" in line]
+    message = found[-1].rpartition("error: ")[2].rpartition("INFO - ")[2] if found else ""
+    reached = max(iterations(work_dir, 0), default=0)
+    saved = max((int(file.stem[5:]) for file in work_dir.glob("iter_*.pth")), default=0)
+    named = ".jpg" in message or ".png" in message if kind == "worker" else bool(message)
+    good = named and process.returncode == STATUS[kind] and seconds < WITHIN and saved >= reached
+    return dict(
+        kind=kind,
+        status=process.returncode,
+        seconds=seconds,
+        message=message,
+        reached=reached,
+        saved=saved,
+        good=good,
+    )
+
+
+def data_workers(parent: int) -> list[int]:
+    """Processes that a training has started, but for the one that only keeps names."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            fields = (folder / "stat").read_text().rpartition(")")[2].split()
+            command = (folder / "cmdline").read_bytes()
+        except OSError:  # it has ended
+            continue
+        if int(fields[1]) == parent and fields[0] != "Z" and b"resource_tracker" not in command:
+            found.append(int(folder.name))
+    return found
 
 
 def campaign(args: argparse.Namespace, config: Path, out_dir: Path) -> list[dict]:
@@ -109,13 +251,18 @@ def campaign(args: argparse.Namespace, config: Path, out_dir: Path) -> list[dict
     return rows
 
 
-def start(config: Path, work_dir: Path, resume: bool) -> subprocess.Popen:
-    """Start tools/train.py; its output goes to a file beside the work dir."""
+def start(config: Path, work_dir: Path, resume: bool, group: bool = False) -> subprocess.Popen:
+    """Start tools/train.py, as a group of its own or not; its output goes to the work dir."""
     command = [sys.executable, str(TOOLS / "train.py"), str(config), "--work-dir", str(work_dir)]
     work_dir.mkdir(parents=True, exist_ok=True)
+    paths = [str(config.parent), *filter(None, [os.environ.get("PYTHONPATH")])]
     with (work_dir / "output.txt").open("a") as output:
         return subprocess.Popen(
-            command + ["--resume"] * resume, stdout=output, stderr=subprocess.STDOUT
+            command + ["--resume"] * resume,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=group,
+            env=os.environ | {"PYTHONPATH": os.pathsep.join(paths)},
         )
 
 
