@@ -18,6 +18,7 @@ from PIL import Image
 from mmbeit3.apis.inference import infer_folder
 from mmbeit3.apis.shares import PARTS
 
+pytestmark = pytest.mark.slow
 ROOT = Path(__file__).resolve().parents[2]
 WORKER = Path(__file__).with_name("infer_worker.py")
 #: What differs from run to run, or is about the processes.

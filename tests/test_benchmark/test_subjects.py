@@ -95,6 +95,7 @@ def test_all_ways_of_a_training_step_have_the_same_gradient() -> None:
     assert all(difference(flat(grad), flat(plain)) < 1e-5 for grad in ours)
 
 
+@pytest.mark.slow
 def test_the_command_writes_what_it_found(tmp_path: Path) -> None:
     out = tmp_path / "out"
     command = [sys.executable, str(TOOL), "soft-nms", "--rounds", "1", "--out-dir", str(out)]

@@ -17,6 +17,7 @@ from mmbeit3.engine import build_runner
 from .toy import config
 
 
+@pytest.mark.slow
 def test_runs_of_one_process_equal_those_of_their_own(tmp_path: Path) -> None:
     script = Path(__file__).with_name("separate_runs.py")
     done = subprocess.run(

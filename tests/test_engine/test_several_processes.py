@@ -16,6 +16,7 @@ import torch
 from mmbeit3.checkpoint import read_checkpoint
 from mmbeit3.datasets import make_shapes
 
+pytestmark = pytest.mark.slow
 ROOT = Path(__file__).resolve().parents[2]
 TINY = ROOT / "configs/beit3_vitdet/cascade-mask-rcnn_beit3-tiny_shapes.py"
 NUM_VAL = 3  # two processes cannot share them evenly

@@ -44,7 +44,11 @@ def test_commands_read_their_arguments_at_once(
     ("arguments", "message"),
     [
         (["train.py", "absent.py"], "error: config absent.py does not exist"),
-        (["test.py", "absent.py", "absent.pth"], "error: config absent.py does not exist"),
+        pytest.param(
+            ["test.py", "absent.py", "absent.pth"],
+            "error: config absent.py does not exist",
+            marks=pytest.mark.slow,
+        ),
     ],
 )
 def test_user_errors_are_one_message(arguments: list[str], message: str, tmp_path: Path) -> None:

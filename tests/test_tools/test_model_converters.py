@@ -78,11 +78,12 @@ def test_help_comes_before_the_slow_imports(
     assert all(word in done.stdout for word in words) and "SLOW []" in done.stdout
 
 
-def test_the_converter_translates_there_and_back(files: Path) -> None:
-    tool = [sys.executable, str(TOOLS / "beit3_to_mmbeit3.py")]
-    done = run([*tool, "timm.pth", "out/ours.safetensors", "--check"], files)
-    assert done.returncode == 0, done.stderr
-    first, left_out, ran, bits, wrote = done.stdout.splitlines()
+def test_the_converter_translates_there_and_back(
+    files: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["timm.pth", "out/ours.safetensors", "--check"]
+    assert run_here("beit3_to_mmbeit3.py", arguments, monkeypatch) == 0
+    first, left_out, ran, bits, wrote = capsys.readouterr().out.splitlines()
     assert first.startswith("timm.pth: timm layout, float32, 4 layers of 192 channels")
     assert left_out == "  left out: heads (4 weights)"
     assert ran.startswith("check: SRC run by timm, DST by mmbeit3")
@@ -107,12 +108,13 @@ def test_the_converter_takes_its_options(
     assert "beit3.encoder.layers.3.self_attn.q_proj.A.weight" in names
 
 
-def test_publishing_names_the_file_by_what_sha256sum_says(files: Path) -> None:
-    tool = [sys.executable, str(TOOLS / "publish_model.py")]
-    done = run([*tool, "iter_9.pth", "models/cats.safetensors"], files)
-    assert done.returncode == 0, done.stderr
+def test_publishing_names_the_file_by_what_sha256sum_says(
+    files: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["iter_9.pth", "models/cats.safetensors"]
+    assert run_here("publish_model.py", arguments, monkeypatch) == 0
     (path,) = Path("models").iterdir()
-    assert done.stdout.splitlines() == ["left out: optimizer", f"wrote {path} (0.0 MB)"]
+    assert capsys.readouterr().out.splitlines() == ["left out: optimizer", f"wrote {path} (0.0 MB)"]
     if sys.platform == "linux":
         digest = run(["sha256sum", str(path)], files).stdout
         assert path.name == f"cats-{digest[:8]}.safetensors"
