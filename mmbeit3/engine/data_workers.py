@@ -164,7 +164,8 @@ class WatchedIterator:
         if error is None:
             return result
         if not isinstance(error, StopIteration) and HANDED_ON not in str(error):
-            self._look_for_dead(OFF_ITS_OWN in str(error))
+            is_broken = isinstance(error, (OSError, EOFError)) or OFF_ITS_OWN in str(error)
+            self._look_for_dead(count_quiet=is_broken)
         raise error
 
     def _check(self) -> None:
