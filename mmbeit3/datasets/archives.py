@@ -53,6 +53,8 @@ def open_archive(path: str | Path) -> zipfile.ZipFile:
             "Was the download cut short? Download it again"
         ) from error
     try:
+        if not all(entry.filename for entry in archive.infolist()):
+            raise damage(path, zipfile.BadZipFile("an entry has no name"))
         check_ratio(path, sum(entry.file_size for entry in archive.infolist()))
     except InputError:
         archive.close()

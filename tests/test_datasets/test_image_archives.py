@@ -220,6 +220,14 @@ def test_names_of_one_file(names: list[str], message: str, tmp_path: Path) -> No
         unpack_images([tmp_path / "a.tar"], tmp_path / "out", num_workers=1)
 
 
+def test_an_entry_without_a_name_is_damage(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        archive.writestr("p/a.jpg", b"a")
+        archive.writestr(zipfile.ZipInfo(""), b"b")
+    with pytest.raises(InputError, match=r"a\.zip .* is damaged: an entry has no name"):
+        unpack_images([tmp_path / "a.zip"], tmp_path / "out", num_workers=1)
+
+
 def test_two_archives_with_one_file(tmp_path: Path) -> None:
     archives = [_tar(tmp_path / f"{name}.tar", {"p/a.jpg": name.encode()}, "w") for name in "ab"]
     with pytest.raises(InputError, match=r"a\.tar and .*b\.tar both|b\.tar and .*a\.tar both"):
