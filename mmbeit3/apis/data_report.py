@@ -25,6 +25,7 @@ from mmbeit3.apis.data_checks import build_dataset, find_datasets
 from mmbeit3.apis.example_mask import draw_labels, write_example_mask
 from mmbeit3.apis.overlay import draw_instances
 from mmbeit3.apis.results import write_picture
+from mmbeit3.apis.staging import staged
 from mmbeit3.datasets import CocoDataset
 from mmbeit3.datasets.coco import image_files
 from mmbeit3.datasets.coco_checks import check_coco, read_json
@@ -33,6 +34,8 @@ from mmbeit3.datasets.seg_checks import IGNORED, count_labels
 from mmbeit3.datasets.size_checks import find_size_problems
 from mmbeit3.datasets.transforms.loading import image_loader, load_bgr
 from mmbeit3.utils import InputError
+from mmbeit3.utils.text_files import printable
+from mmbeit3.utils.whole_files import WriteError, write_whole
 
 MAX_KEPT = 10_000  # errors and warnings of a data set that the report holds in words
 MAX_SHOWN = 10
@@ -89,7 +92,8 @@ def report_config(
         num_samples: Pictures of each data set. Defaults to 12.
 
     Raises:
-        InputError: The config has no data set of this package's types in these splits.
+        InputError: The config has no data set of this package's types in these splits, or the
+            report cannot be written; an earlier one is as it was then.
     """
     reports = []
     try:
@@ -137,6 +141,24 @@ def _report(
     num_samples: int,
 ) -> list[DatasetReport]:
     """Add a report for each data set (its place, its settings, its scope) to those there are."""
+    with staged(out_dir, "a data check", "--out-dir") as new:
+        _inspect_all(datasets, reports, new, decode, num_samples)
+        content = json.dumps([asdict(report) for report in reports], indent=1, ensure_ascii=False)
+        write_whole(new / "report.json", content + "\n")
+        write_whole(new / "samples.html", _page(reports))
+    console = Console()
+    for report in reports:
+        _print(report, console)
+    return reports
+
+
+def _inspect_all(
+    datasets: Sequence[tuple[str, ConfigDict, str | None]],
+    reports: list[DatasetReport],
+    out_dir: Path,
+    decode: bool,
+    num_samples: int,
+) -> None:
     for number, (place, config, scope) in enumerate(datasets):
         report = DatasetReport(place)
         reports.append(report)
@@ -147,16 +169,10 @@ def _report(
                 name = f"{PICTURES}/{number}-{index:06d}.jpg"
                 write_picture(out_dir / name, draw())
                 report.pictures.append(name)
+        except WriteError:
+            raise
         except InputError as error:
             report.add_errors([str(error)])
-    console = Console()
-    for report in reports:
-        _print(report, console)
-    out_dir.mkdir(parents=True, exist_ok=True)
-    content = json.dumps([asdict(report) for report in reports], indent=1, ensure_ascii=False)
-    (out_dir / "report.json").write_text(content + "\n", encoding="utf-8")
-    (out_dir / "samples.html").write_text(_page(reports), encoding="utf-8")
-    return reports
 
 
 def _choose(samples: Sequence[Draw], number: int) -> Iterator[tuple[int, Draw]]:
@@ -272,20 +288,21 @@ def _count_pixels(infos: list[dict], dataset: BaseSegDataset) -> list[dict[str, 
 
 
 def _print(report: DatasetReport, console: Console) -> None:
-    console.rule(report.place)
+    console.rule(printable(report.place))
     if report.num_images:
-        console.print(f"{report.source}: {report.num_images:,} images", markup=False)
+        source = printable(report.source)
+        console.print(f"{source}: {report.num_images:,} images", markup=False)
     if report.classes:
         unit = list(report.classes[0])[-1]
         table = Table("class", "images", unit)
         for row in report.classes:
-            table.add_row(row["name"], f"{row['images']:,}", f"{row[unit]:,}")
+            table.add_row(printable(row["name"]), f"{row['images']:,}", f"{row[unit]:,}")
         console.print(table)
     for kind in ("warnings", "errors"):
         count, texts = getattr(report, f"num_{kind}"), getattr(report, kind)
         console.print(f"{count:,} {kind}", style="bold red" if kind == "errors" and count else None)
         for text in texts[:MAX_SHOWN]:
-            console.print(f"  {text}", markup=False, highlight=False, soft_wrap=True)
+            console.print(printable(f"  {text}"), markup=False, highlight=False, soft_wrap=True)
         if count > MAX_SHOWN:
             console.print(f"  ... and {count - MAX_SHOWN:,} more")
 

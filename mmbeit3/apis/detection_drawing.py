@@ -29,6 +29,8 @@ class DetectionDrawingHook(Hook):
         score_thr (float): Draw detections of at least this score.
         image_root (str, optional): Folder of the images. Defaults to None: the images' names alone
             are kept.
+        staging_dir (str | Path, optional): Where pictures are written for somebody who puts them
+            into ``show_dir``. Defaults to None: there at once.
     """
 
     def __init__(
@@ -37,11 +39,13 @@ class DetectionDrawingHook(Hook):
         loader: Callable[[dict], dict],
         score_thr: float,
         image_root: str | None = None,
+        staging_dir: str | Path | None = None,
     ) -> None:
         self._show_dir = show_dir
         self._loader = loader
         self._score_thr = score_thr
         self._image_root = image_root
+        self._staging_dir = staging_dir or show_dir
 
     def after_test_iter(
         self,
@@ -54,6 +58,7 @@ class DetectionDrawingHook(Hook):
         classes = runner.test_dataloader.dataset.metainfo["classes"]
         for sample in outputs or ():
             file = output_file(sample.metainfo, self._show_dir, ".jpg", self._image_root)
+            file = Path(self._staging_dir) / file.relative_to(self._show_dir)
             write_picture(file, self._draw(sample, classes))
 
     def _draw(self, sample: DetDataSample, classes: Sequence[str]) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from mmbeit3.apis.data_checks import build_dataset, find_datasets
 from mmbeit3.apis.overlay import draw_class_map
 from mmbeit3.apis.results import write_picture
 from mmbeit3.datasets.transforms.loading import image_loader, load_bgr
+from mmbeit3.utils.whole_files import WriteError
 
 FILE = "example_mask.jpg"
 MAX_LOOKED_AT = 20
@@ -31,7 +33,8 @@ def write_example_mask(cfg: Config, out_dir: str | Path) -> Path | None:
         out_dir: Where ``example_mask.jpg`` goes.
 
     Returns:
-        The picture; None for detectors, data sets of other packages, and data that cannot be drawn.
+        The picture; None for detectors, data sets of other packages, data that cannot be drawn, and
+        a folder that cannot be written.
     """
     datasets = [
         config for _, config in find_datasets(cfg, ("train",)) if config["type"] != COCO_TYPE
@@ -49,7 +52,11 @@ def write_example_mask(cfg: Config, out_dir: str | Path) -> Path | None:
     except Exception:
         return None
     path = Path(out_dir) / FILE
-    write_picture(path, picture)
+    try:
+        write_picture(path, picture)
+    except WriteError as error:
+        print_log(str(error), "current", logging.WARNING)
+        return None
     print_log(f"one label map with the names that its values stand for is in {path}", "current")
     return path
 

@@ -30,6 +30,8 @@ class SegDrawingHook(Hook):
         classes: Names and colours.
         loader: The transform of the test pipeline that loads images.
         image_root: Folder of the images. Defaults to None: the images' names alone are kept.
+        staging_dir: Where pictures are written for somebody who puts them into ``show_dir``.
+            Defaults to None: there at once.
     """
 
     def __init__(
@@ -38,11 +40,13 @@ class SegDrawingHook(Hook):
         classes: SegClasses,
         loader: Callable[[dict], dict],
         image_root: str | None = None,
+        staging_dir: str | Path | None = None,
     ) -> None:
         self._show_dir = show_dir
         self._classes = classes
         self._loader = loader
         self._image_root = image_root
+        self._staging_dir = staging_dir or show_dir
 
     def after_test_iter(
         self,
@@ -54,6 +58,7 @@ class SegDrawingHook(Hook):
         """Draw the images of a batch."""
         for sample in outputs or ():
             file = output_file(sample, self._show_dir, ".jpg", self._image_root)
+            file = Path(self._staging_dir) / file.relative_to(self._show_dir)
             write_picture(file, self._draw(sample))
 
     def _draw(self, sample: SegDataSample) -> np.ndarray:

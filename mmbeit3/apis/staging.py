@@ -6,12 +6,14 @@ import errno
 import os
 import shutil
 import signal
+import tempfile
 import threading
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from mmbeit3.utils.folder_lock import folder_locked
 from mmbeit3.utils.whole_files import WriteError, whole_file, writing
 
 #: The folder of new results, below that of the old ones, while they are made.
@@ -99,27 +101,54 @@ class Staging:
 
 
 @contextmanager
-def staged(out_dir: Path) -> Iterator[Path]:
+def staged(out_dir: Path, what: str, option: str) -> Iterator[Path]:
     """Give a folder whose files are put below ``out_dir`` if the block ends well.
 
     Args:
-        out_dir (Path): The folder; made if absent.
+        out_dir (Path): The folder; made if absent, and locked for the time.
+        what (str): The kind of run, such as 'a test'.
+        option (str): The option that names the folder.
 
     Raises:
-        WriteError: A file cannot be written.
+        InputError: A file cannot be written, or another run uses the folder.
     """
     with writing(out_dir):
         out_dir.mkdir(parents=True, exist_ok=True)
     staging = Staging(out_dir)
-    staging.make()
+    with folder_locked(out_dir, what, option):
+        staging.make()
+        try:
+            yield staging.folder
+            files = (path for path in staging.folder.rglob("*") if path.is_file())
+            staging.put(sorted(str(path.relative_to(staging.folder)) for path in files))
+        except WriteError as error:
+            raise staging.placed(error) from error
+        finally:
+            staging.remove()
+
+
+@contextmanager
+def staged_files(path: Path) -> Iterator[Path]:
+    """Give another folder for a file, or for several that begin with its name.
+
+    They are put into its own folder if the block ends well.
+
+    Args:
+        path (Path): The file; its folder is made if absent.
+
+    Raises:
+        WriteError: A file cannot be written.
+    """
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        folder = Path(tempfile.mkdtemp(prefix=f".{path.name[:100]}.", dir=path.parent))
     try:
-        yield staging.folder
-        files = (path for path in staging.folder.rglob("*") if path.is_file())
-        staging.put(sorted(str(path.relative_to(staging.folder)) for path in files))
-    except WriteError as error:
-        raise staging.placed(error) from error
+        yield folder / path.name
+        for file in sorted(folder.iterdir()):
+            with writing(path.with_name(file.name)):
+                os.replace(file, path.with_name(file.name))
     finally:
-        staging.remove()
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _move(source: Path, place: Path) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-import json
+import errno
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from os import path as osp
 from pathlib import Path
 from typing import Any
@@ -22,6 +24,8 @@ from mmbeit3.apis.detection_drawing import DetectionDrawingHook
 from mmbeit3.apis.detection_results import DEFAULT_SCORE_THR
 from mmbeit3.apis.predictor import image_loader_of
 from mmbeit3.apis.sources import make_folder
+from mmbeit3.apis.staging import staged, staged_files
+from mmbeit3.apis.stream import write_json
 from mmbeit3.apis.tta import innermost_datasets, use_tta
 from mmbeit3.checkpoint import read_checkpoint
 from mmbeit3.config import check_arguments
@@ -30,7 +34,9 @@ from mmbeit3.engine.process_state import separate_run
 from mmbeit3.engine.runner import build_runner
 from mmbeit3.evaluation.output_places import check_output_files
 from mmbeit3.utils import InputError
+from mmbeit3.utils.whole_files import WriteError
 
+FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS}
 METRICS_FILE = "metrics.json"
 PICKLE_SUFFIXES = (".pkl", ".pickle")
 IOU_METRIC = "mmbeit3.IoUMetric"
@@ -69,8 +75,12 @@ def test(
     Returns:
         Metric names to values, as the config's evaluators report them.
 
+    What is written gets its place at the end: an earlier run's results stay until then, and after
+    an error.
+
     Raises:
-        InputError: The config, the annotations, the checkpoint or ``out`` cannot be used.
+        InputError: The config, the annotations, the checkpoint or ``out`` cannot be used, or
+            results cannot be written.
     """
     if not (cfg.get("test_dataloader") and cfg.get("test_evaluator")):
         raise InputError("the config cannot be tested: it has no test_dataloader or test_evaluator")
@@ -84,17 +94,20 @@ def test(
     segments = is_segmentation(cfg)
     if tta is not None:
         use_tta(cfg, tta)
-    hook = (_prepare_maps if segments else _prepare_detections)(cfg, meta, out, show_dir)
-    runner = build_runner(cfg)
-    _check_output_files(runner, cfg, out if segments else None, show_dir)
-    dtype = accelerate(runner.model, torch.device(get_device()), dtype, compiles)
-    if hook is not None:
-        runner.register_hook(hook)
-    metrics = runner.test()
-    if is_main_process():
-        settings = {"tta": tta} if tta else {}
-        settings |= {"dtype": dtype, "compiled": compiles}
-        _write_metrics(cfg, checkpoint, metrics, settings, _by_class(runner))
+    with ExitStack() as stack:
+        prepare = _prepare_maps if segments else _prepare_detections
+        hook = prepare(cfg, meta, out, show_dir, _Staged(stack))
+        runner = build_runner(cfg)
+        _check_output_files(runner, cfg, out if segments else None, show_dir)
+        dtype = accelerate(runner.model, torch.device(get_device()), dtype, compiles)
+        if hook is not None:
+            runner.register_hook(hook)
+        with _writing(out or runner.log_dir):
+            metrics = runner.test()
+        if is_main_process():
+            settings = {"tta": tta} if tta else {}
+            settings |= {"dtype": dtype, "compiled": compiles}
+            _write_metrics(cfg, checkpoint, metrics, settings, _by_class(runner))
     if out is not None:
         print_log(f"predictions are in {_written(Path(out))}", "current")
     if show_dir is not None:
@@ -102,25 +115,68 @@ def test(
     return metrics
 
 
+class _Staged:
+    """Where files are written until the end of a stack, by the first process for all.
+
+    Args:
+        stack (ExitStack): Puts the files into their places.
+    """
+
+    def __init__(self, stack: ExitStack) -> None:
+        self._stack = stack
+        self._folders: dict[Path, str] = {}
+
+    def folder(self, place: str | Path, option: str) -> str:
+        """Where the files of a folder are written."""
+        real = Path(place).resolve()
+        if real not in self._folders:
+            kept = staged(Path(place), "a test", option)
+            self._folders[real] = from_first(lambda: str(self._stack.enter_context(kept)))
+        return self._folders[real]
+
+    def file(self, place: Path) -> str:
+        """Where a file, or several that begin with its name, is written."""
+        return from_first(lambda: str(self._stack.enter_context(staged_files(place))))
+
+
+@contextmanager
+def _writing(out: str | Path) -> Iterator[None]:
+    """Let an error of a full disk say of which results."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in FULL:  # of reading
+            raise
+        raise WriteError(error.filename or out, error) from error
+
+
 def _prepare_detections(
-    cfg: Config, meta: dict[str, Any], out: str | Path | None, show_dir: str | Path | None
+    cfg: Config,
+    meta: dict[str, Any],
+    out: str | Path | None,
+    show_dir: str | Path | None,
+    staging: _Staged,
 ) -> Hook | None:
     """Have a detector's predictions written; its pictures are drawn by the hook returned."""
     if out is not None:
-        _keep_predictions(cfg, Path(out))
-    return None if show_dir is None else _detection_drawing(cfg, Path(show_dir))
+        _keep_predictions(cfg, Path(out), staging)
+    return None if show_dir is None else _detection_drawing(cfg, Path(show_dir), staging)
 
 
 def _prepare_maps(
-    cfg: Config, meta: dict[str, Any], out: str | Path | None, show_dir: str | Path | None
+    cfg: Config,
+    meta: dict[str, Any],
+    out: str | Path | None,
+    show_dir: str | Path | None,
+    staging: _Staged,
 ) -> Hook | None:
     """Have a segmentor's predictions written; its pictures are drawn by the hook returned."""
     if out is not None:
-        _keep_class_maps(cfg, Path(out))
-    return None if show_dir is None else _seg_drawing(cfg, meta, Path(show_dir))
+        _keep_class_maps(cfg, Path(out), staging)
+    return None if show_dir is None else _seg_drawing(cfg, meta, Path(show_dir), staging)
 
 
-def _keep_class_maps(cfg: Config, out: Path) -> None:
+def _keep_class_maps(cfg: Config, out: Path, staging: _Staged) -> None:
     if out.suffix in (*PICKLE_SUFFIXES, ".json") or out.is_file():
         raise InputError(
             f"--out {out} names a file; a segmentor's predictions are a PNG for each image: give "
@@ -134,24 +190,37 @@ def _keep_class_maps(cfg: Config, out: Path) -> None:
             f"type {types}; set test_evaluator=dict(type={IOU_METRIC!r}, iou_metrics=['mIoU'])"
         )
     make_folder(out)
+    staging_dir = staging.folder(out, "--out")
     for writer in writers:
-        writer.update(output_dir=str(out), image_root=_image_root(cfg))
+        writer.update(output_dir=str(out), image_root=_image_root(cfg), staging_dir=staging_dir)
 
 
-def _seg_drawing(cfg: Config, meta: dict[str, Any], show_dir: Path) -> Hook:
+def _seg_drawing(cfg: Config, meta: dict[str, Any], show_dir: Path, staging: _Staged) -> Hook:
     from mmbeit3.apis.seg_classes import find_seg_classes
     from mmbeit3.apis.seg_drawing import SegDrawingHook  # detectors run without mmseg
 
     classes = find_seg_classes(cfg, meta)
     make_folder(show_dir)
-    return SegDrawingHook(show_dir, classes, image_loader_of(cfg), _image_root(cfg))
+    return SegDrawingHook(
+        show_dir,
+        classes,
+        image_loader_of(cfg),
+        _image_root(cfg),
+        staging.folder(show_dir, "--show-dir"),
+    )
 
 
-def _detection_drawing(cfg: Config, show_dir: Path) -> Hook:
+def _detection_drawing(cfg: Config, show_dir: Path, staging: _Staged) -> Hook:
     hook = (cfg.get("default_hooks") or {}).get("visualization") or {}
     score_thr = hook.get("score_thr", DEFAULT_SCORE_THR)
     make_folder(show_dir)
-    return DetectionDrawingHook(show_dir, image_loader_of(cfg), score_thr, _image_root(cfg))
+    return DetectionDrawingHook(
+        show_dir,
+        image_loader_of(cfg),
+        score_thr,
+        _image_root(cfg),
+        staging.folder(show_dir, "--show-dir"),
+    )
 
 
 def _image_root(cfg: Config) -> str:
@@ -178,19 +247,19 @@ def _check_output_files(
             check_output_files(images, folder, suffix, _image_root(cfg))
 
 
-def _keep_predictions(cfg: Config, out: Path) -> None:
+def _keep_predictions(cfg: Config, out: Path, staging: _Staged) -> None:
     evaluators = _evaluators(cfg)
     if out.suffix in PICKLE_SUFFIXES:
-        evaluators.append(ConfigDict(type="mmdet.DumpDetResults", out_file_path=str(out)))
+        evaluators.append(ConfigDict(type="mmdet.DumpDetResults", out_file_path=staging.file(out)))
     elif out.suffix == ".json":
         writers = [entry for entry in evaluators if str(entry.get("type")).endswith("CocoMetric")]
         if not writers:
             raise InputError(f"--out {out}: only a CocoMetric writes JSON; use a .pkl name")
+        prefix = staging.file(out.with_suffix(""))
         for writer in writers:
-            writer["outfile_prefix"] = str(out.with_suffix(""))
+            writer["outfile_prefix"] = prefix
     else:
         raise InputError(f"--out {out} ends with {out.suffix!r}; expected .json or .pkl")
-    out.parent.mkdir(parents=True, exist_ok=True)
     cfg.test_evaluator = evaluators
 
 
@@ -220,5 +289,5 @@ def _write_metrics(
     content |= {"metrics": {name: float(value) for name, value in metrics.items()}}
     content |= {"classes": by_class} if by_class else {}
     file = Path(cfg.work_dir) / METRICS_FILE
-    file.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    write_json(file, content)
     print_log(f"metrics are in {file}", "current")

@@ -7,17 +7,22 @@ import itertools
 import json
 import logging
 import os
+import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
-from filelock import FileLock
+from filelock import FileLock, Timeout
 from mmengine.logging import print_log
 from rich.progress import Progress
 
+from mmbeit3.utils.text_files import printable
+
 LARGE = 500  # files from which on a check shows its progress and its result is kept
 NUM_THREADS = 8
+FIRST_SAID, SAY_AGAIN = 2.0, 60.0  # seconds of waiting for another process that is said
 CHUNK = 50  # files that a thread takes at a time
 
 Item = TypeVar("Item")
@@ -51,7 +56,7 @@ def keep(
         return check()
     try:
         file = _cache_file(kind, paths)
-        with FileLock(f"{file}.lock"):
+        with _locked(file, source):
             found = _load(file)
             if found is None:
                 found = {"result": check()}
@@ -60,6 +65,30 @@ def keep(
     except (OSError, RuntimeError) as error:  # RuntimeError: there is no home directory
         _say_not_kept(source, error)
         return check()
+
+
+@contextmanager
+def _locked(file: Path, source: str) -> Iterator[None]:
+    """Wait for another process that does the same check, and say so."""
+    lock, waited = FileLock(f"{file}.lock"), 0.0
+    while True:
+        pause = SAY_AGAIN if waited else FIRST_SAID
+        try:
+            lock.acquire(timeout=pause)
+            break
+        except Timeout:
+            waited += pause
+            # Not by the logger, which is silent while a training's data are checked.
+            print(
+                f"waiting {waited:.0f} s for another process that checks {printable(source)}, and "
+                f"holds {lock.lock_file}; if it does not go on, end it: its lock ends with it",
+                file=sys.stderr,
+                flush=True,
+            )
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def in_threads(

@@ -13,7 +13,7 @@ import logging
 import multiprocessing
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, TypeVar
 
 import cv2
@@ -115,7 +115,8 @@ def _close(before: dict[type[ManagerMixin], dict[str, ManagerMixin]]) -> None:
     for name, logger in MMLogger._instance_dict.items():
         for handler in logger.handlers if name not in before.get(MMLogger, {}) else ():
             if isinstance(handler, logging.FileHandler):
-                handler.close()
+                with suppress(OSError):  # a full disk, which the log file has met before
+                    handler.close()
     for name, visualizer in Visualizer._instance_dict.items():
         if name not in before.get(Visualizer, {}):
             visualizer.close()

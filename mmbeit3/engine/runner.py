@@ -8,10 +8,11 @@ and overwrites the last good one in place.
 from __future__ import annotations
 
 import itertools
+import os
 import secrets
 import time
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ import torch
 from mmengine.config import Config
 from mmengine.device import get_device
 from mmengine.dist import get_world_size, is_distributed, is_main_process
+from mmengine.logging import MMLogger
 from mmengine.model import (
     BaseTTAModel,
     MMDistributedDataParallel,
@@ -49,6 +51,7 @@ from mmbeit3.engine.checkpoint_hook import CheckpointHook, find_checkpoint
 from mmbeit3.engine.data_workers import WorkerLoader
 from mmbeit3.engine.distributed import init_distributed
 from mmbeit3.engine.ema import averages, trained_weights
+from mmbeit3.engine.log_files import guard_hook, guard_logger, guard_visualizer, say_unwritten
 from mmbeit3.engine.loop_checks import (
     check_ends,
     check_train_loop,
@@ -70,6 +73,7 @@ from mmbeit3.engine.sharding import GatheringHook, divide, divides, shard_optimi
 from mmbeit3.engine.train_loop import TrainLoop, build_train_loader
 from mmbeit3.utils import InputError
 from mmbeit3.utils.folder_lock import folder_locked
+from mmbeit3.utils.whole_files import writing
 
 LOCK = ("a training", "--work-dir")  # on a work dir: the kind of run, and the option for another
 RESUME_KEYS = ("meta", "message_hub", "optimizer")
@@ -136,7 +140,33 @@ class Runner(MMEngineRunner):
         if isinstance(visualizer, dict):
             name = visualizer.get("name", "visualizer")
             visualizer = dict(visualizer, name=f"{name}_{self.experiment_name}")
-        return super().build_visualizer(visualizer)
+        built = super().build_visualizer(visualizer)
+        guard_visualizer(built)
+        return built
+
+    def build_logger(self, *args: Any, **kwargs: Any) -> MMLogger:
+        """Build the logger, whose file may meet a full disk; arguments as mmengine's.
+
+        Raises:
+            WriteError: The log file cannot be made.
+        """
+        with writing(self.log_dir):
+            logger = super().build_logger(*args, **kwargs)
+        guard_logger(logger)
+        return logger
+
+    def dump_config(self) -> None:
+        """Write the config into the work dir, whole; where it cannot be, the run goes on."""
+        name = Path(self.cfg.filename or f"{self.timestamp}.py").name
+        partial, path = (Path(self.work_dir, f"{part}{name}") for part in (f".{os.getpid()}.", ""))
+        try:
+            self.cfg.dump(str(partial))  # its suffix says how
+            os.replace(partial, path)
+        except OSError as error:
+            say_unwritten(str(path), error)
+        finally:
+            with suppress(OSError):
+                partial.unlink(missing_ok=True)
 
     def build_log_processor(self, log_processor: LogProcessor | dict) -> LogProcessor:
         """Build what formats the log; it counts what the loop counts, unless the config says."""
@@ -194,6 +224,8 @@ class Runner(MMEngineRunner):
             # mmengine's default puts all validations of a loop by iterations at step 0.
             hooks["logger"] = {"log_metric_by_epoch": by_epoch, **entry}
         super().register_hooks(hooks, custom_hooks)
+        for hook in self.hooks:
+            guard_hook(hook)
         if self._train_dataloader is not None:
             self.register_hook(TrainingRecordHook())
         if self._shards:
@@ -472,7 +504,8 @@ class Runner(MMEngineRunner):
             stamp = self._timestamp if count == 1 else f"{self._timestamp}_{count}"
             folder = Path(self.work_dir) / stamp
             if stamp not in _taken_timestamps and not folder.exists():
-                folder.mkdir()
+                with writing(folder):
+                    folder.mkdir()
                 _taken_timestamps.add(stamp)
                 return stamp
         raise AssertionError("unreachable")

@@ -207,7 +207,8 @@ class CocoMetric(MMDetCocoMetric):
             with self._result_prefix() as prefix:
                 self.results2json(predictions, prefix)
         if self.format_only:
-            print_log(f"the results are in {Path(self.outfile_prefix).parent}", "current")
+            name = Path(self.outfile_prefix).name
+            print_log(f"the results are written as {name}.*.json", "current")
             return {}
         scores = {iou_type: self._evaluate(iou_type, predictions) for iou_type in self.metrics}
         print_log("\n" + format_table(scores), "current")

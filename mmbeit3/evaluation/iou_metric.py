@@ -17,6 +17,7 @@ from torch import Tensor
 from mmbeit3.evaluation.output_places import check_output_files, output_file
 from mmbeit3.registry import METRICS
 from mmbeit3.utils import InputError
+from mmbeit3.utils.whole_files import whole_file
 
 Areas = tuple[Tensor, Tensor, Tensor, Tensor]
 MAX_PNG_VALUE = 255
@@ -48,6 +49,8 @@ class IoUMetric(MMSegIoUMetric):
             evaluation code elsewhere has it: 0 counts them as missed. Defaults to None.
         image_root (str, optional): Folder of the images. Below ``output_dir`` a prediction has the
             path that its image has below this one. Defaults to None: the image's name alone.
+        staging_dir (str, optional): Where predictions are written for somebody who puts them into
+            ``output_dir``. Defaults to None: there at once.
         **kwargs: ``ignore_index``, ``beta``, ``output_dir``, ``format_only``, ``collect_device``
             and ``prefix``, as in mmseg.
 
@@ -61,6 +64,7 @@ class IoUMetric(MMSegIoUMetric):
         iou_metrics: Sequence[str] = ("mIoU",),
         nan_to_num: float | None = None,
         image_root: str | None = None,
+        staging_dir: str | None = None,
         **kwargs: Any,
     ) -> None:
         names = [iou_metrics] if isinstance(iou_metrics, str) else list(iou_metrics)
@@ -73,6 +77,7 @@ class IoUMetric(MMSegIoUMetric):
             )
         super().__init__(iou_metrics=names, nan_to_num=nan_to_num, **kwargs)
         self.image_root = image_root
+        self.staging_dir = staging_dir
         self.by_class: dict[str, dict[str, float | None]] = {}
         self._written: dict[Path, str] = {}
 
@@ -132,8 +137,10 @@ class IoUMetric(MMSegIoUMetric):
                 f"{image}: the prediction has the value {int(values.max())}, and {file} is an "
                 f"8-bit PNG, which holds 0..{MAX_PNG_VALUE}; leave output_dir out"
             )
-        file.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(values.to(torch.uint8).cpu().numpy()).save(file)
+        if self.staging_dir is not None:
+            file = Path(self.staging_dir) / file.relative_to(self.output_dir)
+        with whole_file(file) as partial:
+            Image.fromarray(values.to(torch.uint8).cpu().numpy()).save(partial, "PNG")
 
     def _check(self, sample: dict) -> None:
         name = sample.get("seg_map_path") or sample.get("img_path")

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import json
 import pickle
 from pathlib import Path
@@ -10,6 +11,7 @@ import torch
 from mmdet.registry import MODELS
 from mmdet.utils import register_all_modules
 from mmengine.config import Config
+from mmengine.fileio import LocalBackend
 
 from mmbeit3.apis import acceleration, testing
 from mmbeit3.apis.config import load_config
@@ -111,3 +113,37 @@ def test_a_checkpoint_of_another_model_is_refused(
     cfg = tiny(shapes, tmp_path, **{"model.backbone.img_size": 320})
     with pytest.raises(InputError, match="only the position table differs"):
         testing.test(cfg, checkpoint)
+
+
+@pytest.mark.parametrize("out", ["kept.json", "kept.pkl"])
+@pytest.mark.parametrize("match", ["pictures", "metrics.json", "kept"])
+def test_results_of_a_test_before_stay_where_the_disk_is_full(
+    shapes: Path, checkpoint: Path, tmp_path: Path, match: str, out: str, monkeypatch
+) -> None:
+    def contents() -> dict[str, bytes]:
+        files = (path for path in tmp_path.rglob("*") if path.is_file())
+        kept = (path for path in files if "metrics" in path.name or path.parent.name != "work")
+        return {
+            path.relative_to(tmp_path).as_posix(): path.read_bytes()
+            for path in kept
+            if "work/2" not in str(path)
+        }
+
+    arguments = (tiny(shapes, tmp_path / "work"), checkpoint)
+    options = {"out": tmp_path / out, "show_dir": tmp_path / "pictures"}
+    testing.test(*arguments, **options)
+    before = contents()
+    write_bytes, put = Path.write_bytes, LocalBackend.put
+
+    def full(*parts: object) -> None:
+        if any(match in str(part)[:1000] for part in parts):
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", lambda *a: full(a[0]) or write_bytes(*a))
+    monkeypatch.setattr(LocalBackend, "put", lambda *a: full(a[2]) or put(*a))
+    if match == "kept" and out == "kept.json":
+        pytest.skip("written by mmdet through open(), see test_full_disk.py")
+    with pytest.raises(InputError, match="cannot be written") as caught:
+        testing.test(*arguments, **options)
+    assert match in str(caught.value) and ".mmbeit3" not in str(caught.value)
+    assert contents() == before
