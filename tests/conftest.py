@@ -10,6 +10,7 @@ from types import SimpleNamespace
 import pytest
 
 import mmbeit3  # noqa: F401  before any test imports mmdet: mmcv.ops must be there by then
+from mmbeit3.checkpoint.safe_loading import loading_kept
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -27,6 +28,13 @@ def mmengine_does_not_dawdle() -> Iterator[None]:
         ):  # newer and older mmengine
             patch.setattr(f"{place}.FormatCode", lambda text, **_: (text, True), raising=False)
         patch.setattr("mmengine.runner.loops.time", SimpleNamespace(sleep=lambda seconds: None))
+        yield
+
+
+@pytest.fixture(autouse=True)
+def loads_as_before() -> Iterator[None]:
+    """Give back how this process reads checkpoints: a Runner changes it to its end."""
+    with loading_kept():
         yield
 
 

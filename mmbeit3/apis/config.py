@@ -46,6 +46,7 @@ SIMILAR = 0.7
 DATA_SUFFIXES = (".json", ".yaml", ".yml")
 
 
+@loading_safely()
 def load_config(
     path: str | Path, options: Mapping[str, Any] | None = None, work_dir: str | Path | None = None
 ) -> Config:
@@ -71,8 +72,7 @@ def load_config(
         raise InputError(f"config {path} {kind}{similar_files(path)}")
     try:
         _check_bases(path)
-        with loading_safely():
-            cfg = Config.fromfile(path)
+        cfg = Config.fromfile(path)
     except InputError:
         raise
     except Exception as error:

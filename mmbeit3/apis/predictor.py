@@ -82,6 +82,7 @@ class Predictor(ABC):
     #: Names of the classes.
     classes: tuple[str, ...]
 
+    @loading_safely()
     def __init__(
         self,
         cfg: Config,
@@ -98,8 +99,7 @@ class Predictor(ABC):
         content = read_checkpoint(checkpoint)
         meta = content.get("meta")
         self.find_classes(cfg, meta if isinstance(meta, Mapping) else {})
-        with loading_safely():
-            self.model: nn.Module = MODELS.build(cfg.model)
+        self.model: nn.Module = MODELS.build(cfg.model)
         load_weights(self.model, content)
         self.model.to(self.device).eval()
         #: The type that is computed in, by its name.

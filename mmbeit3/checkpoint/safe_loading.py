@@ -52,10 +52,17 @@ def loading_safely() -> Iterator[None]:
 
     So that a notebook which trains here may go on with files of its own that it trusts.
     """
+    with loading_kept():
+        load_safely()
+        yield
+
+
+@contextmanager
+def loading_kept() -> Iterator[None]:
+    """Give back, at the end of the block, the way in which the process read before."""
     variables = {name: os.environ.get(name) for name in (SAFE, UNSAFE)}
     loader = vars(CheckpointLoader)["load_checkpoint"]
     handlers = {suffix: file_handlers[suffix] for suffix in YAML_SUFFIXES}
-    load_safely()
     try:
         yield
     finally:
