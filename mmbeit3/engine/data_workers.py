@@ -22,6 +22,7 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, IterableDataset, get_worker_info
+from torch.utils.data._utils import signal_handling
 
 from mmbeit3.utils import InputError
 
@@ -85,6 +86,7 @@ class WatchedIterator:
             view.__dict__["dataset"] = _NotingDataset(loader.dataset, self._last_samples)
         with _as_workers_start():
             self._batches = DataLoader._get_iterator(view)
+        _forget_in_torch(self._batches)
         self.workers = list(self._batches._workers)
         self._calls: SimpleQueue = SimpleQueue()
         threading.Thread(target=_serve, args=(self._calls,), daemon=True).start()
@@ -284,7 +286,7 @@ def _as_workers_start() -> Iterator[None]:
     """Have processes that are started inside not hear what is sent to end this one.
 
     torch's handler of SIGCHLD, which raises wherever the program is when a worker dies, in the
-    middle of writing a checkpoint even, is taken off again.
+    middle of writing a checkpoint even, is taken off again where it was not there before.
     """
     if os.name == "posix":
         resource_tracker.ensure_running()  # its start would change the mask
@@ -298,6 +300,13 @@ def _as_workers_start() -> Iterator[None]:
             signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         if before is not None:
             signal.signal(signal.SIGCHLD, before)
+
+
+def _forget_in_torch(batches: Any) -> None:
+    """Have torch's handler of SIGCHLD, which a loader of somebody else has put in, pass these."""
+    if getattr(batches, "_worker_pids_set", False):
+        signal_handling._remove_worker_pids(id(batches))
+        batches._worker_pids_set = False
 
 
 def _block(signals: Sequence[signal.Signals]) -> set[int] | None:

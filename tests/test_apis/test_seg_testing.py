@@ -220,7 +220,8 @@ def test_what_cannot_be_done_is_said(
 
 def test_a_detector_has_no_views_to_merge(shapes: Path) -> None:
     _, checkpoint = random_model(tiny(shapes))
-    options = {"train_dataloader.dataset.data_root": str(shapes)}
+    loaders = ("train_dataloader", "test_dataloader")
+    options = {f"{loader}.dataset.data_root": str(shapes) for loader in loaders}
     options["test_evaluator.ann_file"] = str(shapes / "annotations" / "val.json")
     cfg = load_config(DETECTOR, options, shapes.parent / "work")
     with pytest.raises(InputError, match=r"no tta_pipeline and no tta_model; .* it has none\. .*"):

@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 import torch
+from torch.utils.data import DataLoader
 
 from mmbeit3.engine import Terminated, build_runner
 from mmbeit3.engine.data_workers import WorkerLoader
@@ -102,6 +103,16 @@ def test_a_death_while_reading_names_the_sample(num_workers: int, weight: int) -
         "(images/9.jpg). A worker that is killed has mostly run out of main memory: lower the "
         "dataloader.num_workers"
     )
+
+
+def test_a_loader_of_torch_used_before_does_not_change_what_is_raised() -> None:
+    before = signal.getsignal(signal.SIGCHLD)
+    try:
+        list(DataLoader([0.0, 1.0], num_workers=1))  # puts in torch's handler, which raises
+        with ends_within(10), pytest.raises(InputError, match="the last sample that it read is 9"):
+            list(loader(2, dies=9))
+    finally:
+        signal.signal(signal.SIGCHLD, before or signal.SIG_DFL)
 
 
 def test_a_persistent_worker_that_dies_between_passes_is_noticed() -> None:

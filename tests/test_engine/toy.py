@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import os
 import random
@@ -134,7 +135,8 @@ class SignalHook(Hook):
 
     def send(self) -> None:
         for worker in multiprocessing.active_children():
-            os.kill(worker.pid, self.number)
+            with contextlib.suppress(ProcessLookupError):  # one that has just ended
+                os.kill(worker.pid, self.number)
         os.kill(os.getpid(), self.number)
 
 
