@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -29,6 +30,13 @@ def mmengine_does_not_dawdle() -> Iterator[None]:
             patch.setattr(f"{place}.FormatCode", lambda text, **_: (text, True), raising=False)
         patch.setattr("mmengine.runner.loops.time", SimpleNamespace(sleep=lambda seconds: None))
         yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def interrupts_are_heard() -> None:
+    """Ctrl-C as in a terminal: a shell has its background jobs ignore it, and runs inherit that."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True)
