@@ -554,6 +554,8 @@ def test_start_values(name: str) -> None:
     model = heads_at_full_width(name)
     del model.backbone
     expected = start_values(model)
+    if "tiny" in name:  # made to learn in minutes; its config says so
+        del expected["roi_head.mask_head.conv_logits"]
     if "lsj-1024_coco" in name:
         assert len(expected) == 11 + 4 + 3 * (4 + 1 + 2) + 4 + 2
         assert round(expected["roi_head.bbox_head.2.shared_fcs.0"][1], 4) == 0.0089
