@@ -2,67 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from pathlib import Path
+from collections.abc import Sequence
+from typing import Any
 
 import cv2
 import numpy as np
 from mmdet.structures import DetDataSample
-from mmengine.hooks import Hook
 from mmengine.runner import Runner
 from mmengine.structures import InstanceData
 
+from mmbeit3.apis.drawing_hook import DrawingHook
 from mmbeit3.apis.overlay import draw_instances
-from mmbeit3.apis.results import write_picture
 from mmbeit3.datasets.palette import make_palette
-from mmbeit3.datasets.transforms.loading import load_bgr
-from mmbeit3.evaluation.output_places import output_file
 
 
-class DetectionDrawingHook(Hook):
-    """Draw every tested image; each process draws its own.
+class DetectionDrawingHook(DrawingHook):
+    """Draw the objects of every tested image.
 
     Args:
-        show_dir (str | Path): Folder for the pictures, ``<path of the image below
-            image_root>.jpg``.
-        loader (Callable): The transform of the test pipeline that loads images.
         score_thr (float): Draw detections of at least this score.
-        image_root (str, optional): Folder of the images. Defaults to None: the images' names alone
-            are kept.
-        staging_dir (str | Path, optional): Where pictures are written for somebody who puts them
-            into ``show_dir``. Defaults to None: there at once.
+        **options (Any): Those of :class:`mmbeit3.apis.drawing_hook.DrawingHook`.
     """
 
-    def __init__(
-        self,
-        show_dir: str | Path,
-        loader: Callable[[dict], dict],
-        score_thr: float,
-        image_root: str | None = None,
-        staging_dir: str | Path | None = None,
-    ) -> None:
-        self._show_dir = show_dir
-        self._loader = loader
+    def __init__(self, score_thr: float, **options: Any) -> None:
+        super().__init__(**options)
         self._score_thr = score_thr
-        self._image_root = image_root
-        self._staging_dir = staging_dir or show_dir
 
-    def after_test_iter(
-        self,
-        runner: Runner,
-        batch_idx: int,
-        data_batch: dict | None = None,
-        outputs: Sequence[DetDataSample] | None = None,
-    ) -> None:
-        """Draw the images of a batch."""
+    def draw(self, runner: Runner, image: np.ndarray, sample: DetDataSample) -> np.ndarray:
+        """Draw one image."""
         classes = runner.test_dataloader.dataset.metainfo["classes"]
-        for sample in outputs or ():
-            file = output_file(sample.metainfo, self._show_dir, ".jpg", self._image_root)
-            file = Path(self._staging_dir) / file.relative_to(self._show_dir)
-            write_picture(file, self._draw(sample, classes))
-
-    def _draw(self, sample: DetDataSample, classes: Sequence[str]) -> np.ndarray:
-        image = load_bgr(self._loader, sample.img_path)
         found = sample.pred_instances
         shown = [found[found.scores >= self._score_thr]]
         if "gt_instances" in sample:

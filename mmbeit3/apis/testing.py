@@ -201,25 +201,22 @@ def _seg_drawing(cfg: Config, meta: dict[str, Any], show_dir: Path, staging: _St
 
     classes = find_seg_classes(cfg, meta)
     make_folder(show_dir)
-    return SegDrawingHook(
-        show_dir,
-        classes,
-        image_loader_of(cfg),
-        _image_root(cfg),
-        staging.folder(show_dir, "--show-dir"),
-    )
+    return SegDrawingHook(classes, **_drawing_options(cfg, show_dir, staging))
 
 
 def _detection_drawing(cfg: Config, show_dir: Path, staging: _Staged) -> Hook:
     hook = (cfg.get("default_hooks") or {}).get("visualization") or {}
     score_thr = hook.get("score_thr", DEFAULT_SCORE_THR)
     make_folder(show_dir)
-    return DetectionDrawingHook(
-        show_dir,
-        image_loader_of(cfg),
-        score_thr,
-        _image_root(cfg),
-        staging.folder(show_dir, "--show-dir"),
+    return DetectionDrawingHook(score_thr, **_drawing_options(cfg, show_dir, staging))
+
+
+def _drawing_options(cfg: Config, show_dir: Path, staging: _Staged) -> dict[str, Any]:
+    return dict(
+        show_dir=show_dir,
+        loader=image_loader_of(cfg),
+        image_root=_image_root(cfg),
+        staging_dir=staging.folder(show_dir, "--show-dir"),
     )
 
 

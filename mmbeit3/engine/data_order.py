@@ -11,7 +11,7 @@ import torch
 from mmengine.dist import get_dist_info
 from torch.utils.data import Dataset, Sampler
 
-from mmbeit3.engine.data_workers import describe_sample
+from mmbeit3.engine.data_workers import DatasetWrapper, describe_sample
 from mmbeit3.engine.randomness import Stream, derive, generators_kept, seed_generators
 from mmbeit3.utils import InputError
 
@@ -83,7 +83,7 @@ class MicroBatchSampler(Sampler):
         return torch.randperm(self.size, generator=generator).tolist()
 
 
-class PositionedDataset(Dataset):
+class PositionedDataset(DatasetWrapper):
     """A data set whose augmentation draws from the sample's position, and which says what failed.
 
     Args:
@@ -92,16 +92,8 @@ class PositionedDataset(Dataset):
     """
 
     def __init__(self, dataset: Dataset, seed: int) -> None:
-        self.dataset = dataset
+        super().__init__(dataset)
         self.seed = seed
-
-    def __len__(self) -> int:
-        return len(self.dataset)
-
-    def __getattr__(self, name: str) -> Any:
-        if name in ("dataset", "__setstate__"):  # absent while being unpickled
-            raise AttributeError(name)
-        return getattr(self.dataset, name)
 
     def __getitem__(self, index: SampleIndex) -> Any:
         with generators_kept():

@@ -207,12 +207,15 @@ class WatchedIterator:
         )
 
 
-class _NotingDataset(Dataset):
-    """A data set that notes which sample each worker is at."""
+class DatasetWrapper(Dataset):
+    """A data set around another, whose attributes are found here too.
 
-    def __init__(self, dataset: Dataset, last_samples: Tensor) -> None:
+    Args:
+        dataset (Dataset): The other.
+    """
+
+    def __init__(self, dataset: Dataset) -> None:
         self.dataset = dataset
-        self.last_samples = last_samples
 
     def __len__(self) -> int:
         return len(self.dataset)
@@ -221,6 +224,14 @@ class _NotingDataset(Dataset):
         if name in ("dataset", "__setstate__"):  # absent while being unpickled
             raise AttributeError(name)
         return getattr(self.dataset, name)
+
+
+class _NotingDataset(DatasetWrapper):
+    """A data set that notes which sample each worker is at."""
+
+    def __init__(self, dataset: Dataset, last_samples: Tensor) -> None:
+        super().__init__(dataset)
+        self.last_samples = last_samples
 
     def __getitem__(self, index: Any) -> Any:
         self._note(index)
