@@ -69,7 +69,7 @@ test-upstream: $(UPSTREAM_STAMP)  ## run the tests on the original OpenMMLab pac
 
 clean:  ## remove build leftovers and caches (environments, data and work_dirs stay)
 	rm -rf build dist *.egg-info .pytest_cache .ruff_cache
-	find mmbeit3 tools tests configs -name __pycache__ -type d -prune -exec rm -rf {} +
+	find mmbeit3 benchmarks tools tests configs -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(STAMP): setup.py pyproject.toml $(CONSTRAINTS)
 	@echo "Creating $(VENV): downloads torch and the mm stack (a few GB), takes some minutes ..."

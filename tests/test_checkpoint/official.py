@@ -14,7 +14,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from mmbeit3.benchmark.subjects.tower import published_beit3
+from benchmarks.cases.tower import published_beit3
 from mmbeit3.models import BEiT3
 
 

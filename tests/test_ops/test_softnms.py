@@ -10,8 +10,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from mmbeit3.benchmark.plain import plain_soft_nms
-from mmbeit3.benchmark.subjects.soft_nms import crowd as detections
+from benchmarks.cases.soft_nms import crowd as detections
+from benchmarks.plain import plain_soft_nms
 from mmbeit3.ops import soft_nms
 from mmbeit3.utils import InputError
 

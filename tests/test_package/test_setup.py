@@ -25,7 +25,7 @@ IMPLIED |= {"matplotlib": "onedl-mmdetection", "scipy": "onedl-mmdetection"}
 IMPLIED |= {"tqdm": "onedl-mmdetection", "terminaltables": "onedl-mmdetection"}
 IMPLIED |= {"filelock": "torch", "huggingface_hub": "timm"}
 # Imported where a user needs it; its absence is an error that names it.
-# torchscale: what the benchmark measures beside, and the tests compare with
+# torchscale: what the benchmarks and the tests compare with
 OPTIONAL = {"pillow_heif", "torchscale"}
 IMPORT_TO_REQUIREMENT = IMPLIED | {
     "PIL": "pillow",
@@ -105,10 +105,10 @@ def _imported_names(folder: Path) -> set[str]:
                 names |= {alias.name.split(".")[0] for alias in node.names}
             elif isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
                 names.add(node.module.split(".")[0])
-    return names - set(sys.stdlib_module_names) - OPTIONAL - {"mmbeit3"}
+    return names - set(sys.stdlib_module_names) - OPTIONAL - {"mmbeit3", "benchmarks"}
 
 
-@pytest.mark.parametrize("folder", ["mmbeit3", "tools"])
+@pytest.mark.parametrize("folder", ["mmbeit3", "tools", "benchmarks"])
 def test_every_import_is_required(folder: str, requirements: dict[str, Requirement]) -> None:
     for name in _imported_names(ROOT / folder):
         assert IMPORT_TO_REQUIREMENT.get(name, name) in requirements, f"{folder} imports {name}"

@@ -17,7 +17,8 @@ def run(command: list[str], cwd: Path, **environment: str) -> subprocess.Complet
     return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True)
 
 
-COMMANDS = sorted(TOOLS.rglob("*.py")) + [ROOT / "mmbeit3" / "cli.py"]
+COMMANDS = sorted(TOOLS.rglob("*.py"))
+COMMANDS += [ROOT / "mmbeit3" / "cli.py", ROOT / "benchmarks" / "__main__.py"]
 
 
 @pytest.mark.parametrize("argument", ["--help", "--no-such-option"])

@@ -7,10 +7,10 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from mmbeit3.benchmark.contest import Comparison, Contestant, Subject
-from mmbeit3.benchmark.options import Options
-from mmbeit3.benchmark.plain import make_plain
-from mmbeit3.benchmark.subjects.tower import count, limit, make_tower, matrices
+from benchmarks.benchmark import Candidate, Case, Comparison
+from benchmarks.cases.tower import count, limit, make_tower, matrices
+from benchmarks.options import Options
+from benchmarks.plain import make_plain
 
 PLAIN = "plain: naive attention"
 OURS = "mmbeit3"
@@ -18,20 +18,20 @@ CHECKPOINT = "mmbeit3, with_cp=True (torch)"
 OFFLOAD = 'mmbeit3, with_cp="offload" (fairscale)'
 
 
-def training(options: Options) -> Subject:
+def training(options: Options) -> Case:
     """Forward and backward pass of the tower with windows and global layers, one image."""
     size = options.size
     base = dict(arch=options.arch, size=size, device=options.device)
     flops = 3 * count(options.arch, size, "windows")  # the backward pass has two products for one
     kinds = {PLAIN: (True, False), OURS: (False, False)}
     kinds |= {CHECKPOINT: (False, True), OFFLOAD: (False, "offload")}
-    return Subject(
+    return Case(
         "training",
         f"{options.arch} tower, forward and backward, one image of {size} x {size}, float32",
         (
             matrices("float32", **base),
             *(
-                Contestant(
+                Candidate(
                     name,
                     build,
                     base | dict(plain=plain, with_cp=with_cp),

@@ -11,9 +11,9 @@ import numpy as np
 from mmengine.config import ConfigDict
 from mmengine.registry import init_default_scope
 
-from mmbeit3.benchmark.contest import Comparison, Contestant, Subject
-from mmbeit3.benchmark.data import model_config, require
-from mmbeit3.benchmark.options import Options
+from benchmarks.benchmark import Candidate, Case, Comparison
+from benchmarks.data import model_config, require
+from benchmarks.options import Options
 from mmbeit3.registry import DATASETS
 
 CONFIG = "beit3_vitdet/cascade-mask-rcnn_beit3-base_lsj-1024_coco.py"
@@ -29,15 +29,15 @@ MMDET = "mmdet: polygons"
 BITMAPS = "mmdet: bitmaps (its default)"
 
 
-def loading(options: Options) -> Subject:
+def loading(options: Options) -> Case:
     """Large-scale jitter at 1024 on images of COCO train2017, in one process and one thread."""
     root = require(options.coco, "--coco")
     kinds = {OURS: "ours", MMDET: "mmdet", BITMAPS: "bitmaps"}
-    return Subject(
+    return Case(
         "loading",
         f"large-scale jitter at 1024, {NUM_IMAGES} images of COCO train2017, one worker",
         tuple(
-            Contestant(name, build, dict(root=root, kind=kind), items=NUM_IMAGES, memory=False)
+            Candidate(name, build, dict(root=root, kind=kind), items=NUM_IMAGES, memory=False)
             for name, kind in kinds.items()
         ),
         (Comparison(OURS, MMDET), Comparison(OURS, BITMAPS)),

@@ -1,4 +1,4 @@
-"""COCO evaluation, beside pycocotools."""
+"""COCO evaluation, next to pycocotools."""
 
 from __future__ import annotations
 
@@ -19,30 +19,30 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 from torch import Tensor
 
-from mmbeit3.benchmark.contest import Comparison, Contestant, Subject
-from mmbeit3.benchmark.data import require
-from mmbeit3.benchmark.options import Options
+from benchmarks.benchmark import Candidate, Case, Comparison
+from benchmarks.data import require
+from benchmarks.options import Options
 from mmbeit3.evaluation.coco import IOU_TYPES, evaluate_coco
 
 PER_IMAGE = 100
 RESULTS = "results.json"
 
 
-def evaluation(options: Options) -> Subject:
+def evaluation(options: Options) -> Case:
     """Score 100 detections on each image of val2017, from file to metrics."""
     truth = require(options.coco / "annotations" / "instances_val2017.json", "--coco")
-    contestants, comparisons = [], []
+    candidates, comparisons = [], []
     for iou_type in IOU_TYPES:
         names = [f"{who}, {iou_type}" for who in ("mmbeit3", "pycocotools")]
-        contestants += [
-            Contestant(name, build, dict(truth=truth, iou_type=iou_type, ours=ours), memory=False)
+        candidates += [
+            Candidate(name, build, dict(truth=truth, iou_type=iou_type, ours=ours), memory=False)
             for name, ours in zip(names, (True, False), strict=True)
         ]
         comparisons.append(Comparison(*names, speed=3, tolerance=1e-9))
-    return Subject(
+    return Case(
         "evaluation",
         f"COCO evaluation of {PER_IMAGE} detections on each image of {truth.name}, files included",
-        tuple(contestants),
+        tuple(candidates),
         tuple(comparisons),
     )
 

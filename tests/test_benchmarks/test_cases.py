@@ -12,17 +12,17 @@ import numpy as np
 import pytest
 import torch
 
-from mmbeit3.benchmark.contest import difference, flat
-from mmbeit3.benchmark.flops import tower_flops
-from mmbeit3.benchmark.options import Options
-from mmbeit3.benchmark.plain import make_plain
-from mmbeit3.benchmark.subjects import SUBJECTS, make_subject, training
-from mmbeit3.benchmark.subjects.evaluation import make_detections
-from mmbeit3.benchmark.subjects.tower import build_tower, make_tower
+from benchmarks.benchmark import difference, flat
+from benchmarks.cases import CASES, make_case, training
+from benchmarks.cases.evaluation import make_detections
+from benchmarks.cases.tower import build_tower, make_tower
+from benchmarks.flops import tower_flops
+from benchmarks.options import Options
+from benchmarks.plain import make_plain
 from mmbeit3.models import BEiT3
 from mmbeit3.utils import InputError
 
-TOOL = Path(__file__).resolve().parents[2] / "tools" / "benchmark.py"
+ROOT = Path(__file__).resolve().parents[2]
 ARCH = dict(embed_dims=32, num_layers=4, num_heads=2, feedforward_channels=64)
 
 
@@ -61,7 +61,7 @@ def test_weights_are_the_same_in_every_process() -> None:
 
 
 def test_deformable_attention_is_measured_beside_mmcvs_own(monkeypatch) -> None:
-    module = importlib.import_module("mmbeit3.benchmark.subjects.deform_attn")
+    module = importlib.import_module("benchmarks.cases.deform_attn")
     monkeypatch.setitem(module.LAYERS, "pixel decoder", ((6, 3), 20, 2, 4))
     arguments = dict(layer="pixel decoder", backward=True, device="cpu")
     ours, theirs = (module.build(ours=ours, **arguments) for ours in (True, False))
@@ -79,12 +79,12 @@ def test_detections_are_as_many_as_a_detector_returns(data_root: Path) -> None:
 
 def test_missing_data_are_named() -> None:
     with pytest.raises(InputError, match="absent.*name the folder of the data by --coco"):
-        make_subject("evaluation", Options(coco=Path("absent")))
+        make_case("evaluation", Options(coco=Path("absent")))
 
 
-def test_every_subject_is_there() -> None:
-    for name, (module, _) in SUBJECTS.items():
-        found = importlib.import_module(f"mmbeit3.benchmark.subjects.{module}")
+def test_every_case_is_there() -> None:
+    for name, (module, _) in CASES.items():
+        found = importlib.import_module(f"benchmarks.cases.{module}")
         assert callable(getattr(found, name.replace("-", "_")))
 
 
@@ -98,10 +98,11 @@ def test_all_ways_of_a_training_step_have_the_same_gradient() -> None:
 @pytest.mark.slow
 def test_the_command_writes_what_it_found(tmp_path: Path) -> None:
     out = tmp_path / "out"
-    command = [sys.executable, str(TOOL), "soft-nms", "--rounds", "1", "--out-dir", str(out)]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
+    command = [sys.executable, "-m", "benchmarks", "soft-nms", "--rounds", "1"]
+    command += ["--out-dir", str(out)]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
     assert done.returncode in (0, 1), done.stderr  # 1: a demand was missed, as can be under load
     found = json.loads((out / "benchmark.json").read_text())
-    assert found["subjects"][0]["comparisons"][0]["difference"] == 0
+    assert found["cases"][0]["comparisons"][0]["difference"] == 0
     assert (out / "benchmark.md").read_text().count("| mmbeit3") == 2
     assert f"results are in {out}" in done.stdout

@@ -10,12 +10,12 @@ import torch
 from mmengine.registry import init_default_scope
 from torch import Tensor, nn
 
+from benchmarks.benchmark import Candidate, Case, Comparison
+from benchmarks.data import batch_of, model_config, require
+from benchmarks.options import Options
+from benchmarks.plain_models import make_plain_segmentor
 from mmbeit3.apis.acceleration import accelerate
 from mmbeit3.apis.images import find_images
-from mmbeit3.benchmark.contest import Comparison, Contestant, Subject
-from mmbeit3.benchmark.data import batch_of, model_config, require
-from mmbeit3.benchmark.options import Options
-from mmbeit3.benchmark.plain_models import make_plain_segmentor
 from mmbeit3.registry import MODELS
 from mmbeit3.utils.image_reading import read_image
 
@@ -26,7 +26,7 @@ LARGE = (4000, 3000)  # width and height of a photograph of 12 megapixels
 PLAIN_LARGE, OURS_LARGE = (f"{name}, 12 megapixels" for name in (PLAIN, OURS))
 
 
-def segmentor(options: Options) -> Subject:
+def segmentor(options: Options) -> Case:
     """Mask2Former with 150 classes at a crop of 512, on a photograph as it is and enlarged.
 
     The pipeline resizes both to the same size; the enlarged one has more pixels to be classified.
@@ -35,10 +35,10 @@ def segmentor(options: Options) -> Subject:
     base = dict(arch=options.arch, folder=folder, device=options.device)
     kinds = {PLAIN: dict(plain=True), OURS: {}, BFLOAT16: dict(dtype="bfloat16")}
     kinds |= {PLAIN_LARGE: dict(plain=True, size=LARGE), OURS_LARGE: dict(size=LARGE)}
-    return Subject(
+    return Case(
         "segmentor",
         f"{options.arch} Mask2Former, 150 classes, crop 512, one image of ADE20K, random weights",
-        tuple(Contestant(name, build, base | kind, items=1) for name, kind in kinds.items()),
+        tuple(Candidate(name, build, base | kind, items=1) for name, kind in kinds.items()),
         (
             Comparison(OURS, PLAIN, tolerance=1e-3),
             Comparison(BFLOAT16, PLAIN),

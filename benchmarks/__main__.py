@@ -1,25 +1,26 @@
-"""Measure this project beside others: ``python tools/benchmark.py tower soft-nms``."""
+"""Measure this project next to others: ``python -m benchmarks tower soft-nms``."""
 
 from __future__ import annotations
 
 import argparse
 
+from benchmarks.cases import CASES
 from mmbeit3.apis.console import run
-from mmbeit3.benchmark.subjects import SUBJECTS
 
 
 def parse_args() -> argparse.Namespace:
     """Read the command line; imports that take seconds come after it."""
-    listing = "\n".join(f"  {name:<18}{words}" for name, (_, words) in SUBJECTS.items())
+    listing = "\n".join(f"  {name:<18}{words}" for name, (_, words) in CASES.items())
     parser = argparse.ArgumentParser(
+        prog="python -m benchmarks",
         formatter_class=argparse.RawDescriptionHelpFormatter,
         description="Time pieces of work in several ways, side by side and in turn, and measure "
         "the memory of each.\nPrints tables in Markdown, and writes them and benchmark.json.",
-        epilog=f"subjects:\n{listing}\n\nExit status: 0 all that is asked for was reached, 1 "
+        epilog=f"cases:\n{listing}\n\nExit status: 0 all that is asked for was reached, 1 "
         "something was missed, 2 wrong arguments.",
     )
     parser.add_argument(
-        "subjects", nargs="+", choices=(*SUBJECTS, "all"), metavar="SUBJECT", help="see below"
+        "cases", nargs="+", choices=(*CASES, "all"), metavar="CASE", help="see below"
     )
     parser.add_argument("--rounds", type=int, default=5, help="rounds that count (default: 5)")
     parser.add_argument("--device", default="cpu", help="cpu, cuda:0, ... (default: cpu)")
@@ -35,7 +36,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         "--num-images", type=int, default=4, help="images for whole models (default: 4)"
     )
-    parser.add_argument("--plot", action="store_true", help="draw the subjects that have curves")
+    parser.add_argument("--plot", action="store_true", help="draw the cases that have curves")
     parser.add_argument(
         "--out-dir", default="work_dirs/benchmark", help="default: work_dirs/benchmark"
     )
@@ -50,8 +51,8 @@ def main() -> int:
 
     import torch
 
-    from mmbeit3.benchmark.command import all_met, benchmark
-    from mmbeit3.benchmark.options import Options
+    from benchmarks.command import all_met, benchmark
+    from benchmarks.options import Options
 
     if args.threads:
         torch.set_num_threads(args.threads)
@@ -63,7 +64,7 @@ def main() -> int:
         ade20k=Path(args.ade20k),
         num_images=args.num_images,
     )
-    names = list(SUBJECTS) if "all" in args.subjects else list(dict.fromkeys(args.subjects))
+    names = list(CASES) if "all" in args.cases else list(dict.fromkeys(args.cases))
     results = benchmark(names, options, args.rounds, args.out_dir, args.plot, sys.argv[1:])
     return 0 if all_met(results) else 1
 

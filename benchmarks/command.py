@@ -1,4 +1,4 @@
-"""Run subjects, print their tables, and write JSON, Markdown and pictures."""
+"""Run cases, print their tables, and write JSON, Markdown and pictures."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from benchmarks.benchmark import run
+from benchmarks.cases import make_case
+from benchmarks.machine import describe, in_words
+from benchmarks.options import Options
+from benchmarks.report import in_words as tables
+from benchmarks.report import plot, summarise
 from mmbeit3.apis.sources import make_folder
 from mmbeit3.apis.stream import write_json
-from mmbeit3.benchmark.contest import run
-from mmbeit3.benchmark.machine import describe, in_words
-from mmbeit3.benchmark.options import Options
-from mmbeit3.benchmark.report import in_words as tables
-from mmbeit3.benchmark.report import plot, summarise
-from mmbeit3.benchmark.subjects import make_subject
 
 RESULTS = "benchmark.json"
 
@@ -29,40 +29,38 @@ def benchmark(
     plots: bool,
     command: Sequence[str],
 ) -> dict[str, Any]:
-    """Measure subjects one after the other.
+    """Measure cases one after the other.
 
     After each of them ``benchmark.json`` and ``benchmark.md`` in ``out_dir`` are written anew, with
     all that was measured until then.
 
     Args:
-        names (Sequence[str]): Of :data:`mmbeit3.benchmark.subjects.SUBJECTS`.
+        names (Sequence[str]): Of :data:`benchmarks.cases.CASES`.
         options (Options): How large the work is.
         rounds (int): Rounds that count.
         out_dir (str | Path): Where results go; made if absent.
-        plots (bool): Whether to draw the subjects that have curves.
-        command (Sequence[str]): Arguments of the command line, to be written beside the results.
+        plots (bool): Whether to draw the cases that have curves.
+        command (Sequence[str]): Arguments of the command line, to be written next to the results.
 
     Returns:
         dict: The content of ``benchmark.json``.
 
     Raises:
-        InputError: If a subject's data or packages are not there.
+        InputError: If a case's data or packages are not there.
     """
     out_dir = Path(out_dir)
     make_folder(out_dir)
     machine = describe(options.device)
     results: dict[str, Any] = {"command": shlex.join(command), "machine": machine}
-    results |= {"rounds": rounds, "subjects": []}
+    results |= {"rounds": rounds, "cases": []}
     print(in_words(machine))
     for name in names:
         start = time.perf_counter()
-        subject = make_subject(name, options)
-        print(f"\n{subject.title}: {len(subject.contestants)} contestants, {rounds} rounds")
-        summary = summarise(
-            subject, run(subject, rounds, options.device, partial(print, flush=True))
-        )
+        case = make_case(name, options)
+        print(f"\n{case.title}: {len(case.candidates)} candidates, {rounds} rounds")
+        summary = summarise(case, run(case, rounds, options.device, partial(print, flush=True)))
         summary["seconds"] = round(time.perf_counter() - start, 1)
-        results["subjects"].append(summary)
+        results["cases"].append(summary)
         print(f"\n{tables(summary)}")
         write_json(out_dir / RESULTS, results)
         _write_markdown(out_dir / "benchmark.md", results)
@@ -75,8 +73,8 @@ def benchmark(
 
 
 def _write_markdown(path: Path, results: dict[str, Any]) -> None:
-    text = [in_words(results["machine"]), f"`python tools/benchmark.py {results['command']}`"]
-    text += [tables(summary) for summary in results["subjects"]]
+    text = [in_words(results["machine"]), f"`python -m benchmarks {results['command']}`"]
+    text += [tables(summary) for summary in results["cases"]]
     path.write_text("\n\n".join(text) + "\n", encoding="utf-8")
 
 
@@ -84,6 +82,6 @@ def all_met(results: dict[str, Any]) -> bool:
     """Whether everything that was asked for was reached."""
     return all(
         entry.get("met") is not False
-        for subject in results["subjects"]
-        for entry in (*subject["contestants"], *subject["comparisons"])
+        for case in results["cases"]
+        for entry in (*case["candidates"], *case["comparisons"])
     )

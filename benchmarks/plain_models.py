@@ -12,7 +12,7 @@ from mmengine.config import ConfigDict
 from mmseg.models import EncoderDecoder
 from torch import Tensor, nn
 
-from mmbeit3.benchmark.plain import make_plain
+from benchmarks.plain import make_plain
 
 
 def make_plain_detector(model: nn.Module) -> nn.Module:

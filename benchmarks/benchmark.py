@@ -11,13 +11,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mmbeit3.benchmark.memory import Memory, measure_memory
+from benchmarks.memory import Memory, measure_memory
 
 Call = Callable[[], Any]
 
 
 @dataclass(frozen=True)
-class Contestant:
+class Candidate:
     """One way to do a piece of work.
 
     Attributes:
@@ -26,9 +26,9 @@ class Contestant:
             again to measure memory.
         arguments: Its arguments.
         flops: Multiplications and additions of one call, 2 for each pair. Defaults to None.
-        limit: Name of the contestant whose rate of ``flops`` is the limit. Defaults to None.
+        limit: Name of the candidate whose rate of ``flops`` is the limit. Defaults to None.
         items: Images that one call works on. Defaults to None: no rate is shown.
-        series: Curve that the contestant lies on in plots. Defaults to "", none.
+        series: Curve that the candidate lies on in plots. Defaults to "", none.
         x: Its place along the curve.
         memory: Whether memory is worth measuring. Defaults to True.
     """
@@ -46,7 +46,7 @@ class Contestant:
 
 @dataclass(frozen=True)
 class Comparison:
-    """What is demanded of one contestant beside another.
+    """What is demanded of one candidate next to another.
 
     Attributes:
         ours: Name of the one.
@@ -65,21 +65,21 @@ class Comparison:
 
 
 @dataclass(frozen=True)
-class Subject:
+class Case:
     """A piece of work and who does it.
 
     Attributes:
         name: As on the command line.
         title: What is done, in words.
-        contestants: Who does it, in the order of the rounds.
+        candidates: Who does it, in the order of the rounds.
         comparisons: What is demanded. Defaults to nothing.
         x_label: What changes along the curves of plots. Defaults to "".
-        share: Least part of the limit that a contestant, by name, must reach. Defaults to none.
+        share: Least part of the limit that a candidate, by name, must reach. Defaults to none.
     """
 
     name: str
     title: str
-    contestants: tuple[Contestant, ...]
+    candidates: tuple[Candidate, ...]
     comparisons: tuple[Comparison, ...] = ()
     x_label: str = ""
     share: Mapping[str, float] = field(default_factory=dict)
@@ -87,7 +87,7 @@ class Subject:
 
 @dataclass
 class Measured:
-    """What was measured of a contestant.
+    """What was measured of a candidate.
 
     Attributes:
         seconds: Time of each round.
@@ -110,30 +110,28 @@ class Measured:
         return min(self.seconds), max(self.seconds)
 
 
-def run(
-    subject: Subject, rounds: int, device: str, say: Callable[[str], None]
-) -> dict[str, Measured]:
-    """Time all contestants in turn, round by round, then measure the memory of each.
+def run(case: Case, rounds: int, device: str, say: Callable[[str], None]) -> dict[str, Measured]:
+    """Time all candidates in turn, round by round, then measure the memory of each.
 
     The rounds are interleaved, so that what else the machine does meets all alike. A first round
-    warms up and is not counted. Memory is measured in a process for each contestant.
+    warms up and is not counted. Memory is measured in a process for each candidate.
 
     Args:
-        subject (Subject): The work.
+        case (Case): The work.
         rounds (int): Rounds that count.
         device (str): Where it runs.
         say (Callable): Takes lines of progress.
 
     Returns:
-        dict[str, Measured]: By the names of the contestants.
+        dict[str, Measured]: By the names of the candidates.
     """
     compared = {
         name
-        for comparison in subject.comparisons
+        for comparison in case.comparisons
         for name in (comparison.ours, comparison.peer)
         if comparison.tolerance is not None
     }
-    calls = {c.name: c.build(**c.arguments) for c in subject.contestants}
+    calls = {c.name: c.build(**c.arguments) for c in case.candidates}
     measured = {name: Measured([]) for name in calls}
     for number in range(rounds + 1):
         for name, call in calls.items():
@@ -147,11 +145,11 @@ def run(
                 f"{'warm-up' if not number else f'round {number}/{rounds}'}: {name} {seconds:.3g} s"
             )
     del calls
-    for contestant in subject.contestants:
-        if contestant.memory:
-            say(f"memory: {contestant.name}")
-            measured[contestant.name].memory = measure_memory(
-                contestant.build, dict(contestant.arguments), device
+    for candidate in case.candidates:
+        if candidate.memory:
+            say(f"memory: {candidate.name}")
+            measured[candidate.name].memory = measure_memory(
+                candidate.build, dict(candidate.arguments), device
             )
     return measured
 

@@ -1,4 +1,4 @@
-"""Soft-NMS: ours, which stops early, beside the same algorithm run to its end."""
+"""Soft-NMS: ours, which stops early, next to the same algorithm run to its end."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from mmbeit3.benchmark.contest import Comparison, Contestant, Subject
-from mmbeit3.benchmark.options import Options
-from mmbeit3.benchmark.plain import plain_soft_nms
+from benchmarks.benchmark import Candidate, Case, Comparison
+from benchmarks.options import Options
+from benchmarks.plain import plain_soft_nms
 from mmbeit3.ops import soft_nms as run_ours
 
 NUM_CLASSES = 80
@@ -18,14 +18,14 @@ IOU_THRESHOLD = 0.5
 MIN_SCORE = 0.05
 
 
-def soft_nms(options: Options) -> Subject:
+def soft_nms(options: Options) -> Case:
     """20,000 boxes in 80 classes, of which 100 are kept."""
     names = "mmbeit3", "the same, to its end"
-    return Subject(
+    return Case(
         "soft-nms",
         f"Soft-NMS (linear), 20,000 boxes, {NUM_CLASSES} classes, keep {KEEP}",
         tuple(
-            Contestant(
+            Candidate(
                 name,
                 build,
                 dict(number=20_000, device=options.device, early=early),
@@ -37,14 +37,14 @@ def soft_nms(options: Options) -> Subject:
     )
 
 
-def soft_nms_boxes(options: Options) -> Subject:
+def soft_nms_boxes(options: Options) -> Case:
     """From 1,000 to 100,000 boxes."""
     numbers = (1_000, 3_000, 10_000, 30_000, 100_000)
-    return Subject(
+    return Case(
         "soft-nms-boxes",
         f"Soft-NMS (linear), {NUM_CLASSES} classes, keep {KEEP}",
         tuple(
-            Contestant(
+            Candidate(
                 f"{name}, {number:,} boxes",
                 build,
                 dict(number=number, device=options.device, early=early),

@@ -1,4 +1,4 @@
-"""A folder of images from file to file, beside the model alone."""
+"""A folder of images from file to file, next to the model alone."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from pathlib import Path
 import torch
 from mmengine.registry import init_default_scope
 
+from benchmarks.benchmark import Candidate, Case, Comparison
+from benchmarks.cases.detector import widen_scores
+from benchmarks.data import model_config, require
+from benchmarks.options import Options
 from mmbeit3.apis.detection_results import DetectionResults
 from mmbeit3.apis.detector import Detector
 from mmbeit3.apis.inference import Report, process
 from mmbeit3.apis.sources import list_sources
-from mmbeit3.benchmark.contest import Comparison, Contestant, Subject
-from mmbeit3.benchmark.data import model_config, require
-from mmbeit3.benchmark.options import Options
-from mmbeit3.benchmark.subjects.detector import widen_scores
 from mmbeit3.registry import MODELS
 
 CONFIG = "beit3_vitdet/cascade-mask-rcnn_beit3-{arch}_lsj-1024_coco.py"
@@ -25,17 +25,17 @@ ALONE = "the model alone"
 NUM_WORKERS = 2
 
 
-def folder(options: Options) -> Subject:
+def folder(options: Options) -> Case:
     """The detector at 1024 on images of COCO val2017, 100 objects with masks in each."""
     images = require(options.coco / "val2017", "--coco")
     arguments = dict(
         arch=options.arch, images=images, num_images=options.num_images, device=options.device
     )
-    return Subject(
+    return Case(
         "folder",
         f"{options.arch} detector over {options.num_images} images, with results and pictures",
         tuple(
-            Contestant(
+            Candidate(
                 name, build, arguments | dict(alone=alone), items=options.num_images, memory=False
             )
             for name, alone in ((ALONE, True), (FOLDER, False))

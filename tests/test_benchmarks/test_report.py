@@ -8,21 +8,21 @@ import pytest
 import torch
 from PIL import Image
 
-from mmbeit3.benchmark.command import all_met
-from mmbeit3.benchmark.contest import Comparison, Contestant, Measured, Subject
-from mmbeit3.benchmark.memory import Memory
-from mmbeit3.benchmark.report import in_words, plot, summarise, table
+from benchmarks.benchmark import Candidate, Case, Comparison, Measured
+from benchmarks.command import all_met
+from benchmarks.memory import Memory
+from benchmarks.report import in_words, plot, summarise, table
 
 GIB = 2**30
 
 
-def subject(*comparisons: Comparison, **options) -> Subject:
-    contestants = (
-        Contestant("limit", list, flops=100e9),
-        Contestant("ours", list, flops=300e9, limit="limit", items=4, series="s", x=512),
-        Contestant("peer", list, series="t", x=512),
+def case(*comparisons: Comparison, **options) -> Case:
+    candidates = (
+        Candidate("limit", list, flops=100e9),
+        Candidate("ours", list, flops=300e9, limit="limit", items=4, series="s", x=512),
+        Candidate("peer", list, series="t", x=512),
     )
-    return Subject("name", "a title", contestants, comparisons, "pixels", **options)
+    return Case("name", "a title", candidates, comparisons, "pixels", **options)
 
 
 MEASURED = {
@@ -33,14 +33,14 @@ MEASURED = {
 
 
 def test_ratios() -> None:
-    summary = summarise(subject(Comparison("ours", "peer", 3.5, 0.3, 0.25)), MEASURED)
-    ours = summary["contestants"][1]
+    summary = summarise(case(Comparison("ours", "peer", 3.5, 0.3, 0.25)), MEASURED)
+    ours = summary["candidates"][1]
     assert (ours["median"], ours["items_per_second"], ours["share"]) == (2, 2, 0.75)
     (found,) = summary["comparisons"]
     assert found["faster"] == 4 and found["memory_ratio"] == 0.25
     assert found["memory_working_ratio"] == 0.2
     assert found["difference"] == pytest.approx(0.2)
-    assert found["met"] is True and all_met({"subjects": [summary]})
+    assert found["met"] is True and all_met({"cases": [summary]})
 
 
 @pytest.mark.parametrize(
@@ -53,21 +53,21 @@ def test_ratios() -> None:
     ],
 )
 def test_what_is_missed_is_said(comparison: Comparison) -> None:
-    summary = summarise(subject(comparison), MEASURED)
+    summary = summarise(case(comparison), MEASURED)
     assert summary["comparisons"][0]["met"] is False and "**no**" in in_words(summary)
-    assert not all_met({"subjects": [summary]})
+    assert not all_met({"cases": [summary]})
 
 
 def test_a_share_of_the_limit_can_be_missed() -> None:
     for least, met in ((0.75, True), (0.76, False)):
-        summary = summarise(subject(share={"ours": least}), MEASURED)
-        assert summary["contestants"][1]["met"] is met
-        assert all_met({"subjects": [summary]}) is met
+        summary = summarise(case(share={"ours": least}), MEASURED)
+        assert summary["candidates"][1]["met"] is met
+        assert all_met({"cases": [summary]}) is met
 
 
 def test_what_has_no_demand_is_neither_met_nor_missed() -> None:
-    summary = summarise(subject(Comparison("ours", "peer")), MEASURED)
-    assert "met" not in summary["comparisons"][0] and all_met({"subjects": [summary]})
+    summary = summarise(case(Comparison("ours", "peer")), MEASURED)
+    assert "met" not in summary["comparisons"][0] and all_met({"cases": [summary]})
 
 
 def test_tables_leave_empty_columns_out() -> None:
@@ -76,6 +76,6 @@ def test_tables_leave_empty_columns_out() -> None:
 
 
 def test_curves_are_drawn(tmp_path: Path) -> None:
-    plot(summarise(subject(), MEASURED), tmp_path / "curves.png")
+    plot(summarise(case(), MEASURED), tmp_path / "curves.png")
     picture = Image.open(tmp_path / "curves.png")
     assert picture.width > 2 * picture.height and len(picture.getcolors(1 << 24)) > 50

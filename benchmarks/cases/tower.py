@@ -1,4 +1,4 @@
-"""The vision tower: forward pass, beside the published code and timm's port."""
+"""The vision tower: forward pass, next to the published code and timm's port."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from timm import create_model
 from timm.models.vision_transformer import checkpoint_filter_fn
 from torch import Tensor, nn
 
-from mmbeit3.benchmark.contest import Comparison, Contestant, Subject
-from mmbeit3.benchmark.flops import tower_flops
-from mmbeit3.benchmark.options import Options
-from mmbeit3.benchmark.plain import make_plain
+from benchmarks.benchmark import Candidate, Case, Comparison
+from benchmarks.flops import tower_flops
+from benchmarks.options import Options
+from benchmarks.plain import make_plain
 from mmbeit3.checkpoint import official_state_dict
 from mmbeit3.models import BEiT3
 from mmbeit3.models.backbones.beit3 import ARCH_ZOO
@@ -31,13 +31,13 @@ WINDOWS = "mmbeit3, windows + global layers, float32"
 BFLOAT16 = "mmbeit3, windows + global layers, bfloat16"
 
 
-def tower(options: Options) -> Subject:
+def tower(options: Options) -> Case:
     """One image of ``options.size`` through every way to write the tower."""
     arch, size, device = options.arch, options.size, options.device
     base = dict(arch=arch, size=size, device=device)
 
-    def contestant(name: str, kind: str, dtype: str = "float32") -> Contestant:
-        return Contestant(
+    def candidate(name: str, kind: str, dtype: str = "float32") -> Candidate:
+        return Candidate(
             name,
             build_tower,
             base | dict(kind=kind, dtype=dtype),
@@ -46,17 +46,17 @@ def tower(options: Options) -> Subject:
             items=1,
         )
 
-    return Subject(
+    return Case(
         "tower",
         f"{arch} tower, one image of {size} x {size}",
         (
             *(matrices(dtype, arch, size, device) for dtype in ("float32", "bfloat16")),
-            contestant(TORCHSCALE, "torchscale"),
-            contestant(TIMM, "timm"),
-            contestant(PLAIN, "plain"),
-            contestant(GLOBAL, "global"),
-            contestant(WINDOWS, "windows"),
-            contestant(BFLOAT16, "windows", "bfloat16"),
+            candidate(TORCHSCALE, "torchscale"),
+            candidate(TIMM, "timm"),
+            candidate(PLAIN, "plain"),
+            candidate(GLOBAL, "global"),
+            candidate(WINDOWS, "windows"),
+            candidate(BFLOAT16, "windows", "bfloat16"),
         ),
         (
             Comparison(WINDOWS, TORCHSCALE, speed=4.5, memory=0.35),
@@ -70,15 +70,15 @@ def tower(options: Options) -> Subject:
     )
 
 
-def tower_sizes(options: Options) -> Subject:
-    """The tower from 512 to 1792 pixels: windows beside all-global attention."""
+def tower_sizes(options: Options) -> Case:
+    """The tower from 512 to 1792 pixels: windows next to all-global attention."""
     sizes = (512, 768, 1024, 1280, 1536, 1792)
     series = {"windows": "mmbeit3, windows + global layers", "global": "mmbeit3, all global"}
-    return Subject(
+    return Case(
         "tower-sizes",
         f"{options.arch} tower, one square image, float32",
         tuple(
-            Contestant(
+            Candidate(
                 f"{name}, {size}",
                 build_tower,
                 dict(arch=options.arch, size=size, device=options.device, kind=kind),
@@ -94,14 +94,14 @@ def tower_sizes(options: Options) -> Subject:
     )
 
 
-def tower_batches(options: Options) -> Subject:
+def tower_batches(options: Options) -> Case:
     """The tower at batches of 1 to 8 images."""
     name = "mmbeit3, windows + global layers"
-    return Subject(
+    return Case(
         "tower-batches",
         f"{options.arch} tower, images of 512 x 512, float32",
         tuple(
-            Contestant(
+            Candidate(
                 f"{name}, batch {batch}",
                 build_tower,
                 dict(
@@ -119,14 +119,14 @@ def tower_batches(options: Options) -> Subject:
 
 
 def limit(dtype: str) -> str:
-    """Name of the contestant that only multiplies matrices."""
+    """Name of the candidate that only multiplies matrices."""
     return f"matrix products alone, {dtype}"
 
 
-def matrices(dtype: str, arch: str, size: int, device: str) -> Contestant:
+def matrices(dtype: str, arch: str, size: int, device: str) -> Candidate:
     """The four products of a layer with its weights, and nothing else: the limit."""
     arguments = dict(arch=arch, size=size, device=device, dtype=dtype)
-    return Contestant(
+    return Candidate(
         limit(dtype),
         build_matrices,
         arguments,

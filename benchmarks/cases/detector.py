@@ -9,12 +9,12 @@ import torch
 from mmengine.registry import init_default_scope
 from torch import Tensor, nn
 
+from benchmarks.benchmark import Candidate, Case, Comparison
+from benchmarks.data import batch_of, model_config, require
+from benchmarks.options import Options
+from benchmarks.plain_models import make_plain_detector, plain_detector_cfg
 from mmbeit3.apis.acceleration import accelerate
 from mmbeit3.apis.images import find_images
-from mmbeit3.benchmark.contest import Comparison, Contestant, Subject
-from mmbeit3.benchmark.data import batch_of, model_config, require
-from mmbeit3.benchmark.options import Options
-from mmbeit3.benchmark.plain_models import make_plain_detector, plain_detector_cfg
 from mmbeit3.registry import MODELS
 from mmbeit3.utils.image_reading import read_image
 
@@ -24,7 +24,7 @@ OURS = "mmbeit3, float32"
 BFLOAT16 = "mmbeit3, bfloat16"
 
 
-def detector(options: Options) -> Subject:
+def detector(options: Options) -> Case:
     """Cascade Mask R-CNN of ``options.arch`` on images of COCO val2017."""
     base = dict(
         arch=options.arch,
@@ -34,12 +34,12 @@ def detector(options: Options) -> Subject:
     )
     kinds = {SQUARE: dict(square=1024), PLAIN: dict(plain=True), OURS: {}}
     kinds |= {BFLOAT16: dict(dtype="bfloat16")}
-    return Subject(
+    return Case(
         "detector",
         f"{options.arch} Cascade Mask R-CNN at 1024, {options.num_images} images of COCO val2017, "
         "random weights that find 100 objects in each",
         tuple(
-            Contestant(name, build, base | kind, items=options.num_images)
+            Candidate(name, build, base | kind, items=options.num_images)
             for name, kind in kinds.items()
         ),
         (

@@ -1,4 +1,4 @@
-"""How contestants are timed and their memory is measured."""
+"""How candidates are timed and their memory is measured."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 import torch
 
-from mmbeit3.benchmark import contest
-from mmbeit3.benchmark.contest import Comparison, Contestant, Subject, difference, flat, run
-from mmbeit3.benchmark.memory import CLEAR_REFS, measure_memory
+from benchmarks import benchmark
+from benchmarks.benchmark import Candidate, Case, Comparison, difference, flat, run
+from benchmarks.memory import CLEAR_REFS, measure_memory
 
 MEGABYTE = 2**20
 needs_proc = pytest.mark.skipif(not CLEAR_REFS.exists(), reason="only Linux tells the peak")
@@ -47,13 +47,13 @@ def test_rounds_are_interleaved_and_the_first_does_not_count(
 ) -> None:
     log: list[str] = []
     times = iter([9.0, 9.0, 1.0, 4.0, 3.0, 6.0, 2.0, 8.0])
-    monkeypatch.setattr(contest, "timed", lambda call, device: (next(times), call()))
-    contestants = tuple(
-        Contestant(name, steps, dict(log=log, name=name, value=value), memory=False)
+    monkeypatch.setattr(benchmark, "timed", lambda call, device: (next(times), call()))
+    candidates = tuple(
+        Candidate(name, steps, dict(log=log, name=name, value=value), memory=False)
         for name, value in (("a", 2.0), ("b", 1.0))
     )
-    subject = Subject("s", "t", contestants, (Comparison("a", "b", tolerance=2.0),))
-    found = run(subject, 3, "cpu", lambda line: None)
+    case = Case("s", "t", candidates, (Comparison("a", "b", tolerance=2.0),))
+    found = run(case, 3, "cpu", lambda line: None)
     assert log == ["a", "b"] * 4
     assert found["a"].seconds == [1, 3, 2] and found["a"].median == 2
     assert found["b"].seconds == [4, 6, 8] and found["b"].spread == (4, 8)

@@ -1,4 +1,4 @@
-"""What the command line says of all subjects."""
+"""What the command line says of all cases."""
 
 from __future__ import annotations
 

@@ -7,49 +7,47 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from mmbeit3.benchmark.contest import Comparison, Contestant, Measured, Subject, difference
+from benchmarks.benchmark import Candidate, Case, Comparison, Measured, difference
 
 GIGA = 1e9
 GIB = 2**30
 
 
-def summarise(subject: Subject, measured: dict[str, Measured]) -> dict[str, Any]:
-    """All numbers of a subject, as written to JSON."""
+def summarise(case: Case, measured: dict[str, Measured]) -> dict[str, Any]:
+    """All numbers of a case, as written to JSON."""
     return {
-        "name": subject.name,
-        "title": subject.title,
-        "x_label": subject.x_label,
-        "contestants": [_contestant(subject, c, measured) for c in subject.contestants],
-        "comparisons": [_comparison(entry, measured) for entry in subject.comparisons],
+        "name": case.name,
+        "title": case.title,
+        "x_label": case.x_label,
+        "candidates": [_candidate(case, c, measured) for c in case.candidates],
+        "comparisons": [_comparison(entry, measured) for entry in case.comparisons],
     }
 
 
-def _contestant(
-    subject: Subject, contestant: Contestant, measured: dict[str, Measured]
-) -> dict[str, Any]:
-    found = measured[contestant.name]
+def _candidate(case: Case, candidate: Candidate, measured: dict[str, Measured]) -> dict[str, Any]:
+    found = measured[candidate.name]
     entry: dict[str, Any] = {
-        "name": contestant.name,
+        "name": candidate.name,
         "seconds": found.seconds,
         "median": found.median,
         "shortest": found.spread[0],
         "longest": found.spread[1],
     }
-    if contestant.items:
-        entry["items_per_second"] = contestant.items / found.median
-    if contestant.series:
-        entry |= {"series": contestant.series, "x": contestant.x}
+    if candidate.items:
+        entry["items_per_second"] = candidate.items / found.median
+    if candidate.series:
+        entry |= {"series": candidate.series, "x": candidate.x}
     if found.memory:
         entry |= {"memory_total": found.memory.total, "memory_working": found.memory.working}
-    if contestant.flops:
-        entry["flops"] = contestant.flops
-        entry["flops_per_second"] = contestant.flops / found.median
-    if contestant.limit:
-        limit = next(c for c in subject.contestants if c.name == contestant.limit)
+    if candidate.flops:
+        entry["flops"] = candidate.flops
+        entry["flops_per_second"] = candidate.flops / found.median
+    if candidate.limit:
+        limit = next(c for c in case.candidates if c.name == candidate.limit)
         rate = limit.flops / measured[limit.name].median
         entry |= {"limit": limit.name, "share": entry["flops_per_second"] / rate}
-        if contestant.name in subject.share:
-            entry["share_at_least"] = subject.share[contestant.name]
+        if candidate.name in case.share:
+            entry["share_at_least"] = case.share[candidate.name]
             entry["met"] = entry["share"] >= entry["share_at_least"]
     return entry
 
@@ -77,8 +75,8 @@ def _comparison(comparison: Comparison, measured: dict[str, Measured]) -> dict[s
 
 
 def in_words(summary: dict[str, Any]) -> str:
-    """The tables of a subject, in Markdown."""
-    lines = [f"### {summary['title']}", "", _times(summary["contestants"])]
+    """The tables of a case, in Markdown."""
+    lines = [f"### {summary['title']}", "", _times(summary["candidates"])]
     if summary["comparisons"]:
         lines += ["", _demands(summary["comparisons"])]
     return "\n".join(lines)
@@ -107,7 +105,7 @@ def _times(entries: Sequence[dict[str, Any]]) -> str:
 
 
 def _demands(entries: Sequence[dict[str, Any]]) -> str:
-    rows = [["", "beside", "faster", "memory", "difference", "met"]]
+    rows = [["", "next to", "faster", "memory", "difference", "met"]]
     for entry in entries:
         met = {True: "yes", False: "**no**", None: ""}[entry.get("met")]
         rows.append(
@@ -165,7 +163,7 @@ def plot(summary: dict[str, Any], path: Path) -> None:
     from matplotlib import pyplot
 
     series: dict[str, list[dict[str, Any]]] = defaultdict(list)
-    for entry in summary["contestants"]:
+    for entry in summary["candidates"]:
         if "series" in entry:
             series[entry["series"]].append(entry)
     figure, axes = pyplot.subplots(1, 2, figsize=(11, 4.5))

@@ -1,4 +1,4 @@
-"""Multi-scale deformable attention, beside the function that mmcv has for processors."""
+"""Multi-scale deformable attention, next to the function that mmcv has for processors."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from importlib import import_module
 import torch
 from torch import Tensor
 
-from mmbeit3.benchmark.contest import Comparison, Contestant, Subject
-from mmbeit3.benchmark.options import Options
+from benchmarks.benchmark import Candidate, Case, Comparison
+from benchmarks.options import Options
 from mmbeit3.ops import multi_scale_deformable_attn
 
 # (maps that are sampled, number of queries, heads, width of a head), at a crop of 512 pixels
@@ -22,22 +22,22 @@ LAYERS = {
 NUM_POINTS = 4
 
 
-def deform_attn(options: Options) -> Subject:
+def deform_attn(options: Options) -> Case:
     """Forward, and forward with backward, of the three places that use the operator."""
-    contestants, comparisons = [], []
+    candidates, comparisons = [], []
     for layer in LAYERS:
         for backward in (True, False):
             work = f"{layer}, {'forward + backward' if backward else 'forward'}"
             names = [f"{work}: {who}" for who in ("mmbeit3", "mmcv")]
             arguments = dict(layer=layer, backward=backward, device=options.device)
-            contestants += [
-                Contestant(name, build, arguments | dict(ours=ours))
+            candidates += [
+                Candidate(name, build, arguments | dict(ours=ours))
                 for name, ours in zip(names, (True, False), strict=True)
             ]
             speed = 1.2 if backward else None
             comparisons.append(Comparison(*names, speed=speed, tolerance=1e-5))
     title = "deformable attention of a segmentor at a crop of 512 pixels, float32"
-    return Subject("deform-attn", title, tuple(contestants), tuple(comparisons))
+    return Case("deform-attn", title, tuple(candidates), tuple(comparisons))
 
 
 def build(layer: str, backward: bool, device: str, ours: bool) -> Callable[[], list[Tensor]]:

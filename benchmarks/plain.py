@@ -1,4 +1,4 @@
-"""The plain way to write what this project writes fast, as peers to measure beside."""
+"""The plain way to write what this project writes fast, as peers to compare with."""
 
 from __future__ import annotations
 

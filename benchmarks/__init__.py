@@ -1,0 +1,1 @@
+"""Speed of this project next to its peers: what ``python -m benchmarks`` runs; not installed."""

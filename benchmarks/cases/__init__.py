@@ -1,0 +1,45 @@
+"""The pieces of work that are measured; a module is imported when its work is asked for."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:  # the command line lists the cases, and must not wait for torch
+    from benchmarks.benchmark import Case
+    from benchmarks.options import Options
+
+#: Name on the command line -> (module here, what is measured). The case is the module's function
+#: of that name.
+CASES = {
+    "tower": ("tower", "the vision tower, next to torchscale's and timm's"),
+    "tower-sizes": ("tower", "the tower from 512 to 1792 pixels"),
+    "tower-batches": ("tower", "the tower at batches of 1 to 8 images"),
+    "detector": ("detector", "Cascade Mask R-CNN on COCO images, next to mmdet's own pieces"),
+    "segmentor": ("segmentor", "Mask2Former on an ADE20K image, next to mmseg's sliding window"),
+    "folder": ("folder", "a folder of images through the detector, next to the model alone"),
+    "evaluation": ("evaluation", "COCO evaluation, next to pycocotools"),
+    "loading": ("loading", "training images with large-scale jitter, next to mmdet's transforms"),
+    "training": ("training", "a training step of the tower, with activation checkpointing too"),
+    "deform-attn": ("deform_attn", "deformable attention, next to mmcv's function"),
+    "soft-nms": ("soft_nms", "Soft-NMS, next to the same to its end"),
+    "soft-nms-boxes": ("soft_nms", "Soft-NMS from 1,000 to 100,000 boxes"),
+}
+
+
+def make_case(name: str, options: Options) -> Case:
+    """Set up one of :data:`CASES`, in bfloat16 too where the device has it."""
+    from mmbeit3.utils.processor import bfloat16_obstacle
+
+    module = import_module(f"{__name__}.{CASES[name][0]}")
+    case = getattr(module, name.replace("-", "_"))(options)
+    lacks_bfloat16 = options.device == "cpu" and bfloat16_obstacle() is not None
+    return _without_bfloat16(case) if lacks_bfloat16 else case
+
+
+def _without_bfloat16(case: Case) -> Case:
+    candidates = tuple(c for c in case.candidates if c.arguments.get("dtype") != "bfloat16")
+    names = {candidate.name for candidate in candidates}
+    comparisons = tuple(c for c in case.comparisons if {c.ours, c.peer} <= names)
+    return replace(case, candidates=candidates, comparisons=comparisons)

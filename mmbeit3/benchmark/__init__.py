@@ -1,1 +1,0 @@
-"""Measuring this project beside others: what ``tools/benchmark.py`` runs."""
