@@ -29,6 +29,7 @@ from mmbeit3.config import (
 )
 from mmbeit3.engine.distributed import init_distributed
 from mmbeit3.utils import InputError, listed
+from mmbeit3.utils.regular_files import check_regular
 from mmbeit3.utils.text_files import read_text
 
 DATALOADERS = ("train_dataloader", "val_dataloader", "test_dataloader")
@@ -67,6 +68,7 @@ def load_config(
             file of data (.json, .yaml) has a base that is code.
     """
     path = Path(path).expanduser()
+    check_regular(path, "config")
     if not path.is_file():
         kind = "is a folder" if path.is_dir() else "does not exist"
         raise InputError(f"config {path} {kind}{similar_files(path)}")
@@ -264,6 +266,7 @@ def _config_error(path: Path, error: Exception) -> str:
         elif frame.f_code.co_filename == file:
             line = lineno
     if isinstance(error, FileNotFoundError) and not Path(file).is_file():
+        check_regular(file, "config")
         return explain_missing(child, Path(file))
     if isinstance(error, SyntaxError):
         # mmengine's own message names a temporary copy.

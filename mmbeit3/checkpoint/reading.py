@@ -23,6 +23,7 @@ from mmbeit3.checkpoint.safe_loading import unrestricted
 from mmbeit3.checkpoint.safetensors_files import CRC_KEY, SafetensorsFile
 from mmbeit3.checkpoint.torch_files import Archive, NoTorchFile, WrongChecksum, read_legacy
 from mmbeit3.utils import InputError, listed
+from mmbeit3.utils.regular_files import check_regular
 
 WEIGHT_KEYS = ("state_dict", "model", "module")
 META_KEY = "mmbeit3_meta"  # where a safetensors file of this project keeps its meta, as JSON
@@ -129,6 +130,7 @@ def _check(path: Path, name: str) -> None:
 
 
 def _check_file(path: Path, name: str) -> None:
+    check_regular(path, "checkpoint")
     if path.is_dir():
         inside = sorted(file.name for file in path.glob("*") if file.suffix in (".pth", ".pt"))
         hint = f"; give a file, such as {path / inside[-1]}" if inside else ""

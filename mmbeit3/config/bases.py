@@ -9,6 +9,7 @@ from pathlib import Path
 from mmengine.config import Config
 
 from mmbeit3.utils.packaged_configs import configs_folder, packaged_configs
+from mmbeit3.utils.regular_files import check_regular
 
 PREFIX = "mmbeit3::"
 
@@ -26,7 +27,9 @@ def install() -> None:
     def find(name: str, filename: str) -> tuple[str, str | None]:
         if name.startswith(PREFIX):
             return packaged_configs(name.removeprefix(PREFIX))[0], None
-        return original(name, filename)
+        path, scope = original(name, filename)
+        check_regular(path, "config")  # mmengine opens it without a look
+        return path, scope
 
     Config._get_cfg_path = staticmethod(find)
 

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from mmbeit3.datasets.palette import make_palette
 from mmbeit3.utils import InputError
+from mmbeit3.utils.regular_files import check_regular
 from mmbeit3.utils.similar_paths import describe_similar
 from mmbeit3.utils.text_files import read_text
 
@@ -35,6 +36,7 @@ def read_class_list(path: str | Path) -> ClassList:
         InputError: The file is absent or unreadable, or an entry cannot be used.
     """
     path = Path(path)
+    check_regular(path)
     if not path.is_file():
         raise InputError(
             f"there is no file {path}; check data_root and classes_file, or write the names of the "

@@ -7,10 +7,11 @@ import itertools
 import json
 import logging
 import os
+import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -18,12 +19,16 @@ from filelock import FileLock, Timeout
 from mmengine.logging import print_log
 from rich.progress import Progress
 
+from mmbeit3.utils.regular_files import refuse_endless
 from mmbeit3.utils.text_files import printable
+from mmbeit3.utils.whole_files import WriteError, write_whole
 
 LARGE = 500  # files from which on a check shows its progress and its result is kept
 NUM_THREADS = 8
 FIRST_SAID, SAY_AGAIN = 2.0, 60.0  # seconds of waiting for another process that is said
 CHUNK = 50  # files that a thread takes at a time
+CHECKSUM = 64  # digits of a SHA-256
+CHECKSUM_LINE = re.compile(rb"[0-9a-f]{64}\n")
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -40,7 +45,8 @@ def keep(
 
     The result on at least 500 files is kept in ``$XDG_CACHE_HOME/mmbeit3`` (by default
     ``~/.cache/mmbeit3``) under the paths, sizes and times of all of them. Processes that start
-    together do the work once between them. What cannot be kept is done again next time.
+    together do the work once between them. What cannot be kept is done again next time, and so is
+    what was kept in a file that is not as it was written.
 
     Args:
         kind: Name of the check, and of all else that its result depends on.
@@ -54,17 +60,18 @@ def keep(
     """
     if len(paths) < LARGE and not is_costly:
         return check()
-    try:
-        file = _cache_file(kind, paths)
-        with _locked(file, source):
-            found = _load(file)
-            if found is None:
-                found = {"result": check()}
-                _save(found, file, source)
-            return found["result"]
-    except (OSError, RuntimeError) as error:  # RuntimeError: there is no home directory
-        _say_not_kept(source, error)
-        return check()
+    with ExitStack() as stack:
+        try:
+            file = _cache_file(kind, paths)
+            stack.enter_context(_locked(file, source))
+        except (OSError, RuntimeError) as error:  # RuntimeError: there is no home directory
+            _say_not_kept(source, error)
+            return check()
+        found = _load(file, source)
+        if found is None:
+            found = (check(),)
+            _save(found[0], file, source)
+        return found[0]
 
 
 @contextmanager
@@ -78,12 +85,9 @@ def _locked(file: Path, source: str) -> Iterator[None]:
             break
         except Timeout:
             waited += pause
-            # Not by the logger, which is silent while a training's data are checked.
-            print(
+            _say(
                 f"waiting {waited:.0f} s for another process that checks {printable(source)}, and "
-                f"holds {lock.lock_file}; if it does not go on, end it: its lock ends with it",
-                file=sys.stderr,
-                flush=True,
+                f"holds {lock.lock_file}; if it does not go on, end it: its lock ends with it"
             )
     try:
         yield
@@ -136,22 +140,45 @@ def _states(paths: list[str]) -> bytes:
     return "".join(lines).encode(errors="surrogateescape")
 
 
+def _say(text: str) -> None:
+    """Print a line; the logger is silent while a training's data are checked."""
+    print(text, file=sys.stderr, flush=True)
+
+
 def _say_not_kept(source: str, error: Exception) -> None:
-    print_log(f"the check of {source} is not kept: {error}", "current", logging.WARNING)
+    print_log(f"the check of {printable(source)} is not kept: {error}", "current", logging.WARNING)
 
 
-def _save(found: dict, file: Path, source: str) -> None:
-    partial = file.with_suffix(".partial")
+def _save(result: Any, file: Path, source: str) -> None:
+    content = json.dumps(result).encode()
     try:
-        partial.write_text(json.dumps(found), encoding="utf-8")
-        partial.replace(file)
-    except OSError as error:  # here, as what took minutes must not be done twice
+        write_whole(file, f"{_checksum(file, content)}\n".encode() + content)
+    except WriteError as error:  # here, as what took minutes must not be done twice
         _say_not_kept(source, error)
 
 
-def _load(file: Path) -> dict | None:
-    """What was kept; None if nothing was, or a full disk has cut it."""
+def _load(file: Path, source: str) -> tuple[Any] | None:
+    """What was kept; None if nothing was, or something else than was written is there."""
     try:
-        return json.loads(file.read_text(encoding="utf-8"))
-    except (FileNotFoundError, json.JSONDecodeError):
+        refuse_endless(file)
+        with file.open("rb") as stream:
+            checksum = stream.read(CHECKSUM + 1)
+            # A file of another kind may be of any size.
+            content = stream.read() if CHECKSUM_LINE.fullmatch(checksum) else b""
+        if checksum[:CHECKSUM].decode() != _checksum(file, content):
+            raise ValueError("its content is not what was written")
+        return (json.loads(content),)
+    except FileNotFoundError:
         return None
+    except (OSError, ValueError, RecursionError) as error:
+        reason = getattr(error, "strerror", None) or error
+        _say(
+            f"the check of {printable(source)} is done again: what was kept of it in {file} cannot "
+            f"be used ({reason})"
+        )
+        return None
+
+
+def _checksum(file: Path, content: bytes) -> str:
+    """Of a kept result and of what it is the result of, which the file's name tells."""
+    return hashlib.sha256(file.name.encode() + b"\n" + content).hexdigest()

@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import os
 import zlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from mmbeit3.datasets.archives import write_whole
 from mmbeit3.datasets.worker_pool import check_stop
+from mmbeit3.utils.regular_files import refuse_endless
 
 CHUNK = 1 << 20
 Record = tuple[int, ...]
@@ -21,11 +22,12 @@ def read_record(path: str | Path) -> Record | None:
     """Read a file and return its size and CRC-32; None if it cannot be read."""
     size = crc = 0
     try:
+        refuse_endless(path)
         with open(path, "rb") as file:
             while content := file.read(CHUNK):
                 check_stop()
                 size, crc = size + len(content), zlib.crc32(content, crc)
-    except (OSError, ValueError):  # ValueError: the name has a null byte
+    except (OSError, ValueError):  # ValueError: a pipe, or the name has a null byte
         return None
     return size, crc
 
@@ -78,17 +80,23 @@ def load_records(path: Path, source: Any) -> dict[str, Record]:
     """
     records: dict[str, Record] = {}
     try:
+        refuse_endless(path)
         with path.open(encoding="utf-8") as file:
             if json.loads(file.readline()) != source:
                 return {}
             for line in file:
                 name, *record = json.loads(line)
-                if not line.endswith("\n") or not all(type(number) is int for number in record):
+                if not line.endswith("\n") or not _is_record(name, record):
                     break
                 records[name] = tuple(record)
     except (OSError, ValueError, TypeError, RecursionError):
         pass
     return records
+
+
+def _is_record(name: Any, numbers: Sequence[Any]) -> bool:
+    # What a record has beside a size and a checksum comes before them.
+    return isinstance(name, str) and len(numbers) >= 2 and all(type(n) is int for n in numbers)
 
 
 def _lines(source: Any, records: Mapping[str, Record]) -> Iterable[str]:

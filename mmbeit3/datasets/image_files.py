@@ -13,7 +13,8 @@ from PIL import Image, UnidentifiedImageError
 from mmbeit3.datasets.file_checks import in_threads, keep
 from mmbeit3.datasets.transforms.loading import LoadImageFromFile, load_image
 from mmbeit3.utils import InputError
-from mmbeit3.utils.image_reading import MAX_EXIF, exif_orientation, refuse_endless
+from mmbeit3.utils.image_reading import MAX_EXIF, exif_orientation
+from mmbeit3.utils.regular_files import refuse_endless
 from mmbeit3.utils.similar_paths import describe_similar
 
 MAX_EXAMPLES = 10

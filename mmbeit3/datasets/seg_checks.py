@@ -16,7 +16,7 @@ from mmbeit3.datasets.file_checks import in_threads, keep
 from mmbeit3.datasets.image_files import ImageFile, Loader, read_size, unreadable
 from mmbeit3.datasets.size_checks import is_narrow
 from mmbeit3.utils import InputError, listed
-from mmbeit3.utils.image_reading import refuse_endless
+from mmbeit3.utils.regular_files import refuse_endless
 
 IGNORED = 255
 MAX_EXAMPLES = 10

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import io
-import os
-import stat
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +13,7 @@ from PIL import Image, UnidentifiedImageError
 from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
 from mmbeit3.utils.errors import InputError
+from mmbeit3.utils.regular_files import refuse_endless
 
 #: Files with these extensions count as images; reading one that cannot be decoded says why.
 EXTENSIONS = (
@@ -34,12 +33,6 @@ TURNS = {
 ORIENTATION = 0x0112
 MAX_EXIF = 2**16  # bytes, of EXIF data at the end of a PNG
 END_OF_JPEG = b"\xff\xd9"
-KINDS = {
-    stat.S_IFIFO: "pipe (FIFO)",
-    stat.S_IFSOCK: "socket",
-    stat.S_IFCHR: "character device",
-    stat.S_IFBLK: "block device",
-}
 PROGRAMS = ("EPS", "WMF")  # formats that Pillow hands to another program to be drawn
 HEIF_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
 TIFF_STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
@@ -66,24 +59,6 @@ def read_image(path: str | Path, backend_args: dict[str, Any] | None = None) -> 
     except OSError as error:
         raise InputError(error.strerror or str(error)) from None
     return decode_image(content)
-
-
-def refuse_endless(path: str | Path) -> None:
-    """Refuse a pipe, a socket or a device, of which reading may wait or go on for ever.
-
-    Args:
-        path (str | Path): The file; of one that is not on this machine nothing is known.
-
-    Raises:
-        InputError: It is one of these; the message is the reason, without the path.
-    """
-    try:
-        mode = os.stat(path).st_mode
-    except (OSError, ValueError):  # opening it says why
-        return
-    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
-        kind = KINDS.get(stat.S_IFMT(mode), "special file")
-        raise InputError(f"it is a {kind}, expected a regular file: copy its content to one")
 
 
 def decode_image(content: bytes) -> np.ndarray:

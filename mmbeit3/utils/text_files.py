@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 from mmbeit3.utils.errors import InputError
+from mmbeit3.utils.regular_files import check_regular
 
 HEAD = 4  # bytes that tell the encoding
 
@@ -26,9 +27,10 @@ def read_text(path: str | Path) -> str:
     """Read a text file in UTF-8, or in UTF-16 or UTF-32 as some editors of Windows save it.
 
     Raises:
-        InputError: Its bytes are not those of a text.
+        InputError: Its bytes are not those of a text, or it is a pipe, a socket or a device.
         OSError: It cannot be read.
     """
+    check_regular(path)
     with open(path, "rb") as file:
         encoding = find_encoding(file.read(HEAD))
     try:

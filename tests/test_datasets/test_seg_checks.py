@@ -206,7 +206,7 @@ def test_a_full_disk_costs_no_second_reading(
 
     monkeypatch.setattr(seg_checks, "_count", counting)
     with monkeypatch.context() as patch:
-        patch.setattr(Path, "write_text", full)
+        patch.setattr(Path, "write_bytes", full)
         count_labels([pair], "it")
     assert len(reads) == 1 and "No space left" in logged[0]
     count_labels([pair], "it")
