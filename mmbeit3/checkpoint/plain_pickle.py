@@ -340,6 +340,14 @@ def _fill_array(array: np.ndarray, state: tuple) -> None:
     array.__setstate__((version, shape, dtype, bool(in_columns), data))
 
 
+def _from_buffer(data: Any, dtype: Any, shape: Any, order: Any) -> np.ndarray:
+    """An array as protocol 5 of pickle has it."""
+    data = bytes(data) if isinstance(data, bytearray) else data
+    array = np.zeros(0)
+    _fill_array(array, (1, shape, dtype, order == "F", data))
+    return array
+
+
 def _scalar(dtype: Any, data: Any) -> Any:
     if not isinstance(dtype, DTYPES) or dtype.itemsize != len(_bytes(data)) or dtype.hasobject:
         raise ValueError("it holds a NumPy number of the wrong size")
@@ -402,6 +410,7 @@ MAKERS: dict[str, Callable[..., Any]] = {
     "numpy.dtype": _dtype,
     "numpy.core.multiarray._reconstruct": _empty_array,
     "numpy.core.multiarray.scalar": _scalar,
+    "numpy.core.numeric._frombuffer": _from_buffer,
     "torch.Size": lambda sizes: torch.Size(map(_size, sizes)),
     "torch.device": lambda kind, *index: torch.device(_typed(str, kind), *map(_size, index)),
     "torch.Tensor": _uncallable,

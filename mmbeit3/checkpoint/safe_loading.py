@@ -1,32 +1,40 @@
 """What other libraries load, read by this project's reader too.
 
 mmengine's ``init_cfg``, its hooks, and the backbones, necks and heads of mmdet and mmseg load their
-files themselves, and fall back to running the code in them.
+files themselves, and fall back to running the code in them. Their data sets read annotations from
+pickles, too.
 """
 
 from __future__ import annotations
 
+import inspect
+import io
 import logging
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import wraps
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 import yaml
-from mmengine.fileio import get_file_backend, register_handler
-from mmengine.fileio.handlers import YamlHandler
+from mmengine.fileio import LocalBackend, get_file_backend, register_handler
+from mmengine.fileio.handlers import PickleHandler, YamlHandler
 from mmengine.fileio.handlers.registry_utils import file_handlers
 from mmengine.logging import print_log
 from mmengine.runner import checkpoint as mmengine_checkpoint
 from mmengine.runner.checkpoint import CheckpointLoader
 
+from mmbeit3.checkpoint.plain_pickle import ForeignGlobal, read_pickle
 from mmbeit3.utils import InputError
+from mmbeit3.utils.regular_files import check_regular
 
 SAFE = "TORCH_FORCE_WEIGHTS_ONLY_LOAD"  # torch.load then runs no code, whatever it is told
 UNSAFE = "TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD"
 YAML_SUFFIXES = ("yaml", "yml")
+PICKLE_SUFFIXES = ("pickle", "pkl")
+READERS = ("get", "get_text", "get_local_path")  # of mmengine's files on this machine
 PLAIN_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
@@ -36,14 +44,19 @@ def load_safely() -> None:
     mmengine's ``CheckpointLoader``, by which everything of OpenMMLab loads, hands its files to
     :func:`mmbeit3.checkpoint.read_checkpoint`; torch is told by ``TORCH_FORCE_WEIGHTS_ONLY_LOAD``
     to build tensors only, for libraries that call ``torch.load`` themselves, in child processes
-    too. YAML files, configs among them, are read without the tags that build objects. The Runner
-    calls this before it does anything else; see :func:`loading_safely` for a part of a process.
+    too. YAML files, configs among them, are read without the tags that build objects, and pickles,
+    such as annotations of mmdet's and mmseg's data sets, by this project's reader. mmengine then
+    opens no pipe, socket or device either, which may never end. The Runner calls this before it
+    does anything else; see :func:`loading_safely` for a part of a process.
     """
     if os.environ.pop(UNSAFE, None):
         print_log(f"{UNSAFE} has no effect: no checkpoint runs code", "current", logging.WARNING)
     os.environ[SAFE] = "1"
     CheckpointLoader.load_checkpoint = classmethod(_load_checkpoint)
     register_handler(list(YAML_SUFFIXES))(_PlainYamlHandler)
+    register_handler(list(PICKLE_SUFFIXES))(_PlainPickleHandler)
+    for name in READERS:
+        setattr(LocalBackend, name, _of_regular_files(vars(LocalBackend)[name]))
 
 
 @contextmanager
@@ -62,7 +75,8 @@ def loading_kept() -> Iterator[None]:
     """Give back, at the end of the block, the way in which the process read before."""
     variables = {name: os.environ.get(name) for name in (SAFE, UNSAFE)}
     loader = vars(CheckpointLoader)["load_checkpoint"]
-    handlers = {suffix: file_handlers[suffix] for suffix in YAML_SUFFIXES}
+    handlers = {suffix: file_handlers[suffix] for suffix in (*YAML_SUFFIXES, *PICKLE_SUFFIXES)}
+    readers = {name: vars(LocalBackend)[name] for name in READERS}
     try:
         yield
     finally:
@@ -71,6 +85,46 @@ def loading_kept() -> Iterator[None]:
             os.environ.update({name: value} if value is not None else {})
         CheckpointLoader.load_checkpoint = loader
         file_handlers.update(handlers)
+        for name, reader in readers.items():
+            setattr(LocalBackend, name, reader)
+
+
+def _of_regular_files(reader: Callable) -> Callable:
+    """A method of mmengine's that reads a file, with a look at its kind first."""
+    if hasattr(reader, "__wrapped__") and reader.__module__ == __name__:
+        return reader
+
+    @wraps(reader, assigned=())
+    def read(backend: LocalBackend, filepath: str | Path, *args: Any, **kwargs: Any) -> Any:
+        check_regular(filepath)
+        return reader(backend, filepath, *args, **kwargs)
+
+    return read
+
+
+class _PlainPickleHandler(PickleHandler):
+    """As mmengine's, but what the pickle names is not called."""
+
+    def load_from_fileobj(self, file: Any, **kwargs: Any) -> Any:
+        content = io.BytesIO(file.read())
+        try:
+            return read_pickle(content)
+        except Exception as error:  # a damaged file may raise nearly anything
+            foreign = isinstance(error, ForeignGlobal)
+            problem = (
+                f"wants to build {error.name!r}, which may run any code, so it was not opened; "
+                "expected dicts, lists, numbers, texts and NumPy arrays"
+                if foreign
+                else f"is incomplete or damaged ({error})"
+            )
+            raise InputError(f"{_name_of(file)} {problem}") from error
+
+
+def _name_of(file: Any) -> str:
+    """The path of what ``mmengine.load`` reads, which hands a file without a name on."""
+    caller = inspect.currentframe().f_back.f_back
+    named = getattr(file, "name", None) or caller.f_locals.get("file")
+    return str(named) if isinstance(named, (str, Path)) else "a pickle"
 
 
 class _PlainYamlHandler(YamlHandler):

@@ -4,13 +4,20 @@ from __future__ import annotations
 
 import os
 import pickle
+import runpy
+import sys
 from collections.abc import Callable
+from inspect import signature
 from pathlib import Path
 
+import mmengine
+import numpy as np
 import pytest
 import torch
+from mmdet.datasets import BaseDetDataset
 from mmdet.registry import MODELS as MMDET_MODELS
 from mmengine.config import Config, ConfigDict
+from mmengine.dataset import BaseDataset
 from mmengine.model import BaseModel, BaseModule
 from mmengine.registry import DATASETS, MODELS
 from mmengine.runner import checkpoint as mmengine_checkpoint
@@ -29,7 +36,8 @@ from mmbeit3.checkpoint.saving import publish_checkpoint
 from mmbeit3.engine import Runner, build_runner
 from mmbeit3.utils import InputError
 
-ENTRIES: dict[str, Callable[[str, Path], object]] = {}
+TOOLS = Path(__file__).resolve().parents[2] / "tools"
+ENTRIES: dict[str, Callable[..., object]] = {}
 
 
 class Command:
@@ -88,7 +96,7 @@ def training(work_dir: Path, iters: int = 2, **model: object) -> Config:
     )
 
 
-def entry(function: Callable[[str, Path], object]) -> Callable[[str, Path], object]:
+def entry(function: Callable[..., object]) -> Callable[..., object]:
     ENTRIES[function.__name__] = function
     return function
 
@@ -184,6 +192,18 @@ def torch_load_itself(file: str, folder: Path) -> None:
 
 
 @entry
+def evaluation(file: str, folder: Path, cfg: Config) -> None:
+    cfg.test_evaluator, cfg.work_dir = {"type": "CocoMetric"}, str(folder)
+    run_test(cfg, file)
+
+
+@entry
+def inference(file: str, folder: Path, cfg: Config) -> None:
+    Image.new("RGB", (8, 8)).save(folder / "a.png")
+    infer_folder(cfg, file, folder, folder / "out")
+
+
+@entry
 def publish(file: str, folder: Path) -> None:
     publish_checkpoint(file, folder / "published.pth")
 
@@ -191,6 +211,73 @@ def publish(file: str, folder: Path) -> None:
 @entry
 def convert(file: str, folder: Path) -> None:
     convert_checkpoint(file, folder / "converted.pth")
+
+
+@entry
+def converter_tool(file: str, folder: Path) -> None:
+    run_tool("model_converters/beit3_to_mmbeit3.py", file, str(folder / "out.pth"))
+
+
+@entry
+def publishing_tool(file: str, folder: Path) -> None:
+    run_tool("model_converters/publish_model.py", file, str(folder / "out.pth"))
+
+
+@entry
+def annotations_of_mmengine(file: str, folder: Path) -> None:
+    train_on(BaseDataset, file, folder)
+
+
+@entry
+def annotations_of_mmdet(file: str, folder: Path) -> None:
+    train_on(BaseDetDataset, file, folder)
+
+
+@entry
+def annotations_of_mmengine_with_its_runner(file: str, folder: Path) -> None:
+    train_on(BaseDataset, file, folder, runner_type="Runner")
+
+
+@entry
+def proposals_of_mmdet(file: str, folder: Path) -> None:
+    (folder / "ann.json").write_text('{"metainfo": {}, "data_list": []}')
+    train_on(BaseDetDataset, file, folder, ann_file="ann.json", proposal_file=as_plain(file))
+
+
+@entry
+def loading_of_mmengine(file: str, folder: Path) -> None:
+    load_safely()
+    mmengine.load(as_plain(file))
+
+
+@entry
+def loading_of_mmengine_by_format(file: str, folder: Path) -> None:
+    load_safely()
+    with open(as_plain(file), "rb") as stream:
+        mmengine.load(stream, file_format="pickle")
+
+
+def as_plain(file: str) -> str:
+    """The same object as a plain pickle beside the checkpoint."""
+    plain = Path(file).with_name("evil.pkl")
+    plain.write_bytes(pickle.dumps({"metainfo": Command(Path(file).with_name("ran"))}))
+    return str(plain)
+
+
+def train_on(kind: type, file: str, folder: Path, runner_type: str = "", **options: str) -> None:
+    options = {"ann_file": as_plain(file)} | options
+    cfg = training(folder / "run")
+    cfg.train_dataloader.dataset = dict(type=kind, data_root=str(folder), **options)
+    cfg.update({"runner_type": runner_type} if runner_type else {})
+    build_runner(cfg).train()
+
+
+def run_tool(name: str, *arguments: str) -> None:
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(SystemExit) as end:
+        patch.setattr(sys, "argv", [name, *arguments])
+        runpy.run_path(str(TOOLS / name), run_name="__main__")
+    if end.value.code == 2:
+        raise InputError
 
 
 def pretrained(file: str, **options: str) -> dict:
@@ -217,9 +304,38 @@ def evil(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 
 
 @pytest.mark.parametrize("name", ENTRIES)
-def test_no_pickle_runs(name: str, evil: str, tmp_path: Path) -> None:
+def test_no_pickle_runs(name: str, evil: str, tmp_path: Path, colour_cfg: Config) -> None:
+    needs_config = "cfg" in signature(ENTRIES[name]).parameters
     with pytest.raises(InputError):
-        ENTRIES[name](evil, tmp_path)
+        ENTRIES[name](evil, tmp_path, *[colour_cfg] * needs_config)
+    assert not (tmp_path / "ran").exists()
+
+
+def test_plain_pickles_are_read_as_before(tmp_path: Path) -> None:
+    boxes = np.arange(8, dtype=np.float32).reshape(2, 4)
+    info = {"img_path": "a", "boxes": boxes, "columns": np.asfortranarray(boxes)}
+    content = {"metainfo": {"classes": ("a", "b")}, "data_list": [info]}
+    load_safely()
+    for protocol in range(pickle.HIGHEST_PROTOCOL + 1):
+        file = tmp_path / f"{protocol}.pkl"
+        mmengine.dump(content, file, protocol=protocol)
+        found = mmengine.load(file)
+        assert found["metainfo"] == content["metainfo"]
+        for name in ("boxes", "columns"):
+            assert np.array_equal(found["data_list"][0][name], boxes)
+            assert found["data_list"][0][name].dtype == boxes.dtype
+
+
+@pytest.mark.parametrize("suffix", ["pkl", "pickle"])
+def test_a_refused_pickle_is_named(suffix: str, tmp_path: Path) -> None:
+    file = tmp_path / f"train.{suffix}"
+    file.write_bytes(pickle.dumps(Command(tmp_path / "ran")))
+    load_safely()
+    with pytest.raises(InputError, match=rf"train\.{suffix} wants to build '(posix|nt).mkdir'"):
+        mmengine.load(file)
+    file.write_bytes(pickle.dumps({"metainfo": {}})[:-5])
+    with pytest.raises(InputError, match=rf"train\.{suffix} is incomplete or damaged"):
+        mmengine.load(file)
     assert not (tmp_path / "ran").exists()
 
 
@@ -232,18 +348,6 @@ def test_no_pickle_of_a_named_model_runs(
     load_safely()
     with pytest.raises(InputError, match="wants to build '(posix|nt).mkdir'"):
         load_checkpoint(nn.Linear(2, 2), f"{scheme}://evil")
-    assert not (tmp_path / "ran").exists()
-
-
-def test_testing_and_inference_run_no_pickle(colour_cfg: Config, evil: str, tmp_path: Path) -> None:
-    colour_cfg.test_evaluator, colour_cfg.work_dir = {"type": "CocoMetric"}, str(tmp_path)
-    Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
-    for task in (
-        lambda: run_test(colour_cfg, evil),
-        lambda: infer_folder(colour_cfg, evil, tmp_path, tmp_path / "out"),
-    ):
-        with pytest.raises(InputError, match="wants to build '(posix|nt).mkdir'"):
-            task()
     assert not (tmp_path / "ran").exists()
 
 
