@@ -70,6 +70,7 @@ from mmbeit3.engine.resuming import (
     training_settings,
 )
 from mmbeit3.engine.sharding import GatheringHook, divide, divides, shard_optimizer_state
+from mmbeit3.engine.state_checks import check_training_state, damaged_state
 from mmbeit3.engine.train_loop import TrainLoop, build_train_loader
 from mmbeit3.utils import InputError
 from mmbeit3.utils.folder_lock import folder_locked
@@ -400,6 +401,7 @@ class Runner(MMEngineRunner):
         checkpoint = read_checkpoint(filename)
         if self._resume:
             _check_resumable(checkpoint, filename)
+            check_training_state(checkpoint, str(filename))
         checkpoint["state_dict"] = state_dict_of(checkpoint)
         if self._resume and not any(map(averages, self.hooks)):
             checkpoint["state_dict"] = trained_weights(checkpoint)
@@ -447,10 +449,7 @@ class Runner(MMEngineRunner):
         except InputError:
             raise
         except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
-            raise InputError(
-                f"{filename} cannot be resumed: the state of its training is damaged, or of "
-                f"another program ({type(error).__name__}: {error})"
-            ) from error
+            raise damaged_state(filename, error) from error
         self.logger.info(f"resumed epoch: {self.epoch}, iter: {self.iter}")
 
     def _build_optimization(self) -> None:
