@@ -19,7 +19,7 @@ from benchmarks.options import Options
 from benchmarks.plain import make_plain
 from mmbeit3.checkpoint import official_state_dict
 from mmbeit3.models import BEiT3
-from mmbeit3.models.backbones.beit3 import ARCH_ZOO
+from mmbeit3.models.archs import ARCH_ZOO
 from mmbeit3.models.layers.linear import Linear
 from mmbeit3.utils import InputError
 

@@ -92,7 +92,7 @@ def moments(settings: Settings, sizes: ModelSizes, step: Step) -> dict[str, Mome
         "accumulated gradients": accumulated if settings.accumulation > 1 else 0,
     }
     found = {
-        name: _fullest(settings, step, name, span, held)
+        name: _fullest(settings, step, name, span, held, sizes.layers)
         for name, span in zip(PASSES, (range(step.forward), _backward(step)), strict=True)
     }
     kinds = fixed_memory(settings, sizes) | {
@@ -117,15 +117,10 @@ def gathered(sizes: ModelSizes) -> int:
     All that is not a layer of the backbone is whole during a step; of the layers the one that runs
     and the next, and the gradients of one, twice while they are being summed up.
     """
-    layers = {part: size for part, size in sizes.parameters.items() if is_layer(part)}
+    layers = {part: sizes.parameters[part] for part in sizes.layers}
     rest = sum(sizes.parameters.values()) - sum(layers.values())
     largest = max(layers, key=layers.__getitem__, default=None)
     return rest + (2 * layers[largest] + 2 * sizes.trained.get(largest, 0) if largest else 0)
-
-
-def is_layer(part: str) -> bool:
-    """Whether a part is a layer of the backbone, the unit that sharding gathers."""
-    return part.startswith("backbone.layers.")
 
 
 def _backward(step: Step) -> range:
@@ -133,25 +128,31 @@ def _backward(step: Step) -> range:
 
 
 def _fullest(
-    settings: Settings, step: Step, phase: str, span: range, held: dict[str, float]
+    settings: Settings,
+    step: Step,
+    phase: str,
+    span: range,
+    held: dict[str, float],
+    layers: tuple[str, ...],
 ) -> Moment:
-    sums = list(accumulate(_counted(settings, change) for change in step.changes))
+    sums = list(accumulate(_counted(settings, change, layers) for change in step.changes))
     index = max(span, key=sums.__getitem__, default=-1)
     kinds: Counter[str] = Counter(held)
     for change in step.changes[: index + 1]:
-        kinds[change.kind] += _counted(settings, change)
+        kinds[change.kind] += _counted(settings, change, layers)
     return Moment(f"{phase}, {_place(step, index)}", _with_reserve(settings, kinds))
 
 
-def _counted(settings: Settings, change: Change) -> float:
+def _counted(settings: Settings, change: Change, layers: tuple[str, ...] = ()) -> float:
     """Bytes of a change that a device holds."""
     if change.kind == CHECKPOINTED and settings.with_cp == "offload":
         return 0 if settings.device == "cuda" else change.size
     if change.kind != GRADIENTS:
         return change.size
-    if settings.accumulation > 1 and not (settings.sharded and not is_layer(change.part)):
+    is_layer = change.part in layers
+    if settings.accumulation > 1 and not (settings.sharded and not is_layer):
         return 0  # added to those that are there
-    return change.size * (settings.share if is_layer(change.part) else 1)
+    return change.size * (settings.share if is_layer else 1)
 
 
 def _place(step: Step, index: int) -> str:

@@ -27,6 +27,7 @@ class MemoryPlan:
         parameters: Of the whole model, by part.
         activations: What the forward pass leaves for the backward pass, by part.
         moments: The fullest moment of forward pass, backward pass and optimiser step.
+        layers: The parts that are repeated layers.
     """
 
     settings: Settings
@@ -34,6 +35,7 @@ class MemoryPlan:
     parameters: dict[str, int]
     activations: dict[str, int]
     moments: dict[str, Moment]
+    layers: tuple[str, ...]
 
     @property
     def fullest(self) -> Moment:
@@ -110,6 +112,7 @@ class Planner:
                 parameters=self._sizes.parameters,
                 activations=activations(settings, step),
                 moments=moments(settings, self._sizes, step),
+                layers=self._sizes.layers,
             )
 
     def _step(self, settings: Settings) -> Step:

@@ -6,7 +6,6 @@ from collections.abc import Iterable, Sequence
 
 from rich.table import Table
 
-from mmbeit3.analysis.accounting import is_layer
 from mmbeit3.analysis.advice import GIB, Trial, as_options
 from mmbeit3.analysis.memory_plan import MemoryPlan
 
@@ -84,14 +83,14 @@ def _grouped(plan: MemoryPlan) -> list[tuple[str, Sequence[str]]]:
     before = None
     for part in dict.fromkeys((*plan.activations, *plan.parameters)):
         sizes = tuple(column.get(part, 0) for column in _columns(plan))
-        if is_layer(part) and sizes == before:
+        if part in plan.layers and sizes == before:
             first = groups[-1][1][0]
             groups[-1][1].append(part)
             count = f"{first} to {part.rpartition('.')[2]} ({len(groups[-1][1])} layers)"
             groups[-1] = (count, groups[-1][1])
         elif any(round(size / GIB, 3) for size in sizes):
             groups.append((part, [part]))
-        before = sizes if is_layer(part) else None
+        before = sizes if part in plan.layers else None
     return groups
 
 

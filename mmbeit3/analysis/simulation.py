@@ -22,6 +22,7 @@ from mmbeit3.analysis.device_rules import rules_of
 from mmbeit3.analysis.live_memory import GRADIENTS, STATES, TEMPORARIES, Change, LiveMemory
 from mmbeit3.analysis.training_pass import check_model, training_loss
 from mmbeit3.registry import MODELS
+from mmbeit3.utils.towers import find_layers
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,7 @@ class ModelSizes:
         buffers: Of all parts.
         states: What the optimiser keeps.
         stepping: What a step of the optimiser takes for a while.
+        layers: The parts that are repeated layers, the unit that sharding gathers.
     """
 
     parameters: dict[str, int]
@@ -56,6 +58,7 @@ class ModelSizes:
     buffers: int
     states: int
     stepping: int
+    layers: tuple[str, ...]
 
 
 class Simulation:
@@ -76,6 +79,7 @@ class Simulation:
         with self._scope(), self._fake, as_it_is:  # torch draws again until all fits
             self.model = MODELS.build(cfg.model)
         check_model(self.model)
+        self._layers = tuple(find_layers(self.model))
         self.model.train()
         self._watch_parts()
         self._memory = LiveMemory(self._tensors())
@@ -113,10 +117,10 @@ class Simulation:
         parameters: Counter[str] = Counter()
         trained: Counter[str] = Counter()
         for name, param in self.model.named_parameters():
-            parameters[part_of(name)] += param.nbytes
-            trained[part_of(name)] += param.nbytes * param.requires_grad
+            parameters[self._part_of(name)] += param.nbytes
+            trained[self._part_of(name)] += param.nbytes * param.requires_grad
         buffers = sum(buffer.nbytes for buffer in self.model.buffers())
-        return ModelSizes(dict(parameters), dict(trained), buffers, states, stepping)
+        return ModelSizes(dict(parameters), dict(trained), buffers, states, stepping, self._layers)
 
     def _optimiser(self) -> tuple[int, int]:
         """Bytes of the optimiser's states, and of what a step takes beside them."""
@@ -166,10 +170,16 @@ class Simulation:
         finally:
             logging.disable(logging.NOTSET)
 
+    def _part_of(self, name: str) -> str:
+        """Part of the model that a parameter or module belongs to: ``backbone.layers.3``."""
+        layer = next((layer for layer in self._layers if f"{name}.".startswith(f"{layer}.")), None)
+        names = name.split(".")
+        return layer or ".".join(names[: 3 if names[2:] and names[2].isdigit() else 2])
+
     def _watch_parts(self) -> None:
         for name, module in self.model.named_modules():
             if name:
-                part = part_of(name)
+                part = self._part_of(name)
                 module.register_forward_pre_hook(self._entering(part))
                 module.register_forward_hook(self._leaving(part), always_call=True)
 
@@ -199,7 +209,7 @@ class Simulation:
     @contextmanager
     def _notes_gradients(self, memory: LiveMemory) -> Iterator[None]:
         def note(name: str) -> Callable[[nn.Parameter], None]:
-            return lambda param: memory.move(param.grad, part_of(name), GRADIENTS)
+            return lambda param: memory.move(param.grad, self._part_of(name), GRADIENTS)
 
         handles = [
             param.register_post_accumulate_grad_hook(note(name))
@@ -211,12 +221,6 @@ class Simulation:
         finally:
             for handle in handles:
                 handle.remove()
-
-
-def part_of(name: str) -> str:
-    """Part of a model that a parameter or module belongs to: ``backbone.layers.3``."""
-    names = name.split(".")
-    return ".".join(names[: 3 if names[2:] and names[2].isdigit() else 2])
 
 
 def highest(changes: list[Change]) -> int:

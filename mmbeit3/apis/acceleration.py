@@ -8,9 +8,9 @@ import torch
 from mmengine.logging import print_log
 from torch import nn
 
-from mmbeit3.engine.runner import without_wrappers
 from mmbeit3.utils import InputError
 from mmbeit3.utils.processor import bfloat16_obstacle
+from mmbeit3.utils.towers import find_layers
 
 #: float16 is no choice: the residual stream of sub-LN models can leave its range (65504).
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
@@ -58,15 +58,14 @@ def accelerate(model: nn.Module, device: torch.device, dtype: str, compiles: boo
 
 
 def _compile_layers(model: nn.Module, device: torch.device) -> None:
-    backbone = getattr(without_wrappers(model), "backbone", None)
-    layers = getattr(backbone, "layers", None)
-    if not isinstance(layers, nn.ModuleList):
+    layers = find_layers(model)
+    if not layers:
         raise InputError(
-            f"{type(backbone or model).__name__} has no list of layers to compile: leave --compile "
-            "out, it is for mmbeit3.BEiT3 and mmbeit3.BEiT3Adapter"
+            f"{type(getattr(model, 'backbone', model)).__name__} has no list of layers to compile: "
+            "leave --compile out, it is for mmbeit3.BEiT3 and mmbeit3.BEiT3Adapter"
         )
     _try_compiler(device)
-    for layer in layers:
+    for layer in layers.values():
         layer.compile(dynamic=True)
     print_log(
         f"the {len(layers)} layers of the backbone are compiled while the first images run, which "

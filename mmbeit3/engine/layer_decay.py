@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -16,6 +15,7 @@ from torch import nn
 from mmbeit3.engine.param_groups import Groups, ParamGroup, format_groups
 from mmbeit3.registry import OPTIM_WRAPPER_CONSTRUCTORS
 from mmbeit3.utils import InputError
+from mmbeit3.utils.towers import find_towers
 
 CUSTOM_OPTIONS = {"lr_mult", "decay_mult"}
 
@@ -26,7 +26,8 @@ class LayerDecayConstructor:
 
     The rule is that of BEiT and of ViTDet: of L layers, patch embedding, positions and CLS token
     have the id 0, layer i has i + 1, and all the rest (neck, heads, the backbone's last norm and
-    its adapter) has L + 1; the learning rate is multiplied by ``layer_decay_rate ** (L + 1 - id)``.
+    its adapter) has L + 1, as the backbone's ``get_layer_depth`` says; the learning rate is
+    multiplied by ``layer_decay_rate ** (L + 1 - id)``.
     Relative positions are of the layer that they are in, and decayed as its weights are: ViTDet
     exempts the norms and ``pos_embed``, EVA nothing (``projects/ViTDet/configs/COCO`` of both).
 
@@ -101,16 +102,16 @@ class LayerDecayConstructor:
             InputError: if a custom key fits no parameter, or a parameter of the backbone no rule.
         """
         model = _bare(model)
-        num_layers = num_layers_of(model)
+        towers = _towers(model)
         named = dict(model.named_parameters())
         _check_keys(self.custom_keys, named)
         groups: Groups = defaultdict(list)
         for name, param in named.items():
-            groups[self._group_of(name, param, num_layers)].append((name, param))
+            group = self._group_of(name, param, *layer_depth(towers, name))
+            groups[group].append((name, param))
         return dict(sorted(groups.items()))
 
-    def _group_of(self, name: str, param: nn.Parameter, num_layers: int) -> ParamGroup:
-        layer = layer_id(name, num_layers)
+    def _group_of(self, name: str, param: nn.Parameter, layer: int, depths: int) -> ParamGroup:
         if not param.requires_grad:
             return ParamGroup(True, layer)
         key = next((key for key in self.custom_keys if key in name), "")
@@ -120,53 +121,51 @@ class LayerDecayConstructor:
         return ParamGroup(
             False,
             layer,
-            self.decay_rate ** (num_layers + 1 - layer) * lr_mult,
+            self.decay_rate ** (depths - 1 - layer) * lr_mult,
             key if lr_mult != 1 else "",
             self.optimizer_cfg["weight_decay"] * custom.get("decay_mult", flat),
         )
 
 
 def num_layers_of(model: nn.Module) -> int:
-    """Count the layers of the backbone of ``model``.
+    """Count the layers of the towers of ``model``, of the highest where there are several.
 
     Raises:
-        InputError: if it has no ``backbone`` with ``layers``.
+        InputError: No module of the model answers ``get_layer_depth``.
     """
-    backbone = getattr(_bare(model), "backbone", None)
-    layers = getattr(backbone, "layers", None)
-    if not isinstance(layers, nn.ModuleList):
-        found = "no backbone" if backbone is None else f"the backbone {type(backbone).__name__}"
-        raise InputError(
-            f"the model has {found}; LayerDecayConstructor needs one whose `layers` are an "
-            "nn.ModuleList, such as mmbeit3.BEiT3. For others set optim_wrapper.constructor to "
-            "'DefaultOptimWrapperConstructor', and paramwise_cfg to what that one knows."
-        )
-    return len(layers)
+    return max(tower.num_layers for tower in _towers(_bare(model)).values())
 
 
-def layer_id(name: str, num_layers: int) -> int:
-    """Depth of a parameter, 0 (input) to ``num_layers + 1`` (neck and heads).
+def layer_depth(towers: Mapping[str, nn.Module], name: str) -> tuple[int, int]:
+    """Ask the towers of a model how deep a parameter lies.
 
     Args:
-        name (str): Name in the detector or segmentor, such as ``backbone.layers.3.norm1.weight``.
-        num_layers (int): Layers of the backbone.
+        towers (Mapping[str, nn.Module]): As :func:`mmbeit3.utils.towers.find_towers` returns them.
+        name (str): The parameter, such as ``backbone.layers.3.norm1.weight``.
+
+    Returns:
+        tuple[int, int]: 0 for the input of a tower, one more for each layer, and the highest depth
+        for what is in no tower (neck and heads); and how many depths there are.
 
     Raises:
-        InputError: if a parameter of the backbone matches no rule.
+        InputError: A tower does not know its parameter.
     """
-    if not name.startswith("backbone."):
-        return num_layers + 1
-    if re.match(r"backbone\.(patch_embed\.|pos_embed$|cls_token$|mask_token$)", name):
-        return 0
-    if match := re.match(r"backbone\.layers\.(\d+)\.", name):
-        return int(match.group(1)) + 1
-    if name.startswith(("backbone.norm.", "backbone.adapter.")):
-        return num_layers + 1
-    raise InputError(
-        f"the parameter {name} matches no rule of layer-wise learning-rate decay. Expected "
-        "backbone.patch_embed.*, backbone.pos_embed, backbone.cls_token, backbone.layers.N.*, "
-        "backbone.norm.* or backbone.adapter.*."
-    )
+    depths = {prefix: tower.get_layer_depth(name, prefix) for prefix, tower in towers.items()}
+    own = (depth for prefix, depth in depths.items() if name.startswith(prefix))
+    return next(own, max(depths.values()))
+
+
+def _towers(model: nn.Module) -> dict[str, nn.Module]:
+    towers = find_towers(model)
+    if not towers:
+        backbone = getattr(model, "backbone", None)
+        found = "no backbone" if backbone is None else f"the backbone {type(backbone).__name__}"
+        raise InputError(
+            f"the model has {found}; LayerDecayConstructor needs one that answers get_layer_depth, "
+            "such as mmbeit3.BEiT3. For others set optim_wrapper.constructor to "
+            "'DefaultOptimWrapperConstructor', and paramwise_cfg to what that one knows"
+        )
+    return towers
 
 
 def _bare(model: nn.Module) -> nn.Module:

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from mmbeit3.checkpoint.sharded import shard_as
 from mmbeit3.registry import MODEL_WRAPPERS
 from mmbeit3.utils import InputError
+from mmbeit3.utils.towers import find_layers
 
 
 @MODEL_WRAPPERS.register_module()
@@ -28,8 +29,8 @@ class FullySharded:
     states. Calling the class returns the model itself, whose parameters have become ``DTensor``.
 
     Args:
-        module (nn.Module): A detector or segmentor with a backbone that has ``layers``, initialised
-            alike in every process.
+        module (nn.Module): A detector or segmentor with a backbone that has ``repeated_layers``,
+            initialised alike in every process.
 
     Raises:
         InputError: The backbone has no layers to divide by, or this torch has no ``fully_shard``.
@@ -45,17 +46,17 @@ class FullySharded:
             ) from error
         from torch.distributed.device_mesh import init_device_mesh
 
-        layers = getattr(getattr(module, "backbone", None), "layers", None)
-        if layers is None:
+        layers = find_layers(module)
+        if not layers:
             raise InputError(
                 "mmbeit3.FullySharded divides a model by the layers of its backbone; "
-                f"{type(module).__name__} has no backbone.layers"
+                f"{type(module).__name__} has no backbone with repeated_layers"
             )
         for tensor in (*module.parameters(), *module.buffers()):
             broadcast(tensor.data)
         device = next(module.parameters()).device.type
         mesh = init_device_mesh(device, (get_world_size(),))
-        for layer in layers:
+        for layer in layers.values():
             fully_shard(layer, mesh=mesh)
         return fully_shard(module, mesh=mesh)
 

@@ -13,7 +13,7 @@ from torch.distributed.fsdp import fully_shard
 from torch.testing._internal.distributed.fake_pg import FakeStore
 
 from mmbeit3.engine import layer_decay
-from mmbeit3.engine.layer_decay import LayerDecayConstructor, layer_id
+from mmbeit3.engine.layer_decay import LayerDecayConstructor
 from mmbeit3.engine.param_groups import format_groups
 from mmbeit3.models import BEiT3, BEiT3Adapter
 from mmbeit3.utils import InputError
@@ -201,8 +201,10 @@ def test_mistakes_are_named() -> None:
         settings()
     with pytest.raises(InputError, match=r"\['norm_decay_mult'\]"):
         settings(layer_decay_rate=0.9, norm_decay_mult=0.0)
-    with pytest.raises(InputError, match="backbone.encoder.layers.0.weight matches no rule"):
-        layer_id("backbone.encoder.layers.0.weight", 12)
+    model = Detector()
+    model.backbone.encoder = nn.Linear(2, 2)
+    with pytest.raises(InputError, match="how deep the parameter backbone.encoder.weight lies"):
+        LayerDecayConstructor(dict(optimizer=OPTIMIZER), dict(layer_decay_rate=0.9)).groups(model)
     with pytest.raises(InputError, match="'norm9', which is in the name of no parameter"):
         settings(layer_decay_rate=0.9, custom_keys={"norm9": dict(decay_mult=0.0)})
     with pytest.raises(InputError, match=r"\['lr_mul'\] under 'norm1'"):

@@ -24,14 +24,28 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 
+class Tower(nn.Module):
+    """Two layers, and the answers of a tower."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList([nn.Linear(4, 16), nn.Linear(16, 16)])
+
+    @property
+    def repeated_layers(self) -> nn.ModuleList:
+        return self.layers
+
+    def get_layer_depth(self, param_name: str, prefix: str = "") -> tuple[int, int]:
+        return int(param_name.removeprefix(prefix).split(".")[1]) + 1, 4
+
+
 @MODELS.register_module(force=True)
 class Net(BaseModel):
     """Has dropout, normalises over the batch, and can be told to go wrong."""
 
     def __init__(self, nan_at: int = -1, no_memory_at: int = -1, frozen: bool = False) -> None:
         super().__init__()
-        self.backbone = nn.Module()
-        self.backbone.layers = nn.ModuleList([nn.Linear(4, 16), nn.Linear(16, 16)])
+        self.backbone = Tower()
         self.norm = nn.BatchNorm1d(16)
         self.head = nn.Linear(16, 2)
         self.head.requires_grad_(not frozen)

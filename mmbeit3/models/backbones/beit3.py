@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,20 +15,11 @@ from torch import Tensor, nn
 
 from mmbeit3.checkpoint import load_backbone
 from mmbeit3.checkpoint.resizing import resize_position_embedding, tile_position_embedding
-from mmbeit3.models.layers import EncoderLayer, TokenLayout, window_layout
+from mmbeit3.models.archs import resolve_arch
+from mmbeit3.models.layers import EncoderLayer, PatchEmbed, TokenLayout, window_layout
 from mmbeit3.models.layers.checkpointing import check_with_cp, recomputed
 from mmbeit3.registry import MODELS
 from mmbeit3.utils import InputError
-
-# base and large: microsoft/unilm beit3/modeling_utils.py; giant: Table 11 of arXiv 2208.10442, with
-# the sub-LNs of the released sizes (its own weights and code were never published); tiny: ours, for
-# trials.
-ARCH_ZOO = {
-    "tiny": dict(embed_dims=192, num_layers=4, num_heads=6, feedforward_channels=768),
-    "base": dict(embed_dims=768, num_layers=12, num_heads=12, feedforward_channels=3072),
-    "large": dict(embed_dims=1024, num_layers=24, num_heads=16, feedforward_channels=4096),
-    "giant": dict(embed_dims=1408, num_layers=40, num_heads=16, feedforward_channels=6144),
-}
 
 
 @MODELS.register_module()
@@ -73,6 +65,11 @@ class BEiT3(BaseModule):
         InputError: if the sizes given cannot work together, or the weights are of another model.
     """
 
+    #: The half of the official files that is the tower's: vision.
+    branch = "A"
+    #: How the names of parameters begin that come after the layers.
+    _after_layers: tuple[str, ...] = ("norm.",)
+
     def __init__(
         self,
         arch: str | dict = "base",
@@ -90,7 +87,7 @@ class BEiT3(BaseModule):
         init_cfg: dict | None = None,
     ) -> None:
         super().__init__(init_cfg)
-        arch = _resolve_arch(arch)
+        arch = resolve_arch(arch)
         self.embed_dims: int = arch["embed_dims"]
         self.num_layers: int = arch["num_layers"]
         self.patch_size = patch_size
@@ -188,6 +185,40 @@ class BEiT3(BaseModule):
         return (self.patch_size,)
 
     @property
+    def repeated_layers(self) -> nn.ModuleList:
+        """The layers, for what treats them one by one: sharding and compilation."""
+        return self.layers
+
+    def get_layer_depth(self, param_name: str, prefix: str = "") -> tuple[int, int]:
+        """Tell how deep a parameter lies, as the towers of mmpretrain do.
+
+        Args:
+            param_name (str): Its name, such as ``backbone.layers.3.norm1.weight``.
+            prefix (str): What stands before the tower's own names, such as ``backbone.``. Defaults
+                to "".
+
+        Returns:
+            tuple[int, int]: 0 for patches, positions and CLS token, i + 1 for layer i, L + 1 for
+            what comes after the L layers, and for names without the prefix; and L + 2, how many
+            depths there are.
+
+        Raises:
+            InputError: The tower does not know the parameter.
+        """
+        name, after = param_name.removeprefix(prefix), self.num_layers + 1
+        if not param_name.startswith(prefix) or name.startswith(self._after_layers):
+            return after, after + 1
+        if re.match(r"patch_embed\.|(pos_embed|cls_token|mask_token)$", name):
+            return 0, after + 1
+        if match := re.match(r"layers\.(\d+)\.", name):
+            return int(match[1]) + 1, after + 1
+        expected = ("patch_embed.", "pos_embed", "cls_token", "layers.N.", *self._after_layers)
+        raise InputError(
+            f"{type(self).__name__} does not know how deep the parameter {param_name} lies; "
+            f"expected a name that begins with {', '.join(prefix + part for part in expected)}"
+        )
+
+    @property
     def _has_windows(self) -> bool:
         return len(self.global_attn_indexes) < self.num_layers
 
@@ -251,44 +282,6 @@ class BEiT3(BaseModule):
             load_backbone(self, self.init_cfg["checkpoint"])
         else:
             super().init_weights()
-
-
-class PatchEmbed(nn.Module):
-    """Non-overlapping patches to tokens.
-
-    Args:
-        in_channels (int): Channels of the image.
-        embed_dims (int): Width C of a token.
-        patch_size (int): Side of a patch in pixels.
-    """
-
-    def __init__(self, in_channels: int, embed_dims: int, patch_size: int) -> None:
-        super().__init__()
-        self.patch_size = patch_size
-        self.proj = nn.Conv2d(in_channels, embed_dims, patch_size, stride=patch_size)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, in_channels, H, W) -> (B, C, ceil(H / patch_size), ceil(W / patch_size))."""
-        pad_h, pad_w = (-size % self.patch_size for size in x.shape[-2:])
-        if pad_h or pad_w:
-            x = nn.functional.pad(x, (0, pad_w, 0, pad_h))
-        return self.proj(x)
-
-
-def _resolve_arch(arch: str | dict) -> dict:
-    if isinstance(arch, str):
-        if arch not in ARCH_ZOO:
-            raise InputError(f"arch is {arch!r}; it must be one of {sorted(ARCH_ZOO)} or a dict.")
-        return ARCH_ZOO[arch]
-    keys = set(ARCH_ZOO["base"])
-    if set(arch) != keys:
-        raise InputError(f"arch has the keys {sorted(arch)}; it must have {sorted(keys)}.")
-    if arch["embed_dims"] % arch["num_heads"]:
-        raise InputError(
-            f"embed_dims {arch['embed_dims']} cannot be shared among {arch['num_heads']} heads; "
-            "choose num_heads that divides it."
-        )
-    return arch
 
 
 def _grid_size(img_size: int | tuple[int, int], patch_size: int) -> tuple[int, int]:

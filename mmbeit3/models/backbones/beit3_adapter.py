@@ -77,6 +77,8 @@ class BEiT3Adapter(BEiT3):
         InputError: if the sizes given cannot work together, or the weights are of another model.
     """
 
+    _after_layers = (*BEiT3._after_layers, "adapter.")
+
     def __init__(
         self,
         arch: str | dict = "base",

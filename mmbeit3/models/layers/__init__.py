@@ -4,6 +4,7 @@ from mmbeit3.models.layers.attention import Attention
 from mmbeit3.models.layers.deformable_attention import DeformableAttention, Grid, reference_points
 from mmbeit3.models.layers.encoder_layer import FFN, EncoderLayer
 from mmbeit3.models.layers.interaction import Extractor, Injector, as_maps, as_tokens
+from mmbeit3.models.layers.patch_embed import PatchEmbed
 from mmbeit3.models.layers.relative_position import RelativePosition
 from mmbeit3.models.layers.spatial_prior import SpatialPrior, init_conv
 from mmbeit3.models.layers.token_layout import TokenLayout, window_layout
@@ -16,6 +17,7 @@ __all__ = [
     "Extractor",
     "Grid",
     "Injector",
+    "PatchEmbed",
     "RelativePosition",
     "SpatialPrior",
     "TokenLayout",

@@ -15,7 +15,9 @@ class Attention(nn.Module):
     """Self-attention with the sub-LN of Magneto (arXiv 2210.06423) before the output projection.
 
     Computes what torchscale's ``MultiheadAttention`` computes for one modality, through
-    fused attention: the score matrix is never held whole.
+    fused attention: the score matrix is never held whole. Tokens of several experts attend to each
+    other like this: each expert's :meth:`project`, one :meth:`attend` over all that they return,
+    and each expert's :meth:`output` of its own tokens.
 
     Args:
         embed_dims (int): Width C of a token.
@@ -52,26 +54,56 @@ class Attention(nn.Module):
         Returns:
             Tensor: (B, N, C).
         """
-        batch, _, channels = x.shape
-        qkv = self.qkv(x).unflatten(-1, (3, self.num_heads, -1))  # (B, N, 3, heads, head_dim)
-        runs = [windows * tokens for windows, tokens in segments]
-        coords_of_runs = coords.split(runs, 1) if self.rel_pos is not None else [None] * len(runs)
-        out = [
-            self._attend(
-                run.reshape(batch * windows, tokens, 3, self.num_heads, -1), run_coords
-            ).reshape(batch, windows * tokens, channels)
-            for run, run_coords, (windows, tokens) in zip(
-                qkv.split(runs, 1), coords_of_runs, segments, strict=True
-            )
-        ]
-        return self.proj(self.norm(out[0] if len(out) == 1 else torch.cat(out, 1)))
+        qkv, out, start = self.project(x), [], 0
+        for windows, tokens in segments:
+            run = slice(start, start := start + windows * tokens)
+            q, k, v = (_as_batch(part[:, :, run], windows) for part in qkv)
+            scale = None
+            if self.rel_pos is not None:
+                (q, k), scale = self.rel_pos(q, k, coords[:, run]), 1.0
+            attended = self.attend(q, k, v, scale=scale)  # (B * windows, tokens, C)
+            out.append(attended.reshape(len(x), windows * tokens, -1))
+        return self.output(out[0] if len(out) == 1 else torch.cat(out, 1))
 
-    def _attend(self, qkv: Tensor, coords: Tensor | None) -> Tensor:
-        """(windows, tokens, 3, heads, head_dim) -> (windows, tokens, heads, head_dim)."""
-        q, k, v = qkv.permute(2, 0, 3, 1, 4).unbind(0)  # each (windows, heads, tokens, head_dim)
+    def project(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Tokens (B, N, C) to queries, keys and values (B, heads, N, head_dim)."""
+        qkv = self.qkv(x).unflatten(-1, (3, self.num_heads, -1))  # (B, N, 3, heads, head_dim)
+        return qkv.permute(2, 0, 3, 1, 4).unbind(0)
+
+    def attend(
+        self,
+        q: Tensor,
+        k: Tensor,
+        v: Tensor,
+        mask: Tensor | None = None,
+        scale: float | None = None,
+    ) -> Tensor:
+        """Mix values by the softmax of scores; no weight takes part.
+
+        Args:
+            q (Tensor): (B, heads, N, dim) queries.
+            k (Tensor): (B, heads, M, dim) keys.
+            v (Tensor): (B, heads, M, head_dim) values.
+            mask (Tensor, optional): Of a shape that expands to (B, heads, N, M); bool, True where a
+                query may see a key, or floating point, added to the scores. Defaults to None, all
+                see all.
+            scale (float, optional): Factor on the scores. Defaults to ``dim ** -0.5``.
+
+        Returns:
+            Tensor: (B, N, C).
+        """
         # Not in training: a layer computed again must do what it did without gradient.
-        attend = F.scaled_dot_product_attention if self.training else attention
-        if self.rel_pos is None:
-            return attend(q, k, v).transpose(1, 2)
-        q, k = self.rel_pos(q, k, coords)
-        return attend(q, k, v, scale=1.0).transpose(1, 2)
+        if self.training or mask is not None:
+            out = F.scaled_dot_product_attention(q, k, v, mask, scale=scale)
+        else:
+            out = attention(q, k, v, scale=scale)
+        return out.transpose(1, 2).flatten(2)
+
+    def output(self, x: Tensor) -> Tensor:
+        """Attended tokens (B, N, C) to what the layer adds to its input (B, N, C)."""
+        return self.proj(self.norm(x))
+
+
+def _as_batch(x: Tensor, windows: int) -> Tensor:
+    """(B, heads, windows * tokens, dim) -> (B * windows, heads, tokens, dim)."""
+    return x.unflatten(2, (windows, -1)).transpose(1, 2).flatten(0, 1)
