@@ -14,7 +14,7 @@ from timm.models.vision_transformer import VisionTransformer, checkpoint_filter_
 from torch import Tensor, nn
 
 from mmbeit3.checkpoint import (
-    VisionTower,
+    Tower,
     check_checkpoint,
     find_layout,
     load_backbone,
@@ -27,7 +27,7 @@ from mmbeit3.checkpoint.layouts import BACKBONE, OFFICIAL
 from mmbeit3.checkpoint.saving import check_suffix, save_checkpoint
 from mmbeit3.checkpoint.values import check_values
 from mmbeit3.models import BEiT3
-from mmbeit3.models.backbones.beit3 import ARCH_ZOO
+from mmbeit3.models.archs import ARCH_ZOO
 from mmbeit3.utils import InputError, listed
 from mmbeit3.version import __version__
 
@@ -117,7 +117,7 @@ def layer_outputs(state: Mapping[str, Tensor], image: Tensor) -> list[Tensor]:
     return outputs
 
 
-def _description(tower: VisionTower, source: str) -> str:
+def _description(tower: Tower, source: str) -> str:
     embed_dims, num_layers, _ = _size(tower)
     dtypes = sorted({str(value.dtype).removeprefix("torch.") for value in tower.weights.values()})
     lines = [
@@ -129,7 +129,7 @@ def _description(tower: VisionTower, source: str) -> str:
     return "\n".join(lines)
 
 
-def _check(before: Mapping[str, Tensor], tower: VisionTower, after: Mapping[str, Tensor]) -> None:
+def _check(before: Mapping[str, Tensor], tower: Tower, after: Mapping[str, Tensor]) -> None:
     side = math.isqrt(_num_patches(tower)) * _patch_size(tower)
     image = torch.randn(1, 3, side, side, generator=torch.Generator().manual_seed(0))
     pairs = zip(layer_outputs(before, image), layer_outputs(after, image), strict=True)
@@ -175,7 +175,7 @@ def _same(a: Tensor, b: Tensor | None) -> bool:
     return b is not None and a.dtype == b.dtype and torch.equal(a, b)
 
 
-def _our_model(tower: VisionTower) -> tuple[nn.Module, nn.ModuleList]:
+def _our_model(tower: Tower) -> tuple[nn.Module, nn.ModuleList]:
     if any(".rel_pos." in name for name in tower.weights):
         raise InputError(
             "the tower has relative positions, which BEiT-3 as published does not: there is "
@@ -193,7 +193,7 @@ def _our_model(tower: VisionTower) -> tuple[nn.Module, nn.ModuleList]:
 
 
 def _timm_model(
-    state: Mapping[str, Tensor], tower: VisionTower
+    state: Mapping[str, Tensor], tower: Tower
 ) -> tuple[VisionTransformer, nn.Sequential]:
     arch = _arch_of(tower)
     model = VisionTransformer(
@@ -219,7 +219,7 @@ def _timm_model(
     return model, model.blocks
 
 
-def _arch_of(tower: VisionTower) -> dict[str, int]:
+def _arch_of(tower: Tower) -> dict[str, int]:
     """Find the size in ``ARCH_ZOO``: the number of heads cannot be told from the weights."""
     size = _size(tower)
     for arch in ARCH_ZOO.values():
@@ -232,23 +232,23 @@ def _arch_of(tower: VisionTower) -> dict[str, int]:
     )
 
 
-def _size(tower: VisionTower) -> tuple[int, int, int]:
+def _size(tower: Tower) -> tuple[int, int, int]:
     """Channels, layers, and channels inside the FFN."""
     layers = {name.split(".")[1] for name in tower.weights if name.startswith("layers.")}
     feedforward_channels, embed_dims = tower.weights["layers.0.ffn.fc1.weight"].shape
     return embed_dims, len(layers), feedforward_channels
 
 
-def _require_outer(tower: VisionTower, origin: str) -> None:
+def _require_outer(tower: Tower, origin: str) -> None:
     """Refuse what was cut down in our own layout; other layouts are checked on reading."""
     missing = [name for name in OUTER if name not in tower.weights]
     if missing:
         raise InputError(f"{origin} is cut down: it lacks {listed(missing)}")
 
 
-def _num_patches(tower: VisionTower) -> int:
+def _num_patches(tower: Tower) -> int:
     return tower.weights["pos_embed"].shape[1] - ("cls_token" in tower.weights)
 
 
-def _patch_size(tower: VisionTower) -> int:
+def _patch_size(tower: Tower) -> int:
     return tower.weights["patch_embed.proj.weight"].shape[-1]

@@ -1,7 +1,7 @@
 """Checkpoint files: reading them without running their code, and loading them into a model."""
 
 from mmbeit3.checkpoint.layouts import (
-    VisionTower,
+    Tower,
     find_layout,
     official_state_dict,
     read_tower,
@@ -15,7 +15,7 @@ from mmbeit3.checkpoint.saving import save_checkpoint, write_durably
 __all__ = [
     "LoadReport",
     "Mismatch",
-    "VisionTower",
+    "Tower",
     "check_checkpoint",
     "find_layout",
     "load_backbone",

@@ -9,7 +9,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from mmbeit3.checkpoint.layouts import VisionTower
+from mmbeit3.checkpoint.layouts import Tower
 from mmbeit3.checkpoint.resizing import resize_patch_kernel, resize_position_embedding
 from mmbeit3.utils import InputError
 
@@ -68,9 +68,7 @@ class FittedTower:
         return "".join(f"\n  {line}" for line in lines)
 
 
-def fit_tower(
-    tower: VisionTower, backbone: Backbone, origin: str = "the checkpoint"
-) -> FittedTower:
+def fit_tower(tower: Tower, backbone: Backbone, origin: str = "the checkpoint") -> FittedTower:
     """Leave out what the backbone is built without, and resize positions and patch kernel.
 
     Args:
@@ -104,7 +102,7 @@ def fit_tower(
 
 
 def _fit_positions(
-    fitted: FittedTower, tower: VisionTower, backbone: Backbone, with_cls: bool, origin: str
+    fitted: FittedTower, tower: Tower, backbone: Backbone, with_cls: bool, origin: str
 ) -> None:
     table = tower.weights["pos_embed"]
     file_has_cls = "cls_token" in tower.weights

@@ -1,9 +1,9 @@
-"""The layouts in which BEiT-3's vision tower is stored, translated to and from this project's.
+"""The layouts in which BEiT-3's towers are stored, translated to and from this project's.
 
-``official``: the files of microsoft/unilm ``beit3``, written by torchscale: separate q, k and v,
-vision (A) and text (B) copies of everything, two unused rows before the positions. ``timm``: the
-vision tower alone, q, k and v fused. ``mmbeit3``: the names of :class:`mmbeit3.models.BEiT3`, alone
-or as the ``backbone.`` of a detector.
+``official``: the files of microsoft/unilm ``beit3``, written by torchscale: separate q, k and v, a
+vision branch (A) and a text branch (B) of everything, two unused rows before the positions.
+``timm``: the vision tower alone, q, k and v fused. ``mmbeit3``: the names of
+:class:`mmbeit3.models.BEiT3`, alone or as the ``backbone.`` of a detector.
 """
 
 from __future__ import annotations
@@ -19,20 +19,29 @@ from mmbeit3.utils import InputError, listed
 
 BACKBONE = "backbone."
 OFFICIAL = "beit3."
-POSITIONS = "encoder.embed_positions.A.weight"
+TOWERS = {"A": "vision", "B": "text"}
 # Modules of a layer: our name to the official ones; q, k and v are stacked in this order.
 OFFICIAL_LAYER = {
-    "norm1": ["self_attn_layer_norm.A"],
-    "attn.qkv": ["self_attn.q_proj.A", "self_attn.k_proj.A", "self_attn.v_proj.A"],
-    "attn.norm": ["self_attn.inner_attn_ln.A"],
-    "attn.proj": ["self_attn.out_proj.A"],
-    "norm2": ["final_layer_norm.A"],
-    "ffn.fc1": ["ffn.A.fc1"],
-    "ffn.norm": ["ffn.A.ffn_layernorm"],
-    "ffn.fc2": ["ffn.A.fc2"],
+    "norm1": ["self_attn_layer_norm.{branch}"],
+    "attn.qkv": [f"self_attn.{part}_proj.{{branch}}" for part in "qkv"],
+    "attn.norm": ["self_attn.inner_attn_ln.{branch}"],
+    "attn.proj": ["self_attn.out_proj.{branch}"],
+    "norm2": ["final_layer_norm.{branch}"],
+    "ffn.fc1": ["ffn.{branch}.fc1"],
+    "ffn.norm": ["ffn.{branch}.ffn_layernorm"],
+    "ffn.fc2": ["ffn.{branch}.fc2"],
 }
-OFFICIAL_OUTER = {"patch_embed.proj": ["vision_embed.proj"], "norm": ["encoder.layer_norm.A"]}
-TOKENS = ("cls_token", "mask_token", "pos_embed", "pos_embed_unused")
+# What comes before the layers, by branch: weights of no other branch.
+OFFICIAL_INPUT = {
+    "A": {
+        "patch_embed.proj.weight": "vision_embed.proj.weight",
+        "patch_embed.proj.bias": "vision_embed.proj.bias",
+        "cls_token": "vision_embed.cls_token",
+        "mask_token": "vision_embed.mask_token",
+    },
+    "B": {"text_embed.weight": "text_embed.weight"},
+}
+POSITIONS = ("pos_embed", "pos_embed_unused")
 # Not in every file: ImageNet and VQA files and timm's have no final LN, timm's no mask token.
 OPTIONAL = ("norm.weight", "norm.bias", "mask_token", "pos_embed_unused")
 FINGERPRINTS = {
@@ -43,16 +52,17 @@ FINGERPRINTS = {
 
 
 @dataclass
-class VisionTower:
-    """The vision tower of a file, under this project's names.
+class Tower:
+    """A tower of a file, under this project's names.
 
     Args:
         layout: "official", "timm" or "mmbeit3".
-        weights: The names of ``BEiT3(with_cls_token=True, final_norm=True)``, as far as the file
-            has them, and of official files ``mask_token`` (1, 1, C) and ``pos_embed_unused``
-            (1, 2, C), the two rows before CLS. ``pos_embed`` begins with CLS where there is a
-            ``cls_token``.
-        unused: What else the file holds, by design of no use to a vision tower: kind to names.
+        weights: Of vision the names of ``BEiT3(with_cls_token=True, final_norm=True)``, as far as
+            the file has them, and of official files ``mask_token`` (1, 1, C); ``pos_embed`` begins
+            with CLS where there is a ``cls_token``. Of text ``text_embed.weight`` (vocabulary, C)
+            in place of patches and CLS. Of official files ``pos_embed_unused`` (1, 2, C) too, the
+            two rows before the others.
+        unused: What else the file holds, by design of no use to the tower: kind to names.
     """
 
     layout: str
@@ -75,80 +85,76 @@ def is_tower_alone(state: Mapping[str, Tensor]) -> bool:
     return find_layout(state) is not None and not inside
 
 
-def read_tower(state: Mapping[str, Tensor], origin: str = "the checkpoint") -> VisionTower:
-    """Pick the vision tower out of the weights of a file, whatever its layout.
+def read_tower(
+    state: Mapping[str, Tensor], origin: str = "the checkpoint", branch: str = "A"
+) -> Tower:
+    """Pick a tower out of the weights of a file, whatever its layout.
 
     Args:
         state: Names to tensors, as :func:`mmbeit3.checkpoint.state_dict_of` returns them.
-        origin: What to call the file in errors.
+        origin: What to call the file in errors. Defaults to "the checkpoint".
+        branch: Which one of an official file: "A", vision, or "B", text. Defaults to "A".
 
     Returns:
         The tower; tensors keep their dtype.
 
     Raises:
         InputError: The file is not of BEiT-3, or an official or timm file lacks a weight of the
-            vision tower or has one that BEiT-3 does not know.
+            tower or has one that BEiT-3 does not know.
     """
     layout = find_layout(state)
-    if layout is None:
-        raise InputError(f"{origin} holds no BEiT-3 vision tower{_guess(state)}")
+    if layout is None or (layout, branch) == ("timm", "B"):
+        raise InputError(f"{origin} holds no BEiT-3 {TOWERS[branch]} tower{_guess(state)}")
     if layout == "official":
-        return _read_official(state, origin)
+        return _read_official(state, origin, branch)
     return _read_timm(state, origin) if layout == "timm" else _read_own(state)
 
 
-def official_state_dict(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Name a vision tower as the official files do: the exact inverse of reading one.
+def official_state_dict(weights: Mapping[str, Tensor], branch: str = "A") -> dict[str, Tensor]:
+    """Name a tower as the official files do: the exact inverse of reading one.
 
     Args:
-        weights: ``VisionTower.weights``.
+        weights: ``Tower.weights``.
+        branch: "A", vision, or "B", text. Defaults to "A".
 
     Returns:
-        ``beit3.*`` names to tensors: the vision branch only. A mask token and the two unused rows
+        ``beit3.*`` names to tensors: those of the branch only. A mask token and the two unused rows
         of positions are zeros where the tower has none.
 
     Raises:
-        InputError: The tower has no CLS token, or weights for which the layout has no place.
+        InputError: The vision tower has no CLS token, or weights for which the layout has no place.
     """
-    if "cls_token" not in weights:
+    if branch == "A" and "cls_token" not in weights:
         raise InputError(
             "the official layout needs the CLS token and its position, which this file lacks: it "
             "was trained with with_cls_token=False"
         )
-    modules = _official_names(_depth(weights, r"layers\.(\d+)\."))
-    _require(
-        [name for name in (*modules, "pos_embed") if name not in OPTIONAL], weights, "the file"
-    )
-    no_place = [name for name in weights if name not in modules and name not in TOKENS]
+    names = _official_names(_depth(weights, r"layers\.(\d+)\."), branch)
+    _require(names, weights, "the file", branch)
+    no_place = [name for name in weights if name not in names and name not in POSITIONS]
     if no_place:
         raise InputError(f"the official layout has no place for {listed(no_place)}")
-    cls, positions = weights["cls_token"], weights["pos_embed"]
-    unused_rows = weights.get("pos_embed_unused", torch.zeros_like(positions[:, :2]))
-    state = {
-        "vision_embed.cls_token": cls,
-        "vision_embed.mask_token": weights.get("mask_token", torch.zeros_like(cls)),
-        POSITIONS: torch.cat([unused_rows, positions], 1)[0],
-    }
-    for name, parts in modules.items():
+    weights = dict(weights)
+    positions = weights.pop("pos_embed")
+    unused_rows = weights.pop("pos_embed_unused", torch.zeros_like(positions[:, :2]))
+    weights["pos_embed"] = torch.cat([unused_rows, positions], 1)[0]
+    if branch == "A":
+        weights.setdefault("mask_token", torch.zeros_like(weights["cls_token"]))
+    state: dict[str, Tensor] = {}
+    for name, parts in names.items():
         if name in weights:
             state.update(zip(parts, weights[name].chunk(len(parts)), strict=True))
     return {OFFICIAL + name: value.clone() for name, value in state.items()}
 
 
-def _read_official(state: Mapping[str, Tensor], origin: str) -> VisionTower:
+def _read_official(state: Mapping[str, Tensor], origin: str, branch: str) -> Tower:
     # The released files hold BEiT3 as `beit3.` of a task model; torchscale's BEiT3 has no prefix.
     prefix = OFFICIAL if any(name.startswith(OFFICIAL) for name in state) else ""
     inner = (OFFICIAL,) if prefix else ("encoder.", "vision_embed.", "text_embed.")
     core = {name[len(prefix) :]: value for name, value in state.items() if name.startswith(inner)}
-    sources = _official_names(_depth(core, r"encoder\.layers\.(\d+)\."))
-    sources["cls_token"] = ["vision_embed.cls_token"]
-    sources["mask_token"] = ["vision_embed.mask_token"]
-    sources["pos_embed"] = [POSITIONS]
-    _require(
-        [part for name, parts in sources.items() if name not in OPTIONAL for part in parts],
-        core,
-        origin,
-    )
+    sources = _official_names(_depth(core, r"encoder\.layers\.(\d+)\."), branch)
+    needed = [part for name, parts in sources.items() if name not in OPTIONAL for part in parts]
+    _require(needed, core, origin, branch)
     weights = {
         name: torch.cat([core.pop(part) for part in parts])
         if len(parts) > 1
@@ -156,50 +162,55 @@ def _read_official(state: Mapping[str, Tensor], origin: str) -> VisionTower:
         for name, parts in sources.items()
         if parts[0] in core
     }
-    table = weights["pos_embed"][None]  # rows 0, 1: unused; 2: CLS; 3 and on: patches
+    # Rows 0 and 1: unused; of vision 2: CLS, 3 and on: patches; of text 2 and on: tokens.
+    table = weights["pos_embed"][None]
     weights["pos_embed_unused"], weights["pos_embed"] = table[:, :2], table[:, 2:]
-    text = [name for name in core if ".B." in name or name.startswith("text_embed.")]
-    _refuse_unknown([name for name in core if name not in text], origin)
+    other = "B" if branch == "A" else "A"
+    embed = f"{TOWERS[other]}_embed."
+    rest = [name for name in core if f".{other}." in name or name.startswith(embed)]
+    _refuse_unknown([name for name in core if name not in rest], origin, branch)
     heads = [name for name in state if not name.startswith(inner)]
-    unused = {"text branch": [prefix + name for name in text], "heads": heads}
-    return VisionTower(
-        "official", weights, {kind: names for kind, names in unused.items() if names}
-    )
+    unused = {f"{TOWERS[other]} branch": [prefix + name for name in rest], "heads": heads}
+    return Tower("official", weights, {kind: names for kind, names in unused.items() if names})
 
 
-def _read_timm(state: Mapping[str, Tensor], origin: str) -> VisionTower:
+def _read_timm(state: Mapping[str, Tensor], origin: str) -> Tower:
     heads = [name for name in state if name.startswith(("fc_norm.", "head."))]
     weights = {
         re.sub(r"^blocks\.", "layers.", name).replace(".mlp.", ".ffn."): value
         for name, value in state.items()
         if name not in heads
     }
-    known = {*_official_names(_depth(weights, r"layers\.(\d+)\.")), "cls_token", "pos_embed"}
-    _require([name for name in known if name not in OPTIONAL], weights, origin)
-    _refuse_unknown([name for name in weights if name not in known], origin)
-    return VisionTower("timm", weights, {"heads": heads} if heads else {})
+    known = _official_names(_depth(weights, r"layers\.(\d+)\."), "A")
+    del known["mask_token"]
+    _require(known, weights, origin, "A")
+    _refuse_unknown([name for name in weights if name not in known], origin, "A")
+    return Tower("timm", weights, {"heads": heads} if heads else {})
 
 
-def _read_own(state: Mapping[str, Tensor]) -> VisionTower:
+def _read_own(state: Mapping[str, Tensor]) -> Tower:
     inside = [name for name in state if name.startswith(BACKBONE)]
     if not inside:
-        return VisionTower("mmbeit3", dict(state))
+        return Tower("mmbeit3", dict(state))
     weights = {name.removeprefix(BACKBONE): state[name] for name in inside}
     rest = [name for name in state if name not in inside]
-    return VisionTower("mmbeit3", weights, {"other parts of the model": rest} if rest else {})
+    return Tower("mmbeit3", weights, {"other parts of the model": rest} if rest else {})
 
 
-def _official_names(depth: int) -> dict[str, list[str]]:
-    """Our names, without tokens and positions, to the official ones without their prefix."""
-    modules = dict(OFFICIAL_OUTER)
+def _official_names(depth: int, branch: str) -> dict[str, list[str]]:
+    """Our names of a tower to the official ones without their prefix."""
+    names = {ours: [theirs] for ours, theirs in OFFICIAL_INPUT[branch].items()}
+    names["pos_embed"] = [f"encoder.embed_positions.{branch}.weight"]
+    modules = {"norm": ["layer_norm.{branch}"]}
     for index in range(depth):
         for ours, parts in OFFICIAL_LAYER.items():
-            modules[f"layers.{index}.{ours}"] = [f"encoder.layers.{index}.{part}" for part in parts]
-    return {
-        f"{ours}.{kind}": [f"{part}.{kind}" for part in parts]
-        for ours, parts in modules.items()
-        for kind in ("weight", "bias")
-    }
+            modules[f"layers.{index}.{ours}"] = [f"layers.{index}.{part}" for part in parts]
+    for ours, parts in modules.items():
+        for kind in ("weight", "bias"):
+            names[f"{ours}.{kind}"] = [
+                f"encoder.{part.format(branch=branch)}.{kind}" for part in parts
+            ]
+    return names
 
 
 def _depth(names: Iterable[str], pattern: str) -> int:
@@ -208,21 +219,22 @@ def _depth(names: Iterable[str], pattern: str) -> int:
     return 1 + max((int(match[1]) for match in found if match), default=-1)
 
 
-def _require(names: list[str], state: Mapping[str, Tensor], origin: str) -> None:
-    missing = sorted(name for name in names if name not in state)
+def _require(names: Iterable[str], state: Mapping[str, Tensor], origin: str, branch: str) -> None:
+    missing = sorted(name for name in names if name not in state and name not in OPTIONAL)
     if missing:
         raise InputError(
-            f"{origin} lacks {len(missing)} weights of BEiT-3's vision tower: {listed(missing)}. "
+            f"{origin} lacks {len(missing)} weights of BEiT-3's {TOWERS[branch]} tower: "
+            f"{listed(missing)}. "
             "The file was cut down or is of another model; download it again"
         )
 
 
-def _refuse_unknown(names: list[str], origin: str) -> None:
+def _refuse_unknown(names: list[str], origin: str, branch: str) -> None:
     if names:
         raise InputError(
-            f"{origin} has {len(names)} weights that BEiT-3's vision tower does not know: "
-            f"{listed(sorted(names))}. It is of a changed model; loading the rest would compute "
-            "something else"
+            f"{origin} has {len(names)} weights that BEiT-3's {TOWERS[branch]} tower does not "
+            f"know: {listed(sorted(names))}. It is of a changed model; loading the rest would "
+            "compute something else"
         )
 
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from mmbeit3.checkpoint.fetching import without_secrets
 from mmbeit3.checkpoint.fitting import fit_tower
-from mmbeit3.checkpoint.layouts import BACKBONE, find_layout, is_tower_alone, read_tower
+from mmbeit3.checkpoint.layouts import find_layout, is_tower_alone, read_tower
 from mmbeit3.checkpoint.reading import read_checkpoint, state_dict_of
 from mmbeit3.checkpoint.report import (
     LoadReport,
@@ -25,6 +25,7 @@ from mmbeit3.checkpoint.report import (
 from mmbeit3.checkpoint.sharded import shard_like
 from mmbeit3.checkpoint.values import check_values
 from mmbeit3.utils import InputError
+from mmbeit3.utils.towers import find_towers
 
 
 def load_backbone(
@@ -33,11 +34,11 @@ def load_backbone(
     logger: Any = "current",
     origin: str = "the checkpoint",
 ) -> LoadReport:
-    """Load a BEiT-3 vision tower of any layout; when it raises, the backbone is as it was.
+    """Load a BEiT-3 tower of any layout; when it raises, the backbone is as it was.
 
     Official files, timm's and this project's (a backbone or a whole detector) are read. Positions
-    and patch kernel are resized, weights in half precision widened first; what a vision tower has
-    no use for is counted and left out.
+    and patch kernel are resized, weights in half precision widened first; what the tower has no use
+    for is counted and left out. Of an official file the tower's ``branch`` is taken.
 
     Args:
         backbone: A :class:`mmbeit3.models.BEiT3`.
@@ -55,7 +56,7 @@ def load_backbone(
             in it at the same size, or some are NaN, infinite or no floating-point numbers.
     """
     origin, state = _open(source, origin)
-    tower = read_tower(state, origin)
+    tower = read_tower(state, origin, backbone.branch)
     own = backbone.state_dict()
     check_values(tower.weights, origin, own)
     fitted = fit_tower(tower, backbone, origin)
@@ -107,15 +108,16 @@ def load_weights(
     origin, state = _open(source, origin)
     own = model.state_dict()
     check_values({name: value for name, value in state.items() if name in own}, origin, own)
-    backbone, fitted = getattr(model, "backbone", None), None
-    if hasattr(backbone, "grid_size") and find_layout(state):
+    prefix, fitted = _vision_tower(model), None
+    if prefix and find_layout(state):
         if is_tower_alone(state):
-            return _load_tower_alone(model, state, strict, logger, origin)
+            return _load_tower_alone(model, prefix, state, strict, logger, origin)
         if not strict:
-            inside = {name: value for name, value in state.items() if name.startswith(BACKBONE)}
-            fitted = fit_tower(read_tower(inside, origin), backbone, origin)
+            inside = {name: value for name, value in state.items() if name.startswith(prefix)}
+            tower = model.get_submodule(prefix[:-1])
+            fitted = fit_tower(read_tower(inside, origin), tower, origin)
             state = {name: value for name, value in state.items() if name not in inside}
-            state.update({BACKBONE + name: value for name, value in fitted.weights.items()})
+            state.update({prefix + name: value for name, value in fitted.weights.items()})
     report = compare(state, own)
     if strict and not report.complete:
         raise InputError(rejection(report, origin, model_hint(report)))
@@ -134,8 +136,19 @@ def _open(source: str | Path | Mapping[str, Any], origin: str) -> tuple[str, dic
     return origin, state_dict_of(source)
 
 
+def _vision_tower(model: nn.Module) -> str:
+    """Prefix of the BEiT-3 vision tower in a model, "" where there is none or no more than it."""
+    towers = find_towers(model).items()
+    return next((prefix for prefix, tower in towers if getattr(tower, "branch", "") == "A"), "")
+
+
 def _load_tower_alone(
-    model: nn.Module, state: Mapping[str, Tensor], strict: bool, logger: Any, origin: str
+    model: nn.Module,
+    prefix: str,
+    state: Mapping[str, Tensor],
+    strict: bool,
+    logger: Any,
+    origin: str,
 ) -> LoadReport:
     if strict:
         raise InputError(
@@ -143,9 +156,9 @@ def _load_tower_alone(
             "inference and resuming need a checkpoint that training wrote. To train from it, set "
             "load_from, or model.backbone.init_cfg=dict(type='Pretrained', checkpoint=...)"
         )
-    report = load_backbone(model.backbone, state, logger, origin)
-    report.matched = [BACKBONE + name for name in report.matched]
-    report.missing = [name for name in model.state_dict() if not name.startswith(BACKBONE)]
+    report = load_backbone(model.get_submodule(prefix[:-1]), state, logger, origin)
+    report.matched = [prefix + name for name in report.matched]
+    report.missing = [name for name in model.state_dict() if not name.startswith(prefix)]
     parts = sorted({name.partition(".")[0] for name in report.missing})
     print_log(f"left as initialised: {', '.join(parts)} ({len(report.missing)} weights)", logger)
     return report

@@ -400,7 +400,7 @@ def misread(change: Callable[[State], None]) -> Callable:
     """A ``read_tower`` that goes wrong on the first file that it is given, the source."""
     first: list[object] = []
 
-    def read(state: State, *origin: str) -> layouts.VisionTower:
+    def read(state: State, *origin: str) -> layouts.Tower:
         tower = read_tower(state, *origin)
         first.append(state)
         if state is first[0]:

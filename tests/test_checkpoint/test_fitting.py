@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mmbeit3.checkpoint import VisionTower, load_backbone, load_weights, read_tower
+from mmbeit3.checkpoint import Tower, load_backbone, load_weights, read_tower
 from mmbeit3.checkpoint.fitting import fit_tower
 from mmbeit3.checkpoint.resizing import resize_patch_kernel, resize_position_embedding
 from mmbeit3.models import BEiT3Adapter
@@ -332,7 +332,7 @@ def test_the_grid_of_a_table_is_known_from_its_rows(
     weights = {"pos_embed": torch.cat([cls, patches], 1)}
     if file_has_cls:
         weights["cls_token"] = torch.zeros(1, 1, 2)
-    tower = VisionTower("mmbeit3", weights)
+    tower = Tower("mmbeit3", weights)
     if taken_for is None:
         words = f"f.pth has {rows} positions, which are no square grid and not the 5 x 9"
         with pytest.raises(InputError, match=words):
