@@ -70,8 +70,9 @@ def main() -> int:
     args = parse_args()
     os.environ.setdefault("LOCAL_RANK", str(args.local_rank))
 
-    from mmbeit3.apis.config import load_config, parse_options
     from mmbeit3.apis.inference import infer_folder, print_summary
+    from mmbeit3.config.loading import load_config
+    from mmbeit3.config.options import parse_options
     from mmbeit3.engine.agreement import together
     from mmbeit3.engine.distributed import init_distributed
 

@@ -48,8 +48,9 @@ def main() -> None:
     args = parse_args()
     os.environ.setdefault("LOCAL_RANK", str(args.local_rank))
 
-    from mmbeit3.apis.config import load_config, parse_options
     from mmbeit3.apis.testing import test
+    from mmbeit3.config.loading import load_config
+    from mmbeit3.config.options import parse_options
 
     cfg = load_config(args.config, parse_options(args.cfg_options), args.work_dir)
     cfg.launcher = args.launcher

@@ -39,8 +39,9 @@ def main() -> int | None:
     args = parse_args()
     os.environ.setdefault("LOCAL_RANK", str(args.local_rank))
 
-    from mmbeit3.apis.config import load_config, parse_options
     from mmbeit3.apis.training import train
+    from mmbeit3.config.loading import load_config
+    from mmbeit3.config.options import parse_options
     from mmbeit3.engine import Terminated
 
     cfg = load_config(args.config, parse_options(args.cfg_options), args.work_dir)

@@ -2,6 +2,8 @@
 
 custom_imports = dict(imports=["mmbeit3"], allow_failed_imports=False)
 default_scope = "mmdet"
+# Resumes exactly, never loses a checkpoint, and works classes and accumulation out of the data.
+runner_type = "mmbeit3.Runner"
 
 default_hooks = dict(
     timer=dict(type="IterTimerHook"),
@@ -9,7 +11,7 @@ default_hooks = dict(
     logger=dict(type="LoggerHook", interval=50, log_metric_by_epoch=False),
     param_scheduler=dict(type="ParamSchedulerHook"),
     checkpoint=dict(
-        type="CheckpointHook",
+        type="mmbeit3.CheckpointHook",
         by_epoch=False,
         interval=5000,
         max_keep_ckpts=2,

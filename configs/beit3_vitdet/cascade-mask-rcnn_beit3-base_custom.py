@@ -61,7 +61,7 @@ train_dataloader = dict(
     batch_size=batch_size,
     num_workers=2,
     persistent_workers=True,
-    sampler=dict(type="InfiniteSampler", shuffle=True),
+    sampler=dict(type="mmbeit3.InfiniteSampler", shuffle=True),
     dataset=dict(
         type="mmbeit3.CocoDataset",
         data_root=data_root,
@@ -110,11 +110,11 @@ model = dict(
         )
     ),
 )
-train_cfg = dict(type="IterBasedTrainLoop", max_iters=max_iters, val_interval=max_iters // 10)
+train_cfg = dict(type="mmbeit3.TrainLoop", max_iters=max_iters, val_interval=max_iters // 10)
 val_cfg = dict(type="ValLoop")
 test_cfg = dict(type="TestLoop")
 optim_wrapper = dict(
-    type="AmpOptimWrapper",
+    type="mmbeit3.AmpOptimWrapper",
     dtype="bfloat16",
     loss_scale=1.0,
     optimizer=dict(type="AdamW", lr=learning_rate, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.1),

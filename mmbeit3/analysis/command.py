@@ -21,9 +21,9 @@ from mmbeit3.analysis.memory_report import (
     peak_table,
     trials_lines,
 )
-from mmbeit3.apis.config import resolve_classes, use_device
 from mmbeit3.apis.sources import make_folder
 from mmbeit3.apis.stream import write_json
+from mmbeit3.config.classes import resolve_classes
 from mmbeit3.utils import InputError
 
 
@@ -93,7 +93,6 @@ def _fit_config(cfg: Config, request: Request) -> None:
             )
         cfg.optim_wrapper.accumulative_counts = 1
         cfg.model.backbone.init_cfg = None
-        use_device(cfg)
         resolve_classes(cfg)
 
 

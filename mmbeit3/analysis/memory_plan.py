@@ -12,7 +12,7 @@ from mmengine.config import Config
 from mmbeit3.analysis.accounting import Moment, Settings, activations, fixed_memory, moments
 from mmbeit3.analysis.image_size import training_size
 from mmbeit3.analysis.simulation import Simulation, Step, computing_type
-from mmbeit3.apis.config import auto_accumulation
+from mmbeit3.engine.prepare import auto_accumulation
 from mmbeit3.engine.sharding import divides
 from mmbeit3.utils import InputError
 

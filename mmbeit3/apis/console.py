@@ -52,7 +52,7 @@ def add_acceleration(parser: argparse.ArgumentParser) -> None:
 
 
 def add_cfg_options(parser: argparse.ArgumentParser) -> None:
-    """Add ``--cfg-options``, which :func:`mmbeit3.apis.config.parse_options` reads."""
+    """Add ``--cfg-options``, which :func:`mmbeit3.config.options.parse_options` reads."""
     parser.add_argument(
         "--cfg-options",
         nargs="+",

@@ -20,12 +20,10 @@ from mmseg.datasets import BaseSegDataset
 from rich.console import Console
 from rich.table import Table
 
-from mmbeit3.apis.config import COCO_TYPE, resolve_classes
-from mmbeit3.apis.data_checks import build_dataset, find_datasets
-from mmbeit3.apis.example_mask import draw_labels, write_example_mask
-from mmbeit3.apis.overlay import draw_instances
-from mmbeit3.apis.results import write_picture
 from mmbeit3.apis.staging import staged
+from mmbeit3.config.classes import resolve_classes
+from mmbeit3.config.data_checks import build_dataset
+from mmbeit3.config.datasets import COCO_TYPE, distinct, find_datasets
 from mmbeit3.datasets import CocoDataset
 from mmbeit3.datasets.coco import image_files
 from mmbeit3.datasets.coco_checks import check_coco, read_json
@@ -36,6 +34,9 @@ from mmbeit3.datasets.transforms.loading import image_loader, load_bgr
 from mmbeit3.utils import InputError
 from mmbeit3.utils.text_files import printable
 from mmbeit3.utils.whole_files import WriteError, write_whole
+from mmbeit3.visualization.example_mask import draw_labels, write_example_mask
+from mmbeit3.visualization.overlay import draw_instances
+from mmbeit3.visualization.pictures import write_picture
 
 MAX_KEPT = 10_000  # errors and warnings of a data set that the report holds in words
 MAX_SHOWN = 10
@@ -100,7 +101,7 @@ def report_config(
         resolve_classes(cfg)
     except InputError as error:
         reports.append(DatasetReport("classes", num_errors=1, errors=[str(error)]))
-    datasets = find_datasets(cfg, splits)
+    datasets = distinct(find_datasets(cfg, splits))
     if not datasets:
         raise InputError(
             f"the config has no data set of a type mmbeit3.* in {', '.join(splits)}: others are "

@@ -10,14 +10,14 @@ import numpy as np
 from mmdet.structures import DetDataSample
 from mmengine.config import Config
 
-from mmbeit3.apis.config import follow_checkpoint, resolve_classes
 from mmbeit3.apis.predictor import Loaded, Predicted, Predictor
+from mmbeit3.config.classes import follow_checkpoint, resolve_classes
 from mmbeit3.utils import InputError
 
 
 @dataclass
 class Detections(Predicted):
-    """Instances in the form that :func:`mmbeit3.apis.overlay.draw_instances` takes."""
+    """Instances in the form that :func:`mmbeit3.visualization.overlay.draw_instances` takes."""
 
     boxes: np.ndarray
     labels: np.ndarray

@@ -28,7 +28,6 @@ from mmengine.dist import get_dist_info
 from rich.console import Console
 from rich.table import Table
 
-from mmbeit3.apis.config import is_segmentation
 from mmbeit3.apis.detection_results import DetectionResults
 from mmbeit3.apis.detector import Detector
 from mmbeit3.apis.predictor import Failed, Loaded, Predicted, Predictor
@@ -45,6 +44,7 @@ from mmbeit3.apis.shares import (
 from mmbeit3.apis.sources import NotListed, Source, list_sources, make_folder
 from mmbeit3.apis.staging import Staging
 from mmbeit3.apis.stream import map_ahead, track, write_json
+from mmbeit3.apis.task import is_segmentation
 from mmbeit3.engine.agreement import from_first, together
 from mmbeit3.engine.interruption import Termination
 from mmbeit3.utils import InputError

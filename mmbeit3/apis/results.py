@@ -9,14 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
-import cv2
-import numpy as np
-
 from mmbeit3.apis.predictor import Predicted
 from mmbeit3.apis.sources import Source
-from mmbeit3.utils.whole_files import write_whole
-
-JPEG_QUALITY = 90
 
 
 @dataclass
@@ -74,18 +68,3 @@ class Results(ABC):
     @abstractmethod
     def rows(summary: dict[str, Any]) -> list[tuple[str, str]]:
         """Say what a summary holds of the classes, in rows of a table."""
-
-
-def write_picture(path: Path, picture: np.ndarray) -> None:
-    """Write a picture (H, W, 3), BGR, uint8, as JPEG; folders are made.
-
-    Args:
-        path (Path): The file.
-        picture (np.ndarray): Its pixels.
-
-    Raises:
-        WriteError: It cannot be written; nothing of it is left.
-    """
-    # not cv2.imwrite: it fails silently, and on Windows for names that are not ASCII
-    content = cv2.imencode(".jpg", picture, (cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY))[1]
-    write_whole(path, content.tobytes())

@@ -12,11 +12,12 @@ from typing import Any
 from mmengine.config import Config
 from mmengine.registry import DATASETS
 
-from mmbeit3.apis.chips import Colour
-from mmbeit3.apis.config import DATALOADERS, follow_checkpoint, resolve_classes
+from mmbeit3.config.classes import follow_checkpoint, resolve_classes
+from mmbeit3.config.datasets import find_datasets
 from mmbeit3.datasets.class_list import read_class_list
 from mmbeit3.datasets.palette import make_palette
 from mmbeit3.utils import InputError
+from mmbeit3.visualization.text_labels import Colour
 
 MAX_CLASSES = 256  # class maps are 8-bit files
 
@@ -95,18 +96,10 @@ def _to_bgr(colours: Sequence[Sequence[int]], names: Sequence[str]) -> list[Colo
 
 def _configured(cfg: Config) -> dict[str, Any]:
     """Return what the config says of the classes, the training set first; {} if nothing."""
-    for name in DATALOADERS:
-        dataset = (cfg.get(name) or {}).get("dataset")
-        while dataset and (inner := _inner(dataset)):
-            dataset = inner
-        if dataset and (found := _dataset_meta(dataset)).get("classes"):
+    for _, dataset in find_datasets(cfg, own=False):
+        if (found := _dataset_meta(dataset)).get("classes"):
             return found
     return {}
-
-
-def _inner(dataset: Mapping[str, Any]) -> Mapping[str, Any] | None:
-    """Return the first data set inside a wrapper, or None."""
-    return dataset.get("dataset") or next(iter(dataset.get("datasets") or ()), None)
 
 
 def _dataset_meta(dataset: Mapping[str, Any]) -> dict[str, Any]:

@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image
 
-from mmbeit3.apis.overlay import draw_class_map
-from mmbeit3.apis.results import Results, Written, write_picture
+from mmbeit3.apis.results import Results, Written
 from mmbeit3.apis.sources import LABELS
 from mmbeit3.utils import InputError
 from mmbeit3.utils.whole_files import whole_file
+from mmbeit3.visualization.overlay import draw_class_map
+from mmbeit3.visualization.pictures import write_picture
 
 if TYPE_CHECKING:  # mmseg is imported for segmentation configs only
     from mmbeit3.apis.seg_classes import SegClasses

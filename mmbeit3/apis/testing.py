@@ -18,23 +18,22 @@ from mmengine.logging import print_log
 from mmengine.runner import Runner
 
 from mmbeit3.apis.acceleration import accelerate
-from mmbeit3.apis.config import is_segmentation, resolve_classes, start_processes
-from mmbeit3.apis.data_checks import check_test_data
-from mmbeit3.apis.detection_drawing import DetectionDrawingHook
 from mmbeit3.apis.detection_results import DEFAULT_SCORE_THR
 from mmbeit3.apis.predictor import image_loader_of
 from mmbeit3.apis.sources import make_folder
 from mmbeit3.apis.staging import staged, staged_files
 from mmbeit3.apis.stream import write_json
-from mmbeit3.apis.tta import innermost_datasets, use_tta
-from mmbeit3.checkpoint import read_checkpoint
-from mmbeit3.config import check_arguments
+from mmbeit3.apis.task import is_segmentation
+from mmbeit3.apis.tta import use_tta
+from mmbeit3.config.datasets import innermost_datasets
 from mmbeit3.engine.agreement import from_first
+from mmbeit3.engine.prepare import prepare
 from mmbeit3.engine.process_state import separate_run
 from mmbeit3.engine.runner import build_runner
 from mmbeit3.evaluation.output_places import check_output_files
 from mmbeit3.utils import InputError
 from mmbeit3.utils.whole_files import WriteError
+from mmbeit3.visualization.detection_hook import DetectionDrawingHook
 
 FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS}
 METRICS_FILE = "metrics.json"
@@ -58,7 +57,7 @@ def test(
     For a segmentor that file holds the metrics of each class, too, under ``classes``.
 
     Args:
-        cfg: The config, as :func:`mmbeit3.apis.config.load_config` returns it. It stays as it is.
+        cfg: The config, as :func:`mmbeit3.config.load_config` returns it. It stays as it is.
         checkpoint: The weights; their every name and shape must be the model's.
         out: Where to keep the predictions. Of a detector: a ``.pkl`` file of all of mmdet's
             fields, or ``NAME.json`` for ``NAME.bbox.json`` and ``NAME.segm.json`` as COCO servers
@@ -82,22 +81,16 @@ def test(
         InputError: The config, the annotations, the checkpoint or ``out`` cannot be used, or
             results cannot be written.
     """
-    if not (cfg.get("test_dataloader") and cfg.get("test_evaluator")):
-        raise InputError("the config cannot be tested: it has no test_dataloader or test_evaluator")
-    check_arguments(cfg, "test")
-    start_processes(cfg)
-    from_first(lambda: check_test_data(cfg, load="://" in str(checkpoint)))
-    meta = read_checkpoint(checkpoint).get("meta")
-    meta = meta if isinstance(meta, dict) else {}
-    resolve_classes(cfg, meta)
     cfg.load_from, cfg.resume = str(checkpoint), False
+    plan = prepare(cfg, "test")
+    cfg, meta = plan.cfg, plan.meta
     segments = is_segmentation(cfg)
     if tta is not None:
         use_tta(cfg, tta)
     with ExitStack() as stack:
-        prepare = _prepare_maps if segments else _prepare_detections
-        hook = prepare(cfg, meta, out, show_dir, _Staged(stack))
-        runner = build_runner(cfg)
+        written = _prepare_maps if segments else _prepare_detections
+        hook = written(cfg, meta, out, show_dir, _Staged(stack))
+        runner = build_runner(plan)
         _check_output_files(runner, cfg, out if segments else None, show_dir)
         dtype = accelerate(runner.model, torch.device(get_device()), dtype, compiles)
         if hook is not None:
@@ -197,7 +190,9 @@ def _keep_class_maps(cfg: Config, out: Path, staging: _Staged) -> None:
 
 def _seg_drawing(cfg: Config, meta: dict[str, Any], show_dir: Path, staging: _Staged) -> Hook:
     from mmbeit3.apis.seg_classes import find_seg_classes
-    from mmbeit3.apis.seg_drawing import SegDrawingHook  # detectors run without mmseg
+    from mmbeit3.visualization.segmentation_hook import (
+        SegDrawingHook,  # detectors run without mmseg
+    )
 
     classes = find_seg_classes(cfg, meta)
     make_folder(show_dir)
@@ -222,9 +217,8 @@ def _drawing_options(cfg: Config, show_dir: Path, staging: _Staged) -> dict[str,
 
 def _image_root(cfg: Config) -> str:
     """The folder that holds the images of all test sets."""
-    datasets = innermost_datasets(cfg.test_dataloader.dataset)
     folders = []
-    for dataset in datasets:
+    for _, dataset in innermost_datasets(cfg.test_dataloader.dataset):
         prefix = dataset.get("data_prefix") or {}
         folder = prefix.get("img_path") or prefix.get("img") or ""
         folders.append(osp.abspath(osp.join(dataset.get("data_root") or "", folder)))

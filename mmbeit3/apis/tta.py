@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any
-
 from mmengine.config import Config, ConfigDict
 
-from mmbeit3.apis.config import is_segmentation
+from mmbeit3.apis.task import is_segmentation
 from mmbeit3.config import TTA_PIPELINES
+from mmbeit3.config.datasets import innermost_datasets
 from mmbeit3.utils import InputError
 
 SEG_TTA_MODEL = "mmbeit3.SegTTAModel"
@@ -33,18 +31,9 @@ def use_tta(cfg: Config, views: str) -> None:
     missing = [name for name, value in ((key, cfg.get(key)), ("tta_model", wrapper)) if not value]
     if missing:
         raise InputError(_what_is_missing(cfg, views, missing))
-    for dataset in innermost_datasets(cfg.test_dataloader.dataset):
+    for _, dataset in innermost_datasets(cfg.test_dataloader.dataset):
         dataset["pipeline"] = cfg[key]
     cfg.model = ConfigDict(wrapper, module=cfg.model)
-
-
-def innermost_datasets(dataset: Any) -> Iterator[ConfigDict]:
-    """The data sets inside wrappers and concatenations, which read the images."""
-    inner = [*(dataset.get("datasets") or ()), *filter(None, [dataset.get("dataset")])]
-    for entry in inner:
-        yield from innermost_datasets(entry)
-    if not inner:
-        yield dataset
 
 
 def _what_is_missing(cfg: Config, views: str, missing: list[str]) -> str:

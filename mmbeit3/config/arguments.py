@@ -25,6 +25,7 @@ SHARED = (
     *("env_cfg", "randomness"),
 )
 PARTS = {
+    "build": SHARED,
     "train": (
         *SHARED,
         *("train_dataloader", "train_cfg", "optim_wrapper", "param_scheduler", "auto_scale_lr"),
@@ -88,7 +89,8 @@ def check_arguments(cfg: Config, entry: str) -> None:
 
     Args:
         cfg: The config.
-        entry: What it is for, 'train', 'test' or 'infer', of which each uses a part.
+        entry: What it is for, 'train', 'test' or 'infer', of which each uses a part; 'build' is
+            what a Runner builds for either.
 
     Raises:
         InputError: A class has no such argument, lacks one, or there is no such class.

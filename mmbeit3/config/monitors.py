@@ -29,7 +29,7 @@ def check_monitors(cfg: Config) -> None:
     Raises:
         InputError: A metric that is watched will not be there.
     """
-    if not cfg.get("val_evaluator") or not cfg.get("val_cfg"):
+    if not cfg.get("val_evaluator") or cfg.get("val_cfg") is None:
         _check_without_validation(cfg)
         return
     names = _metric_names(cfg)

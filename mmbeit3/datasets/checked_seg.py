@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from os import path as osp
 from pathlib import Path
 from typing import Any
@@ -50,6 +50,11 @@ class CheckedSegDataset(BaseSegDataset):
             map_dir: Their folder.
         """
         raise NotImplementedError
+
+    @classmethod
+    def read_class_names(cls, config: Mapping[str, Any]) -> tuple[str, tuple[str, ...]]:
+        """Say which classes a data set has that is not built: those of its type."""
+        return "type", tuple(cls.METAINFO["classes"])
 
     @classmethod
     def get_label_map(cls, new_classes: Sequence[str] | None = None) -> dict[int, int] | None:

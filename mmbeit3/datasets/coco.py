@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import logging
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from os import path as osp
 from pathlib import Path
 from typing import Any
@@ -108,6 +108,26 @@ class CocoDataset(MMDetCocoDataset):
     METAINFO: dict = {}
     #: int, optional: How many objects there are to learn; None unless loaded for training.
     num_learnable: int | None = None
+
+    @classmethod
+    def read_class_names(cls, config: Mapping[str, Any]) -> tuple[str, tuple[str, ...]]:
+        """Read the classes of a data set that is not built.
+
+        Args:
+            config: Its arguments.
+
+        Returns:
+            The argument that names the file, and the classes in the order of their category ids.
+
+        Raises:
+            InputError: There is none, or it cannot be used.
+        """
+        if not config.get("ann_file"):
+            raise InputError(
+                f"the {config['type']} of the config has no ann_file, which names classes"
+            )
+        path = osp.join(config.get("data_root") or "", config["ann_file"])
+        return "ann_file", read_classes(path, config.get("backend_args"))
 
     @classmethod
     def _load_metainfo(cls, metainfo: Any = None) -> dict:

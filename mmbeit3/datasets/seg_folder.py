@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from os import path as osp
 from pathlib import Path
@@ -93,6 +93,26 @@ class SegFolderDataset(BaseSegDataset):
             metainfo=known,
             **kwargs,
         )
+
+    @classmethod
+    def read_class_names(cls, config: Mapping[str, Any]) -> tuple[str, tuple[str, ...]]:
+        """Read the classes of a data set that is not built.
+
+        Args:
+            config: Its arguments.
+
+        Returns:
+            The argument that names the file, and the classes in the order of the label values.
+
+        Raises:
+            InputError: There is none, or it cannot be used.
+        """
+        if not config.get("classes_file"):
+            raise InputError(
+                f"the {config['type']} of the config has no classes_file, which names classes"
+            )
+        path = osp.join(config.get("data_root") or "", config["classes_file"])
+        return "classes_file", read_class_list(path).names
 
     def load_data_list(self) -> list[dict]:
         """Find the pairs of image and label map and check them.

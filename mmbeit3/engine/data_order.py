@@ -9,10 +9,13 @@ from typing import Any
 
 import torch
 from mmengine.dist import get_dist_info
-from torch.utils.data import Dataset, Sampler
+from mmengine.registry import DATA_SAMPLERS as MMENGINE_DATA_SAMPLERS
+from mmengine.registry import DATASETS
+from torch.utils.data import Sampler
 
 from mmbeit3.engine.data_workers import DatasetWrapper, describe_sample
 from mmbeit3.engine.randomness import Stream, derive, generators_kept, seed_generators
+from mmbeit3.registry import DATA_SAMPLERS
 from mmbeit3.utils import InputError
 
 
@@ -20,18 +23,20 @@ class SampleIndex(int):
     """Index into a data set that knows its position in the order of the whole training."""
 
     position: int
+    seed: int
 
-    def __new__(cls, index: int, position: int) -> SampleIndex:
-        """Make the index ``index`` of the sample at ``position``."""
+    def __new__(cls, index: int, position: int, seed: int) -> SampleIndex:
+        """Make the index ``index`` of the sample at ``position``, for the training's ``seed``."""
         self = super().__new__(cls, index)
-        self.position = position
+        self.position, self.seed = position, seed
         return self
 
     def __reduce__(self) -> tuple:
-        return SampleIndex, (int(self), self.position)
+        return SampleIndex, (int(self), self.position, self.seed)
 
 
-class MicroBatchSampler(Sampler):
+@DATA_SAMPLERS.register_module()
+class InfiniteSampler(Sampler):
     """Endless order of samples, divided into micro-batches over processes and accumulation steps.
 
     All samples in a new order, again and again. Micro-batch m has the positions m * B .. m * B +
@@ -39,14 +44,22 @@ class MicroBatchSampler(Sampler):
     optimiser step hence depends on their number alone, not on how many processes share them. Any
     position is found without those before it.
 
+    In a config, ``sampler=dict(type="mmbeit3.InfiniteSampler")``. ``mmbeit3.Runner`` gives the
+    batch size and lets the data set draw its augmentation from the position.
+
     Args:
         dataset (Sized): The data set.
-        batch_size (int): Images of a micro-batch, B.
-        seed (int): The training's seed.
+        batch_size (int): Images of a micro-batch, B. Defaults to 1.
+        seed (int): The training's seed. Defaults to 0.
         shuffle (bool): Whether each pass has a new random order. Defaults to True.
+
+    Raises:
+        InputError: The data set is empty.
     """
 
-    def __init__(self, dataset: Sized, batch_size: int, seed: int, shuffle: bool = True) -> None:
+    def __init__(
+        self, dataset: Sized, batch_size: int = 1, seed: int = 0, shuffle: bool = True
+    ) -> None:
         self.size = len(dataset)
         self.batch_size = batch_size
         self.seed = seed
@@ -69,7 +82,7 @@ class MicroBatchSampler(Sampler):
                 if position // self.size != epoch:
                     epoch = position // self.size
                     order = self._order(epoch)
-                yield SampleIndex(order[position % self.size], position)
+                yield SampleIndex(order[position % self.size], position, self.seed)
             number += 1
 
     def __len__(self) -> int:
@@ -88,16 +101,11 @@ class PositionedDataset(DatasetWrapper):
 
     Args:
         dataset (Dataset): The data set; its other attributes are found here too.
-        seed (int): The training's seed.
     """
-
-    def __init__(self, dataset: Dataset, seed: int) -> None:
-        super().__init__(dataset)
-        self.seed = seed
 
     def __getitem__(self, index: SampleIndex) -> Any:
         with generators_kept():
-            seed_generators(self.seed, Stream.SAMPLE, index.position)
+            seed_generators(index.seed, Stream.SAMPLE, index.position)
             try:
                 return self.dataset[int(index)]
             except Exception as error:
@@ -109,6 +117,40 @@ class PositionedDataset(DatasetWrapper):
 
     def __getitems__(self, indices: list[SampleIndex]) -> list[Any]:
         return [self[index] for index in indices]
+
+
+def with_positions(dataloader: dict[str, Any], seed: int) -> dict[str, Any]:
+    """Build the data set of a loader whose sampler is :class:`InfiniteSampler`, to know positions.
+
+    Args:
+        dataloader (dict): The config of a loader.
+        seed (int): The training's seed.
+
+    Returns:
+        dict: The config to build; as it was where the sampler is another.
+
+    Raises:
+        InputError: The loader has a batch sampler, too, which would order the samples again.
+    """
+    sampler = dataloader.get("sampler")
+    kind = sampler.get("type") if isinstance(sampler, dict) else None
+    if isinstance(kind, str):
+        with MMENGINE_DATA_SAMPLERS.switch_scope_and_registry(None) as registry:
+            kind = registry.get(kind)
+    if kind is not InfiniteSampler:
+        return dataloader
+    if dataloader.get("batch_sampler"):
+        raise InputError(
+            "mmbeit3.InfiniteSampler makes the batches itself: leave batch_sampler out, or name "
+            "mmengine's InfiniteSampler, with which a resumed training sees other samples"
+        )
+    dataset = dataloader["dataset"]
+    if isinstance(dataset, dict):
+        dataset = DATASETS.build(dataset)
+    if hasattr(dataset, "full_init"):
+        dataset.full_init()
+    sampler = {**sampler, "batch_size": dataloader["batch_size"], "seed": seed}
+    return {**dataloader, "dataset": PositionedDataset(dataset), "sampler": sampler}
 
 
 def _place(error: Exception) -> str:

@@ -8,6 +8,7 @@ import sys
 from datetime import timedelta
 
 import torch
+from mmengine.config import Config
 from mmengine.dist import get_rank, init_dist, is_distributed
 from mmengine.logging import print_log
 from torch import distributed
@@ -90,3 +91,9 @@ def _check_gpus(launcher: str, local_rank: int) -> None:
         "as there are GPUs (under Slurm let every task see all of them: --gres=gpu:N, not "
         "--gpus-per-task)"
     )
+
+
+def start_processes(cfg: Config) -> None:
+    """Start torch.distributed as ``launcher`` and ``env_cfg.dist_cfg`` say; alone, do nothing."""
+    options = (cfg.get("env_cfg") or {}).get("dist_cfg") or {}
+    init_distributed(cfg.get("launcher", "none"), **options)

@@ -30,7 +30,6 @@ from mmengine.model import (
     revert_sync_batchnorm,
 )
 from mmengine.optim import OptimWrapper
-from mmengine.registry import RUNNERS
 from mmengine.runner import BaseLoop, LogProcessor
 from mmengine.runner import Runner as MMEngineRunner
 from mmengine.visualization import Visualizer
@@ -46,8 +45,9 @@ from mmbeit3.checkpoint import (
 )
 from mmbeit3.checkpoint.sharded import whole
 from mmbeit3.checkpoint.strict_loading import partial_loading
-from mmbeit3.engine.agreement import from_first
+from mmbeit3.engine.agreement import from_first, together
 from mmbeit3.engine.checkpoint_hook import CheckpointHook, find_checkpoint
+from mmbeit3.engine.data_order import with_positions
 from mmbeit3.engine.data_workers import WorkerLoader
 from mmbeit3.engine.distributed import init_distributed
 from mmbeit3.engine.ema import averages, trained_weights
@@ -57,6 +57,13 @@ from mmbeit3.engine.loop_checks import (
     check_train_loop,
     counts_epochs,
     iterations_per_epoch,
+)
+from mmbeit3.engine.prepare import (
+    Plan,
+    check_data,
+    fit_classes,
+    prepare,
+    warn_of_random_backbone,
 )
 from mmbeit3.engine.process_state import determinism, make_current, set_determinism
 from mmbeit3.engine.randomness import Stream, seed_generators
@@ -71,7 +78,7 @@ from mmbeit3.engine.resuming import (
 )
 from mmbeit3.engine.sharding import GatheringHook, divide, divides, shard_optimizer_state
 from mmbeit3.engine.state_checks import check_training_state, damaged_state
-from mmbeit3.engine.train_loop import TrainLoop, build_train_loader
+from mmbeit3.registry import RUNNERS
 from mmbeit3.utils import InputError
 from mmbeit3.utils.folder_lock import folder_locked
 from mmbeit3.utils.whole_files import writing
@@ -82,6 +89,7 @@ RESUME_KEYS = ("meta", "message_hub", "optimizer")
 _taken_timestamps: set[str] = set()
 
 
+@RUNNERS.register_module()
 class Runner(MMEngineRunner):
     """As ``mmengine.runner.Runner``, but a checkpoint must be of this model, and none is lost.
 
@@ -89,14 +97,29 @@ class Runner(MMEngineRunner):
     ``load_from`` for training (fine-tuning) loads what fits and logs what does not. Files are
     read by :func:`mmbeit3.checkpoint.read_checkpoint`, which runs none of their code.
 
-    Three of mmengine's types stand for this project's, so that any config gets them:
-    ``IterBasedTrainLoop`` for :class:`mmbeit3.engine.train_loop.TrainLoop`, ``InfiniteSampler`` for
-    :class:`mmbeit3.engine.data_order.MicroBatchSampler`, and ``CheckpointHook`` for
-    :class:`mmbeit3.engine.checkpoint_hook.CheckpointHook`. Together they make a resumed training
-    end with the weights of one that was never interrupted.
+    In a config, ``runner_type="mmbeit3.Runner"``. With ``mmbeit3.TrainLoop``,
+    ``mmbeit3.InfiniteSampler`` and ``mmbeit3.CheckpointHook`` a resumed training ends with the
+    weights of one that was never interrupted.
     """
 
     _determinism_before: tuple | None = None  # a deterministic run of this process
+    plan: Plan | None = None  # of a runner that was built from a config
+
+    @classmethod
+    def from_cfg(cls, cfg: Config) -> Runner:
+        """Build a runner from a config, fitted to its data and this machine.
+
+        See :func:`mmbeit3.engine.prepare.prepare`. The data are checked when a training or a test
+        begins.
+        """
+        return cls.from_plan(prepare(cfg))
+
+    @classmethod
+    def from_plan(cls, plan: Plan) -> Runner:
+        """Build a runner that does what a plan says."""
+        runner = together(lambda: super(Runner, cls).from_cfg(plan.cfg))
+        runner.plan = plan
+        return runner
 
     def setup_env(self, env_cfg: dict) -> None:
         """Start the communication of the processes, on the CPU by gloo; the rest as mmengine.
@@ -178,6 +201,10 @@ class Runner(MMEngineRunner):
     def train(self) -> nn.Module:
         """Train; see mmengine. One training at a time has the work dir."""
         self._make_current()
+        if self.plan is not None:
+            check_data(self.plan, "train")
+            self.logger.info(str(self.plan))
+            warn_of_random_backbone(self.plan.cfg)
         with ExitStack() as lock:
             from_first(lambda: lock.enter_context(folder_locked(self.work_dir, *LOCK)))
             return super().train()
@@ -190,6 +217,9 @@ class Runner(MMEngineRunner):
     def test(self) -> dict:
         """Test; see mmengine."""
         self._make_current()
+        if self.plan is not None:
+            check_data(self.plan, "test")
+            self._follow_checkpoint(self.plan)
         return super().test()
 
     def wrap_model(self, model_wrapper_cfg: dict | None, model: nn.Module) -> nn.Module:
@@ -217,13 +247,9 @@ class Runner(MMEngineRunner):
         """Register the config's hooks, and those that belong to this Runner."""
         hooks = dict(default_hooks or {})
         by_epoch = self._train_loop is None or counts_epochs(self._train_loop)
-        entry = hooks.setdefault("checkpoint", dict(type="CheckpointHook", by_epoch=by_epoch))
-        if isinstance(entry, dict) and entry.get("type") == "CheckpointHook":
-            hooks["checkpoint"] = dict(entry, type="mmbeit3.CheckpointHook")
-        entry = hooks.setdefault("logger", dict(type="LoggerHook"))
-        if isinstance(entry, dict) and entry.get("type") == "LoggerHook":
-            # mmengine's default puts all validations of a loop by iterations at step 0.
-            hooks["logger"] = {"log_metric_by_epoch": by_epoch, **entry}
+        hooks.setdefault("checkpoint", dict(type="mmbeit3.CheckpointHook", by_epoch=by_epoch))
+        # mmengine's default puts all validations of a loop by iterations at step 0.
+        hooks.setdefault("logger", dict(type="LoggerHook", log_metric_by_epoch=by_epoch))
         super().register_hooks(hooks, custom_hooks)
         for hook in self.hooks:
             guard_hook(hook)
@@ -233,29 +259,20 @@ class Runner(MMEngineRunner):
             self.register_hook(GatheringHook())
 
     def build_train_loop(self, loop: BaseLoop | dict) -> BaseLoop:
-        """Build the training loop; the class says which one."""
+        """Build the training loop, by epochs where the config does not say."""
         if isinstance(loop, dict) and "type" not in loop:
-            kind = "EpochBasedTrainLoop" if loop.get("by_epoch", True) else "IterBasedTrainLoop"
-            loop = {key: value for key, value in loop.items() if key != "by_epoch"} | {"type": kind}
-        if not isinstance(loop, dict) or loop.get("type") != "IterBasedTrainLoop":
-            built = super().build_train_loop(loop)
-        else:
-            built = self._build_own_loop(loop)
+            loop = {"by_epoch": True, **loop}
+        built = super().build_train_loop(loop)
         check_train_loop(self, built)
         built.dataloader.name = "train_dataloader"
         self.data_digest = digest_data(built.dataloader.dataset)
         return built
 
-    def _build_own_loop(self, loop: dict) -> TrainLoop:
-        options = {key: value for key, value in loop.items() if key != "type"}
-        counts = 1
-        if isinstance(self.optim_wrapper, dict):
-            counts = self.optim_wrapper.pop("accumulative_counts", 1)
-        if isinstance(self._train_dataloader, dict):
-            self._train_dataloader = build_train_loader(
-                self.build_dataloader, self._train_dataloader, self.seed
-            )
-        return TrainLoop(self, self._train_dataloader, **options, accumulative_counts=counts)
+    def take_accumulation(self) -> int:
+        """Take the count of a step's micro-batches off the optimizer, for a loop that heeds it."""
+        if not isinstance(self.optim_wrapper, dict):
+            return 1
+        return self.optim_wrapper.pop("accumulative_counts", 1)
 
     def build_val_loop(self, loop: BaseLoop | dict) -> BaseLoop:
         """Build the validation loop, which must end."""
@@ -289,6 +306,8 @@ class Runner(MMEngineRunner):
         dataloader: DataLoader | dict, seed: int | None = None, diff_rank_seed: bool = False
     ) -> DataLoader:
         """Build a data loader that looks after its workers; arguments as mmengine's."""
+        if isinstance(dataloader, dict):
+            dataloader = with_positions(dataloader, seed)
         loader = MMEngineRunner.build_dataloader(dataloader, seed, diff_rank_seed)
         if type(loader) is DataLoader:  # mmengine names the class, and its parts cannot be set
             loader.__class__ = WorkerLoader
@@ -398,7 +417,7 @@ class Runner(MMEngineRunner):
         Raises:
             InputError: The file cannot be read, or is of another model.
         """
-        checkpoint = read_checkpoint(filename)
+        checkpoint = self.plan.take(filename) if self.plan else read_checkpoint(filename)
         if self._resume:
             _check_resumable(checkpoint, filename)
             check_training_state(checkpoint, str(filename))
@@ -545,6 +564,12 @@ class Runner(MMEngineRunner):
     def _settings(self) -> dict[str, Any]:
         return training_settings(self)
 
+    def _follow_checkpoint(self, plan: Plan) -> None:
+        """Give a test set that is not built the classes of the checkpoint."""
+        if isinstance(self._test_dataloader, dict):
+            fit_classes(plan, "test")
+            self._test_dataloader = plan.cfg.test_dataloader
+
     def _checkpoint_hook(self) -> CheckpointHook | None:
         return next((hook for hook in self.hooks if isinstance(hook, CheckpointHook)), None)
 
@@ -555,12 +580,19 @@ class Runner(MMEngineRunner):
             super()._init_model_weights()
 
 
-def build_runner(cfg: Config) -> MMEngineRunner:
-    """Build this project's Runner, or the one that the config names by ``runner_type``."""
+def build_runner(run: Config | Plan) -> MMEngineRunner:
+    """Build the Runner that a config names by ``runner_type``, by default this project's.
+
+    Args:
+        run (Config | Plan): The config, or the plan that has been made of it.
+    """
     load_safely()
-    if "runner_type" in cfg:
-        return RUNNERS.build(cfg)
-    return Runner.from_cfg(cfg)
+    plan = run if isinstance(run, Plan) else prepare(run)
+    kind = plan.cfg.get("runner_type", Runner)
+    kind = RUNNERS.get(kind) if isinstance(kind, str) else kind
+    if issubclass(kind, Runner):
+        return kind.from_plan(plan)
+    return kind.from_cfg(plan.cfg)
 
 
 def without_wrappers(model: nn.Module) -> nn.Module:

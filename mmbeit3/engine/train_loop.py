@@ -1,6 +1,6 @@
-"""The training loop: one iteration is one optimiser step, and it can be left and resumed anywhere.
+"""The training loop: one iteration is one optimizer step, and it can be left and resumed anywhere.
 
-How it differs from mmengine's ``IterBasedTrainLoop``, whose place it takes:
+How it differs from mmengine's ``IterBasedTrainLoop``:
 
 - With gradient accumulation an iteration is all the micro-batches of one step, so that schedules,
   checkpoints and logs count what a recipe counts, on any number of devices.
@@ -26,19 +26,23 @@ from mmengine.runner.utils import calc_dynamic_intervals
 from torch.utils.data import DataLoader
 
 from mmbeit3.engine.agreement import any_process, mean_of_processes, texts_of_all
-from mmbeit3.engine.data_order import MicroBatchSampler, PositionedDataset
-from mmbeit3.engine.data_workers import WatchedIterator, WorkerLoader
+from mmbeit3.engine.data_order import InfiniteSampler
+from mmbeit3.engine.data_workers import WatchedIterator
 from mmbeit3.engine.health import check_gradients, check_losses, explain
 from mmbeit3.engine.interruption import Terminated, Termination, TerminationHook
 from mmbeit3.engine.randomness import Stream, seed_generators
+from mmbeit3.registry import LOOPS
 from mmbeit3.utils import InputError
 
 # Where the message hub keeps the iteration of the last validation; names with "val" are logged.
 VALIDATED = "last_validation"
 
 
+@LOOPS.register_module()
 class TrainLoop(BaseLoop):
-    """Trains for a number of optimiser steps; built by this project's Runner.
+    """Trains for a number of optimizer steps; ``train_cfg=dict(type="mmbeit3.TrainLoop", ...)``.
+
+    The micro-batches of one step are ``accumulative_counts`` of the config's ``optim_wrapper``.
 
     Args:
         runner (Runner): The runner.
@@ -48,7 +52,9 @@ class TrainLoop(BaseLoop):
         val_interval (int): Iterations between validations. Defaults to 1000.
         dynamic_intervals (list[tuple[int, int]], optional): Other intervals from given iterations
             on. Defaults to None.
-        accumulative_counts (int): Micro-batches of one step. Defaults to 1.
+
+    Raises:
+        InputError: The runner is not a ``mmbeit3.Runner``.
     """
 
     def __init__(
@@ -59,13 +65,17 @@ class TrainLoop(BaseLoop):
         val_begin: int = 1,
         val_interval: int = 1000,
         dynamic_intervals: Sequence[tuple[int, int]] | None = None,
-        accumulative_counts: int = 1,
     ) -> None:
+        if not hasattr(runner, "save_now"):
+            raise InputError(
+                f"train_cfg.type is mmbeit3.TrainLoop, and the runner a {type(runner).__name__}; "
+                "set runner_type='mmbeit3.Runner' in the config"
+            )
         super().__init__(runner, dataloader)
         self.max_iters = int(max_iters)
         self.max_epochs = 1  # mmengine takes the whole training for one epoch
         self.val_begin = val_begin
-        self.accumulative_counts = accumulative_counts
+        self.accumulative_counts = runner.take_accumulation()
         self.intervals = calc_dynamic_intervals(val_interval, list(dynamic_intervals or ()))
         self.stop_training = False  # set by mmengine's EarlyStoppingHook
         self.termination = Termination()
@@ -146,9 +156,8 @@ class TrainLoop(BaseLoop):
     def _micro_batches(self) -> Iterator[Any]:
         """Endless micro-batches, from where the training stands."""
         sampler = self.dataloader.sampler
-        if isinstance(sampler, MicroBatchSampler):
-            # Resuming has brought the seed of the run that was left.
-            sampler.seed = self.dataloader.dataset.seed = self.runner.seed
+        if isinstance(sampler, InfiniteSampler):
+            sampler.seed = self.runner.seed  # resuming has brought that of the run that was left
             sampler.start_at(self._iter * self.accumulative_counts)
             return self._one_pass()
         return self._pass_by_pass()
@@ -260,41 +269,3 @@ class TrainLoop(BaseLoop):
         if self.rank:
             sys.exit(0)  # the first process says it
         raise InputError("\n".join([*dict.fromkeys(texts), self.runner.saved()]))
-
-
-def build_train_loader(
-    build: Callable[..., DataLoader], dataloader: dict, seed: int, **options: Any
-) -> DataLoader:
-    """Build the training loader with order and augmentation that follow from positions.
-
-    Only mmengine's endless order is replaced; a loader with another sampler, with a batch sampler
-    of its own or with a changed number of batches is built as it is.
-
-    Args:
-        build (Callable): mmengine's ``Runner.build_dataloader``.
-        dataloader (dict): The config.
-        seed (int): The training's seed.
-        **options: Handed to ``build``.
-    """
-    sampler = dataloader.get("sampler")
-    name = sampler.get("type") if isinstance(sampler, dict) else None
-    ours = str(name).rpartition(".")[2] == "InfiniteSampler" and not dataloader.get("batch_sampler")
-    if not ours or "num_batch_per_epoch" in dataloader:
-        return build(dataloader, seed=seed, **options)
-    plain = build(dataloader, seed=seed, **options)  # mmengine builds the parts
-    dataset = PositionedDataset(plain.dataset, seed)
-    shuffle = sampler.get("shuffle", True)
-    return WorkerLoader(
-        dataset,
-        batch_size=plain.batch_size,
-        sampler=MicroBatchSampler(dataset, plain.batch_size, seed, shuffle),
-        num_workers=plain.num_workers,
-        collate_fn=plain.collate_fn,
-        pin_memory=plain.pin_memory,
-        drop_last=plain.drop_last,
-        timeout=plain.timeout,
-        worker_init_fn=plain.worker_init_fn,
-        multiprocessing_context=plain.multiprocessing_context,
-        prefetch_factor=plain.prefetch_factor,
-        persistent_workers=plain.persistent_workers,
-    )

@@ -1,3 +1,3 @@
-from mmbeit3.utils.errors import InputError, listed
+from mmbeit3.utils.errors import InputError, listed, warn
 
-__all__ = ["InputError", "listed"]
+__all__ = ["InputError", "listed", "warn"]

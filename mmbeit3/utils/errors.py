@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable
 
 
@@ -18,3 +19,10 @@ def listed(names: Iterable[object], limit: int = 10) -> str:
     names = [str(name) for name in names]
     shown = ", ".join(names[:limit])
     return f"{shown}, and {len(names) - limit} more" if len(names) > limit else shown
+
+
+def warn(text: str) -> None:
+    """Write a warning into the log of the run."""
+    from mmengine.logging import print_log  # takes a second, and commands must say --help at once
+
+    print_log(text, "current", logging.WARNING)

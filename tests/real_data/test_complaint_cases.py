@@ -15,10 +15,10 @@ import numpy as np
 import pytest
 from mmengine.registry import DefaultScope
 
-from mmbeit3.apis.config import load_config
 from mmbeit3.apis.data_report import report_coco
 from mmbeit3.apis.training import train
 from mmbeit3.config import names_without_effect
+from mmbeit3.config.loading import load_config
 from mmbeit3.datasets.shapes import make_shapes
 from mmbeit3.registry import TRANSFORMS
 from mmbeit3.utils import InputError

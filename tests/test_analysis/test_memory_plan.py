@@ -10,7 +10,8 @@ from mmbeit3.analysis import plan_memory
 from mmbeit3.analysis.image_size import set_training_size
 from mmbeit3.analysis.measuring import measure_memory, take_steps
 from mmbeit3.analysis.memory_plan import Planner, accumulation
-from mmbeit3.apis.config import load_config, resolve_classes, use_device
+from mmbeit3.config.classes import resolve_classes
+from mmbeit3.config.loading import load_config
 from mmbeit3.models import BEiT3
 from mmbeit3.models.layers.token_layout import window_layout
 from mmbeit3.utils import InputError
@@ -37,7 +38,6 @@ def test_base_detector_takes_what_is_measured(data_root: Path) -> None:
     }
     cfg = load_config(CONFIGS / "beit3_vitdet" / name, options)
     set_training_size(cfg, (512, 512))
-    use_device(cfg)
     resolve_classes(cfg)
     measured = measure_memory(cfg)
     assert plan_memory(cfg, device="cpu").peak == pytest.approx(measured, rel=0.15)

@@ -285,7 +285,7 @@ def test_a_second_run_into_the_same_folder_is_refused(infer, folder: Path, tmp_p
     thread = threading.Thread(target=other)
     thread.start()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("mmbeit3.apis.results.write_whole", waiting)
+        patch.setattr("mmbeit3.visualization.pictures.write_whole", waiting)
         summary = infer(folder, out)
     thread.join()
     assert summary["num_done"] == 6

@@ -21,7 +21,6 @@ from mmengine.runner import load_checkpoint
 from mmseg.apis import MMSegInferencer, inference_model, init_model
 from PIL import Image
 
-from mmbeit3.apis.config import load_config, resolve_classes
 from mmbeit3.apis.detector import Detector
 from mmbeit3.apis.predictor import Predictor
 from mmbeit3.apis.segmentor import Segmentor
@@ -29,6 +28,8 @@ from mmbeit3.apis.sources import Source
 from mmbeit3.apis.testing import test as run_test
 from mmbeit3.apis.training import train
 from mmbeit3.checkpoint import save_checkpoint
+from mmbeit3.config.classes import resolve_classes
+from mmbeit3.config.loading import load_config
 from mmbeit3.datasets import make_shapes
 from mmbeit3.utils import InputError
 
@@ -309,7 +310,14 @@ def plain_runner(trained: Trained, folder: Path, **changes: Any) -> PlainRunner:
     cfg = Config.fromstring(text, file_format=".py")
     cfg.work_dir = str(folder / "work_dir")
     cfg.merge_from_dict(changes)
-    return PlainRunner.from_cfg(cfg)
+    return PlainRunner.from_cfg(for_plain_runner(cfg))
+
+
+def for_plain_runner(cfg: Config) -> Config:
+    """Name mmengine's loop and sampler, as this project's loop asks for its Runner."""
+    cfg.train_cfg.type = "IterBasedTrainLoop"
+    cfg.train_dataloader.sampler.type = "InfiniteSampler"
+    return cfg
 
 
 def test_plain_runner_tests_with_the_checkpoints_heads(detector: Trained, tmp_path: Path) -> None:
@@ -358,7 +366,7 @@ def test_plain_runner_fine_tunes_on_other_classes(
     resolve_classes(cfg)
     cfg.load_from, cfg.custom_hooks = str(detector.checkpoint), hooks
     cfg.optim_wrapper.optimizer.update(lr=0.0, weight_decay=0.0)  # so that weights stay
-    runner = PlainRunner.from_cfg(cfg)
+    runner = PlainRunner.from_cfg(for_plain_runner(cfg))
     runner.train()
     found = runner.model.state_dict()
     before = torch.load(detector.checkpoint, weights_only=False)["state_dict"]

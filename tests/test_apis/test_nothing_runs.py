@@ -27,12 +27,12 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
-from mmbeit3.apis.config import load_config
 from mmbeit3.apis.converting import convert_checkpoint
 from mmbeit3.apis.inference import infer_folder
 from mmbeit3.apis.testing import test as run_test
 from mmbeit3.checkpoint import load_safely, read_checkpoint
 from mmbeit3.checkpoint.saving import publish_checkpoint
+from mmbeit3.config.loading import load_config
 from mmbeit3.engine import Runner, build_runner
 from mmbeit3.utils import InputError
 
@@ -85,10 +85,10 @@ def training(work_dir: Path, iters: int = 2, **model: object) -> Config:
         {
             "model": {"type": "Assembled", **model},
             "work_dir": str(work_dir),
-            "train_dataloader": {**loader, "sampler": {"type": "InfiniteSampler"}},
-            "train_cfg": {"type": "IterBasedTrainLoop", "max_iters": iters},
+            "train_dataloader": {**loader, "sampler": {"type": "mmbeit3.InfiniteSampler"}},
+            "train_cfg": {"type": "mmbeit3.TrainLoop", "max_iters": iters},
             "optim_wrapper": {"optimizer": {"type": "SGD", "lr": 0.1}},
-            "default_hooks": {"checkpoint": {"type": "CheckpointHook", "by_epoch": False}},
+            "default_hooks": {"checkpoint": {"type": "mmbeit3.CheckpointHook", "by_epoch": False}},
             "experiment_name": f"{work_dir.name}_{iters}",
             "visualizer": None,
             "log_level": "ERROR",

@@ -19,12 +19,13 @@ from PIL import Image
 from torch import Tensor, nn
 
 from mmbeit3.apis import testing
-from mmbeit3.apis.config import load_config, resolve_classes
-from mmbeit3.apis.overlay import draw_class_map
 from mmbeit3.apis.tta import use_tta
+from mmbeit3.config.classes import resolve_classes
+from mmbeit3.config.loading import load_config
 from mmbeit3.datasets import make_shapes
 from mmbeit3.registry import MODELS
 from mmbeit3.utils import InputError
+from mmbeit3.visualization.overlay import draw_class_map
 
 ROOT = Path(__file__).resolve().parents[2]
 TINY = ROOT / "configs" / "beit3_mask2former" / "mask2former_beit3-tiny_shapes.py"

@@ -14,7 +14,7 @@ from mmengine.config import Config
 from mmengine.fileio import LocalBackend
 
 from mmbeit3.apis import acceleration, testing
-from mmbeit3.apis.config import load_config
+from mmbeit3.config.loading import load_config
 from mmbeit3.datasets import make_shapes
 from mmbeit3.utils import InputError
 
@@ -94,7 +94,7 @@ def test_predictions_as_pickle(
             "val.json",
             "only a CocoMetric writes JSON",
         ),
-        ({"test_evaluator": None}, None, "it has no test_dataloader or test_evaluator"),
+        ({"test_evaluator": None}, None, "the config cannot test: it has no test_evaluator"),
     ],
 )
 def test_what_cannot_be_written_is_found_first(

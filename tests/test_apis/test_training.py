@@ -12,12 +12,12 @@ import pytest
 import torch
 from mmengine.config import Config
 
-from mmbeit3.apis import training
-from mmbeit3.apis.config import load_config
 from mmbeit3.apis.training import train
 from mmbeit3.checkpoint import official_state_dict, read_checkpoint
+from mmbeit3.config.loading import load_config
 from mmbeit3.datasets import make_shapes
 from mmbeit3.engine import build_runner, checkpoint_hook
+from mmbeit3.engine.prepare import prepare, set_resume, warn_of_random_backbone
 from mmbeit3.models import BEiT3
 from mmbeit3.utils import InputError
 from mmbeit3.utils.folder_lock import LOCK_FILE
@@ -53,20 +53,23 @@ def tiny(shapes: Path, work_dir: Path, **options: object) -> Config:
 def logged(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """What the module logs; mmengine's handlers keep the stream of the test that made them."""
     lines: list[str] = []
-    monkeypatch.setattr(training, "print_log", lambda text, *_: lines.append(text))
+    for module in ("mmbeit3.apis.training", "mmbeit3.engine.prepare", "mmengine.logging"):
+        monkeypatch.setattr(f"{module}.print_log", lambda text, *_, **__: lines.append(text))
     return lines
 
 
 def test_training_learns_names_its_results_and_resumes(
     shapes: Path, tmp_path: Path, logged: list[str]
 ) -> None:
-    cfg = tiny(shapes, tmp_path, **{"train_cfg.max_iters": 1})
+    cfg = tiny(shapes, tmp_path, **{"train_cfg.max_iters": 1, "log_level": "INFO"})
     assert train(cfg, amp=True) == tmp_path
-    batch, warning, results = logged
-    assert batch == (
-        "one iteration is one optimiser step of 2 images: 1 process(es) x 2 images x 1 accumulated"
-    )
-    assert "the backbone starts from random weights" in warning
+    *_, results = logged
+    log = (tmp_path / results.rpartition("log: ")[2]).read_text()
+    assert "classes: 5: disk, square, triangle, star, ring" in log
+    assert (
+        "one iteration is one optimizer step of 2 images: 1 process(es) x 2 images x 1 accumulated"
+    ) in log
+    assert any("the backbone starts from random weights" in line for line in logged)
     assert f"results are in {tmp_path}\n  last checkpoint: iter_1.pth" in results
     first = read_checkpoint(tmp_path / "iter_1.pth")
     assert first["meta"]["dataset_meta"]["classes"] == (
@@ -87,7 +90,7 @@ def test_training_learns_names_its_results_and_resumes(
 
 def test_resuming_without_a_checkpoint_keeps_load_from(tmp_path: Path, logged: list[str]) -> None:
     cfg = Config({"work_dir": str(tmp_path), "load_from": "weights.pth"})
-    training._set_resume(cfg, True)
+    set_resume(cfg, True)
     assert cfg.load_from == "weights.pth" and cfg.resume is False
     assert logged == [f"no checkpoint to resume in {tmp_path}: starting anew"]
 
@@ -108,7 +111,7 @@ def test_what_is_resumed(
 ) -> None:
     torch.save({"state_dict": {"a": torch.ones(1)}}, tmp_path / "iter_9.pth")
     cfg = Config({"work_dir": str(tmp_path), **in_config})
-    training._set_resume(cfg, argument)
+    set_resume(cfg, argument)
     resume, file = expected
     assert cfg.get("resume") == resume
     assert cfg.get("load_from") == (file and file.format(work_dir=tmp_path))
@@ -157,16 +160,13 @@ PRETRAINED = {"type": "Pretrained", "checkpoint": "absent.pth"}
 def test_random_backbones_are_remarked_on(
     logged: list[str], model: dict, load_from: str | None, warned: bool
 ) -> None:
-    training._warn_of_random_backbone(Config({"model": model, "load_from": load_from}))
+    warn_of_random_backbone(Config({"model": model, "load_from": load_from}))
     assert bool(logged) == warned
 
 
 def test_learning_rate_scaling_needs_a_base(shapes: Path, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="needs the batch size that the learning rate was chosen"):
+    with pytest.raises(InputError, match="needs the batch size that it was chosen for"):
         train(tiny(shapes, tmp_path), scale_lr=True)
-    cfg = Config({"auto_scale_lr": {"base_batch_size": 64}})
-    training._scale_lr(cfg)
-    assert cfg.auto_scale_lr.enable is True
 
 
 @pytest.mark.parametrize(
@@ -251,29 +251,33 @@ def test_gradients_are_accumulated_up_to_the_recipes_batch(
         {
             "train_dataloader": {"batch_size": 8},
             "auto_scale_lr": {"base_batch_size": 64},
+            "train_cfg": {"type": "mmbeit3.TrainLoop", "max_iters": 1},
             **settings,
         }
     )
-    assert re.search(sentence, training._set_accumulation(cfg, scale_lr=False))
-    assert cfg.optim_wrapper.get("accumulative_counts") == counts
+    plan = prepare(cfg)
+    assert re.search(sentence, plan.batch)
+    assert plan.cfg.optim_wrapper.get("accumulative_counts") == counts
+    again = prepare(plan.cfg)
+    assert (again.cfg.to_dict(), again.batch) == (plan.cfg.to_dict(), plan.batch)
 
 
 def test_scaled_learning_rates_accumulate_nothing() -> None:
     cfg = Config(
         {
             "train_dataloader": {"batch_size": 2},
-            "auto_scale_lr": {"base_batch_size": 64},
+            "train_cfg": {"type": "mmbeit3.TrainLoop", "max_iters": 1},
+            "auto_scale_lr": {"base_batch_size": 64, "enable": True},
             "optim_wrapper": {"accumulative_counts": "auto"},
         }
     )
-    training._set_accumulation(cfg, scale_lr=True)
-    assert cfg.optim_wrapper.accumulative_counts == 1
+    assert prepare(cfg).cfg.optim_wrapper.accumulative_counts == 1
 
 
 def test_accumulating_needs_to_know_the_batch() -> None:
     cfg = Config({"train_dataloader": {}, "optim_wrapper": {"accumulative_counts": "auto"}})
     with pytest.raises(InputError, match="set auto_scale_lr=dict"):
-        training._set_accumulation(cfg, scale_lr=False)
+        prepare(cfg)
 
 
 def test_a_folder_of_a_running_training_is_refused(

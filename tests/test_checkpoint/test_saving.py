@@ -231,13 +231,13 @@ def runner(tmp_path_factory: pytest.TempPathFactory) -> Runner:
                 "batch_size": 4,
                 "num_workers": 0,
                 "collate_fn": {"type": "default_collate"},
-                "sampler": {"type": "InfiniteSampler"},
+                "sampler": {"type": "mmbeit3.InfiniteSampler"},
             },
-            "train_cfg": {"type": "IterBasedTrainLoop", "max_iters": 2},
+            "train_cfg": {"type": "mmbeit3.TrainLoop", "max_iters": 2},
             "optim_wrapper": {"optimizer": {"type": "AdamW", "lr": 0.1}},
             "param_scheduler": [{"type": "LinearLR", "by_epoch": False, "end": 4}],
             "default_hooks": {
-                "checkpoint": {"type": "CheckpointHook", "by_epoch": False, "interval": 2}
+                "checkpoint": {"type": "mmbeit3.CheckpointHook", "by_epoch": False, "interval": 2}
             },
             "custom_hooks": [{"type": "EMAHook", "momentum": 0.5}],
             "log_processor": {"by_epoch": False},

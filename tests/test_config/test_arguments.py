@@ -7,11 +7,11 @@ import mmseg
 import pytest
 from mmengine.config import Config
 
-from mmbeit3.apis.config import load_config
 from mmbeit3.apis.predictor import Predictor
 from mmbeit3.apis.testing import test as run_test
 from mmbeit3.apis.training import train
 from mmbeit3.config import check_arguments
+from mmbeit3.config.loading import load_config
 from mmbeit3.utils import InputError
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
@@ -47,7 +47,7 @@ DETECTOR_MISTAKES = {
         "has no argument 'norm_decay_mul'; did you mean 'norm_decay_mult'?"
     ),
     "train_cfg=dict(max_iter=10)": (
-        "train_cfg has no argument 'max_iter'; did you mean 'max_iters'? IterBasedTrainLoop takes "
+        "train_cfg has no argument 'max_iter'; did you mean 'max_iters'? TrainLoop takes "
         "max_iters, val_begin, val_interval"
     ),
     "train_cfg=dict(_delete_=True, by_epoch=True, max_iters=10)": (

@@ -10,8 +10,8 @@ import pytest
 from mmengine.config import Config
 
 import mmbeit3
-from mmbeit3.apis.config import load_config
 from mmbeit3.config import check_arguments
+from mmbeit3.config.loading import load_config
 from mmbeit3.utils import InputError
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 from mmengine.config import Config
 
-from mmbeit3.apis.config import load_config
 from mmbeit3.apis.training import train
 from mmbeit3.config import check_monitors, monitors
+from mmbeit3.config.loading import load_config
 from mmbeit3.utils import InputError
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -13,7 +13,7 @@ from mmengine.dataset import Compose
 from mmengine.registry import init_default_scope
 from PIL import Image
 
-from mmbeit3.apis.data_checks import check_training_data
+from mmbeit3.config.data_checks import check_training_data
 from mmbeit3.datasets.image_files import ImageFile
 from mmbeit3.datasets.size_checks import find_size_problems
 from mmbeit3.registry import DATASETS

@@ -11,7 +11,7 @@ import pytest
 from mmengine.config import Config
 from PIL import Image
 
-from mmbeit3.apis.config import resolve_classes
+from mmbeit3.config.classes import resolve_classes
 from mmbeit3.datasets import CocoDataset, SegFolderDataset, read_class_list, read_classes
 from mmbeit3.datasets.json_stream import stream_entries
 from mmbeit3.evaluation import CocoMetric, evaluate_coco

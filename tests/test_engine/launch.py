@@ -6,9 +6,9 @@ import sys
 
 import torch
 
-from mmbeit3.apis.config import load_config
 from mmbeit3.apis.console import run
 from mmbeit3.apis.training import train
+from mmbeit3.config.loading import load_config
 
 
 def main() -> None:

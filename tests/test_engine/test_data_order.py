@@ -10,7 +10,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from mmbeit3.engine import data_order
-from mmbeit3.engine.data_order import MicroBatchSampler, PositionedDataset, SampleIndex
+from mmbeit3.engine.data_order import InfiniteSampler, PositionedDataset, SampleIndex
 from mmbeit3.engine.randomness import Stream, seed_generators
 from mmbeit3.utils import InputError
 
@@ -20,7 +20,7 @@ def stream(
 ) -> list[SampleIndex]:
     """The first samples of a process, of 10 in micro-batches of 2."""
     monkeypatch.setattr(data_order, "get_dist_info", lambda: (rank, world_size))
-    sampler = MicroBatchSampler(range(10), batch_size=2, seed=3)
+    sampler = InfiniteSampler(range(10), batch_size=2, seed=3)
     sampler.start_at(start)
     return [index for index, _ in zip(sampler, range(count), strict=False)]
 
@@ -50,7 +50,7 @@ def test_a_start_in_the_middle_needs_nothing_before_it(monkeypatch: pytest.Monke
 
 
 def test_a_late_start_is_quick() -> None:
-    sampler = MicroBatchSampler(range(118_000), batch_size=64, seed=0)
+    sampler = InfiniteSampler(range(118_000), batch_size=64, seed=0)
     sampler.start_at(100_000)
     began = time.perf_counter()
     first = next(iter(sampler))
@@ -60,12 +60,12 @@ def test_a_late_start_is_quick() -> None:
 
 def test_an_empty_data_set_is_refused() -> None:
     with pytest.raises(InputError, match="training set is empty"):
-        MicroBatchSampler([], batch_size=1, seed=0)
+        InfiniteSampler([], batch_size=1, seed=0)
 
 
 def test_positions_travel_to_other_processes() -> None:
-    index = pickle.loads(pickle.dumps(SampleIndex(3, 17)))
-    assert (index, index.position) == (3, 17)
+    index = pickle.loads(pickle.dumps(SampleIndex(3, 17, 5)))
+    assert (index, index.position, index.seed) == (3, 17, 5)
 
 
 class Noise(Dataset):
@@ -86,17 +86,17 @@ class Noise(Dataset):
 
 
 def test_a_sample_is_drawn_from_its_position_alone() -> None:
-    data = PositionedDataset(Noise(), seed=1)
-    one, again = data[SampleIndex(0, 7)], data[SampleIndex(2, 7)]
-    other, reseeded = data[SampleIndex(0, 8)], PositionedDataset(Noise(), 2)[SampleIndex(0, 7)]
+    data = PositionedDataset(Noise())
+    one, again = data[SampleIndex(0, 7, 1)], data[SampleIndex(2, 7, 1)]
+    other, reseeded = data[SampleIndex(0, 8, 1)], data[SampleIndex(0, 7, 2)]
     assert one == again
     assert not set(one) & set(other) and not set(one) & set(reseeded)
     assert data.metainfo == Noise.metainfo and len(data) == 5
 
 
 def test_reading_leaves_the_generators_alone() -> None:
-    data = PositionedDataset(Noise(), seed=1)
-    for read in (lambda: None, lambda: data[SampleIndex(0, 0)]):
+    data = PositionedDataset(Noise())
+    for read in (lambda: None, lambda: data[SampleIndex(0, 0, 1)]):
         seed_generators(0, Stream.MODEL, 5)
         read()
         drawn = (random.random(), float(np.random.rand()), float(torch.rand(())))
@@ -107,7 +107,7 @@ def test_reading_leaves_the_generators_alone() -> None:
 
 @pytest.mark.parametrize("num_workers", [0, 2])
 def test_a_sample_that_fails_is_named(num_workers: int) -> None:
-    data = PositionedDataset(Noise(), seed=1)
-    loader = DataLoader(data, sampler=[SampleIndex(4, 0)], num_workers=num_workers)
+    data = PositionedDataset(Noise())
+    loader = DataLoader(data, sampler=[SampleIndex(4, 0, 1)], num_workers=num_workers)
     with pytest.raises(InputError, match=r"sample 4 \(images/4.jpg\) cannot be read: OSError"):
         next(iter(loader))

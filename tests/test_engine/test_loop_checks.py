@@ -14,8 +14,8 @@ from mmengine.registry import DATA_SAMPLERS, LOOPS
 from mmengine.runner import EpochBasedTrainLoop, IterBasedTrainLoop
 from torch.utils.data import BatchSampler, Sampler
 
-from mmbeit3.apis.config import load_config
 from mmbeit3.apis.training import train as train_config
+from mmbeit3.config.loading import load_config
 from mmbeit3.datasets import make_shapes
 from mmbeit3.engine import build_runner
 from mmbeit3.engine.train_loop import TrainLoop
@@ -83,6 +83,7 @@ def test_epochs_that_never_end_are_refused(tmp_path: Path, changes: dict, name: 
 
 def test_batches_over_an_endless_order_are_refused(tmp_path: Path) -> None:
     cfg = config(tmp_path, train_dataloader__batch_sampler={"type": "Pairs", "batch_size": 2})
+    cfg.train_dataloader.sampler.type = "InfiniteSampler"
     cfg.train_cfg = {"type": "EpochBasedTrainLoop", "max_epochs": 1}
     del cfg.train_dataloader["batch_size"]
     with pytest.raises(InputError, match="InfiniteSampler is endless"):
@@ -122,6 +123,7 @@ def test_a_checkpoint_inside_an_epoch_cannot_be_resumed(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "loop",
     [
+        {"type": "mmbeit3.TrainLoop"},
         {"type": "IterBasedTrainLoop"},
         {"type": IterBasedTrainLoop},
         {"by_epoch": False},
@@ -134,7 +136,7 @@ def test_iterations_need_no_setting_of_what_is_counted(tmp_path: Path, loop: dic
     cfg.pop("default_hooks")
     runner = build_runner(cfg)
     runner.train()
-    assert isinstance(runner.train_loop, TrainLoop) == (loop.get("type") is not IterBasedTrainLoop)
+    assert isinstance(runner.train_loop, TrainLoop) == (loop.get("type") == "mmbeit3.TrainLoop")
     assert (tmp_path / "iter_8.pth").is_file()
     assert not runner.log_processor.by_epoch
     scalars = (Path(runner.log_dir) / "vis_data" / "scalars.json").read_text().splitlines()

@@ -67,15 +67,15 @@ def toy_config(work_dir: Path, **changes: object) -> Config:
             "model": {"type": "ToyModel"},
             "work_dir": str(work_dir),
             "experiment_name": uuid.uuid4().hex,
-            "train_dataloader": {**loader, "sampler": {"type": "InfiniteSampler"}},
-            "train_cfg": {"type": "IterBasedTrainLoop", "max_iters": 4, "val_interval": 4},
+            "train_dataloader": {**loader, "sampler": {"type": "mmbeit3.InfiniteSampler"}},
+            "train_cfg": {"type": "mmbeit3.TrainLoop", "max_iters": 4, "val_interval": 4},
             "optim_wrapper": {"optimizer": {"type": "AdamW", "lr": 0.1}},
             "param_scheduler": [{"type": "LinearLR", "by_epoch": False, "end": 4}],
             "val_dataloader": {**loader, "sampler": {"type": "DefaultSampler", "shuffle": False}},
             "val_cfg": {},
             "val_evaluator": {"type": "ToyAccuracy"},
             "default_hooks": {
-                "checkpoint": {"type": "CheckpointHook", "by_epoch": False, "interval": 2},
+                "checkpoint": {"type": "mmbeit3.CheckpointHook", "by_epoch": False, "interval": 2},
                 "logger": {"type": "LoggerHook", "interval": 1},
             },
             "log_processor": {"by_epoch": False},
@@ -181,7 +181,11 @@ def test_epochs_run_and_resume_as_in_mmengine(tmp_path: Path) -> None:
     for epochs in (1, 2):
         changes = {
             "train_dataloader.sampler": {"type": "DefaultSampler"},
-            "default_hooks.checkpoint": {"type": "CheckpointHook", "by_epoch": True, "interval": 1},
+            "default_hooks.checkpoint": {
+                "type": "mmbeit3.CheckpointHook",
+                "by_epoch": True,
+                "interval": 1,
+            },
             "optim_wrapper.accumulative_counts": 2,
         }
         cfg = toy_config(tmp_path, **changes, resume=epochs == 2)

@@ -102,7 +102,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory, shapes: Path) -> dict[str, Ru
 
 
 def test_the_batch_is_the_recipes_on_any_number_of_processes(runs: dict[str, Run]) -> None:
-    sentence = "one iteration is one optimiser step of 2 images: "
+    sentence = "one iteration is one optimizer step of 2 images: "
     for kind, (processes, counts) in {"alone": (1, 2), "ddp": (2, 1)}.items():
         made = f"{processes} process(es) x 1 images x {counts} accumulated, as in the recipe"
         assert sentence + made in runs[kind].output

@@ -16,7 +16,7 @@ import torch
 
 from mmbeit3.checkpoint import read_checkpoint
 from mmbeit3.engine import data_order
-from mmbeit3.engine.data_order import MicroBatchSampler
+from mmbeit3.engine.data_order import InfiniteSampler
 
 HERE = Path(__file__).parent
 PATHS = os.pathsep.join([str(HERE), str(HERE.parents[1])])
@@ -28,7 +28,7 @@ def ends(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[dict[str,
     folder = tmp_path_factory.mktemp("stopping")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(data_order, "get_dist_info", lambda: (1, 2))
-        order = list(islice(MicroBatchSampler(range(22), 4, seed=5), 4 * 3))
+        order = list(islice(InfiniteSampler(range(22), 4, seed=5), 4 * 3))
     seen_by_the_second = str(int(order[-1]))
     launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
     done = subprocess.run(

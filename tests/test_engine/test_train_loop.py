@@ -17,7 +17,7 @@ from mmengine.registry import OPTIM_WRAPPERS
 from mmbeit3 import analysis
 from mmbeit3.checkpoint import read_checkpoint
 from mmbeit3.engine import Terminated, build_runner
-from mmbeit3.engine.data_order import MicroBatchSampler
+from mmbeit3.engine.data_order import InfiniteSampler
 from mmbeit3.engine.health import explain
 from mmbeit3.utils import InputError
 
@@ -161,7 +161,7 @@ def test_a_loss_that_is_no_number_stops_the_training(tmp_path: Path) -> None:
 
 def sample_of_iteration(iteration: int) -> int:
     """A sample that the seed 5 brings first in an iteration, counted from 0."""
-    order = list(islice(MicroBatchSampler(range(22), 4, seed=5), 4 * iteration + 1))
+    order = list(islice(InfiniteSampler(range(22), 4, seed=5), 4 * iteration + 1))
     return int(order[-1])
 
 

@@ -167,9 +167,9 @@ def config(work_dir: Path, max_iters: int = 8, **changes: Any) -> Config:
             "model": {"type": "Net"},
             "work_dir": str(work_dir),
             "experiment_name": uuid.uuid4().hex,
-            "train_dataloader": {**loader, "sampler": {"type": "InfiniteSampler"}},
+            "train_dataloader": {**loader, "sampler": {"type": "mmbeit3.InfiniteSampler"}},
             "train_cfg": {
-                "type": "IterBasedTrainLoop",
+                "type": "mmbeit3.TrainLoop",
                 "max_iters": max_iters,
                 "val_interval": 4,
             },
@@ -181,14 +181,14 @@ def config(work_dir: Path, max_iters: int = 8, **changes: Any) -> Config:
             "custom_hooks": [{"type": "mmbeit3.EMAHook", "momentum": 0.1}],
             "default_hooks": {
                 "checkpoint": {
-                    "type": "CheckpointHook",
+                    "type": "mmbeit3.CheckpointHook",
                     "by_epoch": False,
                     "interval": 2,
                     "max_keep_ckpts": 3,
                     "save_best": "accuracy",
                     "rule": "greater",
                 },
-                "logger": {"type": "LoggerHook", "interval": 1},
+                "logger": {"type": "LoggerHook", "interval": 1, "log_metric_by_epoch": False},
             },
             "log_processor": {"by_epoch": False},
             "visualizer": None,

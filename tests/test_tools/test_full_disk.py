@@ -12,7 +12,7 @@ import torch
 from mmdet.registry import MODELS
 from mmdet.utils import register_all_modules
 
-from mmbeit3.apis.config import load_config
+from mmbeit3.config.loading import load_config
 from mmbeit3.datasets import make_shapes
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mmbeit3.apis.chips import chip
-from mmbeit3.apis.overlay import draw_class_map, draw_instances
 from mmbeit3.utils import fonts
 from mmbeit3.utils.fonts import default_font, has_glyph, load_font, split_by_font
+from mmbeit3.visualization.overlay import draw_class_map, draw_instances
+from mmbeit3.visualization.text_labels import chip
 
 # As escapes, so that every editor shows them.
 LATIN = "\u00e4\u00f6\u00fc\u00df\u00e9\u00f1\u00c5\u0141\u1ef8"

@@ -30,7 +30,7 @@ from mmdet.registry import MODELS
 from mmdet.structures import DetDataSample
 from mmengine.registry import init_default_scope
 from mmbeit3.apis.acceleration import accelerate
-from mmbeit3.apis.config import load_config
+from mmbeit3.config.loading import load_config
 from mmbeit3.utils.doctor import describe_device, describe_products
 from mmbeit3.utils.processor import bfloat16_obstacle
 

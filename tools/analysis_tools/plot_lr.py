@@ -37,7 +37,8 @@ def main() -> None:
     """Do what the command line asks for."""
     args = parse_args()
     from mmbeit3.analysis.lr_plot import report
-    from mmbeit3.apis.config import load_config, parse_options
+    from mmbeit3.config.loading import load_config
+    from mmbeit3.config.options import parse_options
 
     report(load_config(args.config, parse_options(args.cfg_options)), args.out, args.epoch_iters)
 

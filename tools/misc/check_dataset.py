@@ -41,8 +41,9 @@ def main() -> int:
     """Do what the command line asks for; 1 means that the data have errors."""
     args = parse_args()
 
-    from mmbeit3.apis.config import load_config, parse_options
     from mmbeit3.apis.data_report import report_coco, report_config
+    from mmbeit3.config.loading import load_config
+    from mmbeit3.config.options import parse_options
 
     options = args.out_dir, args.decode, args.num_samples
     if args.images:

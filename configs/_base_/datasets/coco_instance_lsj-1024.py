@@ -39,7 +39,7 @@ train_dataloader = dict(
     batch_size=8,
     num_workers=8,
     persistent_workers=True,
-    sampler=dict(type="InfiniteSampler", shuffle=True),
+    sampler=dict(type="mmbeit3.InfiniteSampler", shuffle=True),
     dataset=dict(
         type="mmbeit3.CocoDataset",
         data_root=data_root,

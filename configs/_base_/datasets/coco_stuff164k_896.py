@@ -54,7 +54,7 @@ train_dataloader = dict(
     batch_size=2,
     num_workers=4,
     persistent_workers=True,
-    sampler=dict(type="InfiniteSampler", shuffle=True),
+    sampler=dict(type="mmbeit3.InfiniteSampler", shuffle=True),
     dataset=dict(
         type="mmbeit3.COCOStuffDataset",
         data_root=data_root,

@@ -23,7 +23,7 @@ test_pipeline = [
 train_dataloader = dict(
     batch_size=8,
     num_workers=0,
-    sampler=dict(type="InfiniteSampler", shuffle=True),
+    sampler=dict(type="mmbeit3.InfiniteSampler", shuffle=True),
     dataset=dict(
         type="mmbeit3.CocoDataset",
         data_root=data_root,

@@ -57,7 +57,7 @@ tta_pipeline, tta_pipeline_flip = (
 train_dataloader = dict(
     batch_size=4,
     num_workers=0,
-    sampler=dict(type="InfiniteSampler", shuffle=True),
+    sampler=dict(type="mmbeit3.InfiniteSampler", shuffle=True),
     dataset=dict(
         type="mmbeit3.SegFolderDataset",
         data_root=data_root,

@@ -5,12 +5,12 @@ decay 0.05, layer decay 0.95, drop path 0.5, 896 x 896. It is silent on the shap
 and refers to ViT-Adapter, whose Mask2Former configs let the learning rate fall linearly to zero.
 """
 
-train_cfg = dict(type="IterBasedTrainLoop", max_iters=80000, val_interval=8000)
+train_cfg = dict(type="mmbeit3.TrainLoop", max_iters=80000, val_interval=8000)
 val_cfg = dict(type="ValLoop")
 test_cfg = dict(type="TestLoop")
 
 optim_wrapper = dict(
-    type="AmpOptimWrapper",
+    type="mmbeit3.AmpOptimWrapper",
     dtype="bfloat16",  # silent
     loss_scale=1.0,
     optimizer=dict(type="AdamW", lr=1e-5, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.05),

@@ -6,12 +6,12 @@ the steps are at the fractions 8/9 and 26/27 of ViTDet (detectron2 projects/ViTD
 20 epochs x 117,266 images / 64 = 36,646 iterations.
 """
 
-train_cfg = dict(type="IterBasedTrainLoop", max_iters=36646, val_interval=2000)
+train_cfg = dict(type="mmbeit3.TrainLoop", max_iters=36646, val_interval=2000)
 val_cfg = dict(type="ValLoop")
 test_cfg = dict(type="TestLoop")
 
 optim_wrapper = dict(
-    type="AmpOptimWrapper",
+    type="mmbeit3.AmpOptimWrapper",
     dtype="bfloat16",  # silent; ViTDet: float16
     loss_scale=1.0,
     optimizer=dict(type="AdamW", lr=5e-5, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.1),

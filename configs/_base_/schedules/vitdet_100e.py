@@ -4,12 +4,12 @@ Values without a note are those of detectron2's projects/ViTDet configs. 184,375
 images / 118,000 images = 100 epochs.
 """
 
-train_cfg = dict(type="IterBasedTrainLoop", max_iters=184375, val_interval=5000)
+train_cfg = dict(type="mmbeit3.TrainLoop", max_iters=184375, val_interval=5000)
 val_cfg = dict(type="ValLoop")
 test_cfg = dict(type="TestLoop")
 
 optim_wrapper = dict(
-    type="AmpOptimWrapper",
+    type="mmbeit3.AmpOptimWrapper",
     dtype="bfloat16",
     loss_scale=1.0,  # bfloat16 has float32's range: nothing to scale
     optimizer=dict(type="AdamW", lr=1e-4, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.1),

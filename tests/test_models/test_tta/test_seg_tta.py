@@ -16,7 +16,7 @@ from mmengine.structures import PixelData
 from mmseg.structures import SegDataSample
 from torch import Tensor, nn
 
-from mmbeit3.apis.config import load_config
+from mmbeit3.config.loading import load_config
 from mmbeit3.datasets import make_shapes
 from mmbeit3.models import SegTTAModel
 from mmbeit3.models.segmentors import bands

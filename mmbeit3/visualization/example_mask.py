@@ -11,12 +11,12 @@ from mmengine.config import Config
 from mmengine.dataset import BaseDataset
 from mmengine.logging import print_log
 
-from mmbeit3.apis.config import COCO_TYPE
-from mmbeit3.apis.data_checks import build_dataset, find_datasets
-from mmbeit3.apis.overlay import draw_class_map
-from mmbeit3.apis.results import write_picture
+from mmbeit3.config.data_checks import build_dataset
+from mmbeit3.config.datasets import COCO_TYPE, find_datasets
 from mmbeit3.datasets.transforms.loading import image_loader, load_bgr
 from mmbeit3.utils.whole_files import WriteError
+from mmbeit3.visualization.overlay import draw_class_map
+from mmbeit3.visualization.pictures import write_picture
 
 FILE = "example_mask.jpg"
 MAX_LOOKED_AT = 20

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from os import path as osp
 from typing import Any
@@ -13,10 +13,15 @@ from mmengine.config import Config, ConfigDict
 from mmengine.dataset import BaseDataset
 from mmengine.registry import DefaultScope
 
-from mmbeit3.apis.config import COCO_TYPE, SEG_FOLDER_TYPE, datasets_in
-from mmbeit3.apis.evaluation_checks import find_evaluation_problems
-from mmbeit3.apis.mask_checks import boxes_alone, find_mask_problems
-from mmbeit3.apis.tta import innermost_datasets
+from mmbeit3.config.datasets import (
+    COCO_TYPE,
+    SEG_FOLDER_TYPE,
+    data_path,
+    distinct,
+    find_datasets,
+)
+from mmbeit3.config.evaluation_checks import find_evaluation_problems
+from mmbeit3.config.mask_checks import boxes_alone, find_mask_problems
 from mmbeit3.datasets.coco import NoMasksError
 from mmbeit3.datasets.file_checks import keep
 from mmbeit3.registry import DATASETS
@@ -42,7 +47,7 @@ def check_training_data(cfg: Config) -> None:
     problems = find_mask_problems(cfg, ("train", "val"))
     objects = []
     with _no_warnings():
-        for place, config in find_datasets(cfg, ("train", "val")):
+        for place, config in distinct(find_datasets(cfg, ("train", "val"))):
             try:
                 found = _load(config, cfg.get("default_scope"))
             except NoMasksError as error:
@@ -52,8 +57,8 @@ def check_training_data(cfg: Config) -> None:
             else:
                 objects += [found] if place.startswith("train") else []
         problems += find_evaluation_problems(cfg, ("val",))
-    training = innermost_datasets((cfg.get("train_dataloader") or {}).get("dataset") or {})
-    only_ours = all(dataset.get("type") == COCO_TYPE for dataset in training)
+    training = find_datasets(cfg, ("train",), own=False)
+    only_ours = all(dataset.get("type") == COCO_TYPE for _, dataset in training)
     if only_ours and objects and not any(number != 0 for number in objects):
         problems.append("the training data have not one object: there is nothing to learn")
     if problems:
@@ -73,9 +78,9 @@ def check_test_data(cfg: Config, load: bool = False) -> None:
     """
     problems = find_mask_problems(cfg, ("test",)) + find_evaluation_problems(cfg, ("test",))
     with _no_warnings():
-        for place, config in find_datasets(cfg, ("test",)) if load else ():
+        for place, config in distinct(find_datasets(cfg, ("test",))) if load else ():
             has_classes = config["type"] != SEG_FOLDER_TYPE or osp.isfile(
-                osp.join(config.get("data_root") or "", config.get("classes_file") or "")
+                data_path(config, "classes_file")
             )
             try:
                 if has_classes:
@@ -84,25 +89,6 @@ def check_test_data(cfg: Config, load: bool = False) -> None:
                 problems.append(f"{place}: {error}")
     if problems:
         raise InputError("\n".join(problems))
-
-
-def find_datasets(cfg: Config, splits: Sequence[str]) -> list[tuple[str, ConfigDict]]:
-    """Find the data sets of this package's types in a config, inside wrappers too.
-
-    Args:
-        cfg: The config.
-        splits: Of 'train', 'val' and 'test'.
-
-    Returns:
-        Their places in the config, and their settings; a data set that is there twice, once.
-    """
-    found: list[tuple[str, ConfigDict]] = []
-    for split in splits:
-        loader = cfg.get(f"{split}_dataloader") or {}
-        for place, config in datasets_in(loader.get("dataset"), f"{split}_dataloader.dataset"):
-            if all(config != known for _, known in found):
-                found.append((place, config))
-    return found
 
 
 def build_dataset(config: ConfigDict, scope: str | None, **changes: Any) -> BaseDataset:
@@ -123,7 +109,7 @@ def _load(config: ConfigDict, scope: str | None) -> int | None:
     def check() -> int | None:
         return getattr(build_dataset(config, scope), "num_learnable", None)
 
-    file = osp.join(config.get("data_root") or "", config.get("ann_file") or "")
+    file = data_path(config, "ann_file")
     is_large = config["type"] == COCO_TYPE and osp.isfile(file)
     if not (is_large and os.path.getsize(file) >= LARGE_FILE):
         return check()

@@ -7,10 +7,8 @@ from typing import Any
 
 from mmengine.config import Config
 
-from mmbeit3.apis.config import DATALOADERS, datasets_in
-from mmbeit3.apis.evaluation_checks import MASKS, coco_metrics
-
-SPLITS = ("train", "val", "test")
+from mmbeit3.config.datasets import SPLITS, find_datasets
+from mmbeit3.config.evaluation_checks import MASKS, coco_metrics
 
 
 def find_mask_problems(cfg: Config, splits: Sequence[str]) -> list[str]:
@@ -72,9 +70,7 @@ def boxes_alone(cfg: Config) -> str:
 
 def _annotation_steps(cfg: Config, split: str) -> Iterator[tuple[str, Any]]:
     """Place and settings of the steps that load annotations in the data sets of a split."""
-    key = next(name for name in DATALOADERS if name.startswith(split))
-    dataset = (cfg.get(key) or {}).get("dataset")
-    for place, settings in datasets_in(dataset, f"{key}.dataset"):
+    for place, settings in find_datasets(cfg, (split,)):
         yield from _loaders(settings.get("pipeline"), f"{place}.pipeline")
 
 

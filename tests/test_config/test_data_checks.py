@@ -10,14 +10,15 @@ import pytest
 from mmengine.config import Config
 from PIL import Image
 
-from mmbeit3.apis import data_checks
-from mmbeit3.apis.config import load_config
-from mmbeit3.apis.data_checks import check_training_data, find_datasets
 from mmbeit3.apis.data_report import report_coco, report_config
-from mmbeit3.apis.example_mask import write_example_mask
 from mmbeit3.apis.training import train
+from mmbeit3.config import data_checks
+from mmbeit3.config.data_checks import check_training_data
+from mmbeit3.config.datasets import distinct, find_datasets
+from mmbeit3.config.loading import load_config
 from mmbeit3.datasets import make_shapes
 from mmbeit3.utils import InputError
+from mmbeit3.visualization.example_mask import write_example_mask
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 DETECTOR = CONFIGS / "beit3_vitdet/cascade-mask-rcnn_beit3-tiny_shapes.py"
@@ -83,7 +84,7 @@ def test_data_inside_wrappers_are_checked_and_others_left_alone(shapes: Path) ->
     other = dict(type="mmdet.CocoDataset", ann_file="absent.json")
     concat = dict(type="ConcatDataset", datasets=[inner, other, inner])
     cfg.train_dataloader.dataset = dict(type="RepeatDataset", times=2, dataset=concat)
-    places = [place for place, _ in find_datasets(cfg, ("train", "val", "test"))]
+    places = [place for place, _ in distinct(find_datasets(cfg))]
     assert places == ["train_dataloader.dataset.dataset.datasets.0", "val_dataloader.dataset"]
     check_training_data(cfg)
     (shapes / "train" / "000000.jpg").unlink()

@@ -11,9 +11,9 @@ from mmdet.structures import DetDataSample
 from mmengine.runner import Runner
 from mmengine.structures import InstanceData
 
-from mmbeit3.apis.drawing_hook import DrawingHook
-from mmbeit3.apis.overlay import draw_instances
 from mmbeit3.datasets.palette import make_palette
+from mmbeit3.visualization.drawing_hook import DrawingHook
+from mmbeit3.visualization.overlay import draw_instances
 
 
 class DetectionDrawingHook(DrawingHook):
@@ -21,7 +21,7 @@ class DetectionDrawingHook(DrawingHook):
 
     Args:
         score_thr (float): Draw detections of at least this score.
-        **options (Any): Those of :class:`mmbeit3.apis.drawing_hook.DrawingHook`.
+        **options (Any): Those of :class:`mmbeit3.visualization.drawing_hook.DrawingHook`.
     """
 
     def __init__(self, score_thr: float, **options: Any) -> None:

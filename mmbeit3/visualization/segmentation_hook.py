@@ -11,9 +11,9 @@ from mmengine.runner import Runner
 from mmengine.structures import PixelData
 from mmseg.structures import SegDataSample
 
-from mmbeit3.apis.drawing_hook import DrawingHook
-from mmbeit3.apis.overlay import draw_class_map
 from mmbeit3.apis.seg_classes import SegClasses
+from mmbeit3.visualization.drawing_hook import DrawingHook
+from mmbeit3.visualization.overlay import draw_class_map
 
 
 class SegDrawingHook(DrawingHook):
@@ -23,7 +23,7 @@ class SegDrawingHook(DrawingHook):
 
     Args:
         classes (SegClasses): Names and colors.
-        **options (Any): Those of :class:`mmbeit3.apis.drawing_hook.DrawingHook`.
+        **options (Any): Those of :class:`mmbeit3.visualization.drawing_hook.DrawingHook`.
     """
 
     def __init__(self, classes: SegClasses, **options: Any) -> None:

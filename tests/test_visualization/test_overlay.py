@@ -7,8 +7,8 @@ import colorsys
 import numpy as np
 import pytest
 
-from mmbeit3.apis.overlay import display_scale, draw_class_map, draw_instances
 from mmbeit3.datasets.palette import make_palette
+from mmbeit3.visualization.overlay import display_scale, draw_class_map, draw_instances
 
 CLASSES = ("cat", "dog")
 PALETTE = [(255, 180, 40), (40, 240, 240)]

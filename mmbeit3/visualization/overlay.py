@@ -10,7 +10,7 @@ from functools import partial
 import cv2
 import numpy as np
 
-from mmbeit3.apis.chips import Chips, Colour, Places
+from mmbeit3.visualization.text_labels import Chips, Colour, Places
 
 #: Sides of a picture in pixels: smaller images are enlarged, larger ones reduced, to be looked at.
 MIN_SHORT_SIDE = 480

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from mmengine.config import Config, ConfigDict
 
-from mmbeit3.apis.config import COCO_TYPE, datasets_in
+from mmbeit3.config.datasets import COCO_TYPE, data_path, find_datasets
 from mmbeit3.utils import InputError
 
 MASKS = "segm"
@@ -38,12 +38,10 @@ def find_evaluation_problems(cfg: Config, splits: Sequence[str]) -> list[str]:
     problems = []
     for split in splits:
         loader = cfg.get(f"{split}_dataloader")
-        if not (loader and cfg.get(f"{split}_cfg")):
+        if not loader or cfg.get(f"{split}_cfg") is None:
             continue
         datasets = [
-            found
-            for found in datasets_in(loader.get("dataset"), f"{split}_dataloader.dataset")
-            if found[1].get("type") == COCO_TYPE
+            found for found in find_datasets(cfg, (split,)) if found[1].get("type") == COCO_TYPE
         ]
         for place, metric, own in _metrics(cfg, split, datasets):
             try:
@@ -88,7 +86,7 @@ def _problems_of(
     place: str, metric: Mapping[str, Any], datasets: list[tuple[str, ConfigDict]]
 ) -> list[str]:
     """What keeps the ground truth of a metric from being that of its data sets."""
-    files = {where: _ann_file(dataset) for where, dataset in datasets}
+    files = {where: data_path(dataset, "ann_file") for where, dataset in datasets}
     truth_file = metric.get("ann_file")
     local = [*files.values(), *([truth_file] if truth_file else [])]
     if any("://" in file for file in local):
@@ -177,7 +175,3 @@ def _images(file: str, folder: str, dataset: Mapping[str, Any] | None = None) ->
         )
         for image in data["images"]
     }
-
-
-def _ann_file(dataset: Mapping[str, Any]) -> str:
-    return osp.join(dataset.get("data_root") or "", dataset.get("ann_file") or "")

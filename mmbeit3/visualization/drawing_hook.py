@@ -11,9 +11,9 @@ from mmengine.hooks import Hook
 from mmengine.runner import Runner
 from mmengine.structures import BaseDataElement
 
-from mmbeit3.apis.results import write_picture
 from mmbeit3.datasets.transforms.loading import load_bgr
 from mmbeit3.evaluation.output_places import output_file
+from mmbeit3.visualization.pictures import write_picture
 
 
 class DrawingHook(Hook):

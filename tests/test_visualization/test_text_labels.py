@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from mmbeit3.apis.chips import Chips, chip
+from mmbeit3.visualization.text_labels import Chips, chip
 
 RED = (0, 0, 255)
 
