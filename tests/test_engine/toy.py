@@ -29,6 +29,7 @@ class Tower(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
+        self.num_layers = 2
         self.layers = nn.ModuleList([nn.Linear(4, 16), nn.Linear(16, 16)])
 
     @property
@@ -36,6 +37,8 @@ class Tower(nn.Module):
         return self.layers
 
     def get_layer_depth(self, param_name: str, prefix: str = "") -> tuple[int, int]:
+        if not param_name.startswith(prefix):
+            return 3, 4
         return int(param_name.removeprefix(prefix).split(".")[1]) + 1, 4
 
 
