@@ -188,7 +188,8 @@ def _inspect_coco(
 ) -> list[Draw]:
     dataset: CocoDataset = build_dataset(config, scope, lazy_init=True)
     report.source = dataset.ann_file
-    found = check_coco(read_json(dataset.ann_file), not dataset.test_mode, MAX_KEPT)
+    data = read_json(dataset.ann_file)
+    found = check_coco(data, not dataset.test_mode, MAX_KEPT, dataset.check_meaning)
     report.num_warnings, report.warnings = found.num_warnings, found.warnings
     report.num_errors, report.errors = found.num_errors, found.errors
     if found.num_errors:

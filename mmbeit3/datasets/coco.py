@@ -93,12 +93,16 @@ class CocoDataset(MMDetCocoDataset):
     - a malformed file, an image that is not there, is cut off or has another size, an object
       without the mask that the pipeline loads, and a set that is left without an image, or for
       training without an object to learn (all are crowds, for one), raise
-      :class:`mmbeit3.utils.InputError`, which names the entry. That the images of a large set
+      :class:`mmbeit3.utils.InputError`, which names the entry. So does a file most of whose
+      objects follow another convention, such as boxes of corners, see
+      :func:`mmbeit3.datasets.coco_meaning.find_doubts`. That the images of a large set
       passed is kept, see :func:`mmbeit3.datasets.file_checks.keep`.
 
     Args:
         metainfo (dict, optional): ``classes`` (tuple[str, ...], or the path of a text file with
             one name a line) and ``palette`` (list of RGB tuples). Defaults to None.
+        check_meaning (bool): Whether another convention is an error; else it is a warning. Defaults
+            to True.
         ann_file, data_root, data_prefix, filter_cfg, backend_args, ...: As in mmdet.
 
     Raises:
@@ -108,6 +112,10 @@ class CocoDataset(MMDetCocoDataset):
     METAINFO: dict = {}
     #: int, optional: How many objects there are to learn; None unless loaded for training.
     num_learnable: int | None = None
+
+    def __init__(self, *args: Any, check_meaning: bool = True, **kwargs: Any) -> None:
+        self.check_meaning = check_meaning
+        super().__init__(*args, **kwargs)
 
     @classmethod
     def read_class_names(cls, config: Mapping[str, Any]) -> tuple[str, tuple[str, ...]]:
@@ -152,7 +160,7 @@ class CocoDataset(MMDetCocoDataset):
         if "classes" in self._metainfo:
             _checked_classes(self._metainfo["classes"])
         with get_local_path(self.ann_file, backend_args=self.backend_args) as local_path:
-            data = load_coco(local_path, self.ann_file, require_annotations=not self.test_mode)
+            data = load_coco(local_path, self.ann_file, not self.test_mode, self.check_meaning)
         if "classes" not in self._metainfo:
             by_id = sorted(data["categories"], key=lambda category: category["id"])
             classes = tuple(category["name"] for category in by_id)
@@ -207,8 +215,8 @@ class CocoDataset(MMDetCocoDataset):
         """Leave out images as ``filter_cfg`` says, and check the files of the others.
 
         Raises:
-            InputError: No image is left, the pipeline cannot resize an image, or files are missing,
-                cut off, or of another size.
+            InputError: No image is left, no object counts, the pipeline cannot resize an image, or
+                files are missing, cut off, or of another size.
         """
         kept = self.select_images()
         check_sizes(image_files(kept), self.pipeline.transforms, self.ann_file)
@@ -222,7 +230,7 @@ class CocoDataset(MMDetCocoDataset):
         """Leave out images as ``filter_cfg`` says.
 
         Raises:
-            InputError: No image is left.
+            InputError: No image is left, or no object counts.
         """
         kept = super().filter_data()
         if not kept:
@@ -234,7 +242,19 @@ class CocoDataset(MMDetCocoDataset):
             )
         if not self.test_mode:
             self.num_learnable = self._check_learnable(kept)
+        elif self.check_meaning:
+            self._check_counted(kept)
         return kept
+
+    def _check_counted(self, kept: list[dict]) -> None:
+        """Find that evaluation would count no object."""
+        instances = [instance for info in kept for instance in info["instances"]]
+        if instances and all(instance["ignore_flag"] for instance in instances):
+            raise InputError(
+                f"all {len(instances)} objects of {self.ann_file} are crowds (iscrowd=1), which "
+                "evaluation does not count. Where they are single objects, set iscrowd to 0; to "
+                "evaluate the file as it is, set check_meaning=False of the data set"
+            )
 
     def _check_learnable(self, kept: list[dict]) -> int:
         """Count the objects that training learns, and name the classes that have none."""

@@ -16,6 +16,8 @@ from typing import Any
 
 from mmengine.logging import print_log
 
+from mmbeit3.datasets.coco_meaning import find_doubts
+from mmbeit3.datasets.json_stream import TwiceError, stream_entries, unique_keys
 from mmbeit3.datasets.rle_checks import find_code_problems
 from mmbeit3.utils import InputError
 from mmbeit3.utils.similar_paths import describe_similar
@@ -78,10 +80,13 @@ def read_json(path: str | Path) -> Any:
     """Read a JSON file.
 
     Raises:
-        InputError: The file is absent or is not JSON (with the line and column).
+        InputError: The file is absent or is not JSON (with the line and column), or a key stands
+            twice in one object (with its place).
     """
     try:
-        return json.loads(read_text(path))
+        return json.loads(read_text(path), object_pairs_hook=unique_keys)
+    except TwiceError as error:
+        raise _twice_error(path, error.args[0]) from error
     except FileNotFoundError as error:
         raise InputError(
             f"there is no file {path}; check data_root and ann_file{describe_similar(str(path))}"
@@ -101,19 +106,38 @@ def read_json(path: str | Path) -> Any:
         raise InputError(f"{path} holds a number that is too long: {error}") from error
 
 
-def load_coco(path: str | Path, name: str | None = None, require_annotations: bool = True) -> dict:
+def _twice_error(path: str | Path, key: str) -> InputError:
+    """What to raise for a key that an object has twice; where it is takes a second reading."""
+    try:
+        with open(path, "rb") as file:
+            for _ in stream_entries(file, str(path)):
+                pass
+    except InputError as error:
+        if "stands twice" in str(error):
+            return error
+    return InputError(f"{path}: the key {key[:60]!r} stands twice in one object; leave one of them")
+
+
+def load_coco(
+    path: str | Path,
+    name: str | None = None,
+    require_annotations: bool = True,
+    check_meaning: bool = True,
+) -> dict:
     """Read and check a COCO file; warnings go to the log.
 
     Args:
         path: A local file.
         name: What to call the file in messages. Defaults to ``path``.
         require_annotations: See :func:`check_coco`. Defaults to True.
+        check_meaning: See :func:`check_coco`. Defaults to True.
 
     Raises:
         InputError: The file is absent, is not JSON, or :func:`check_coco` finds errors in it.
     """
     data = read_json(path)
-    raise_on_errors(check_coco(data, require_annotations), str(name or path))
+    report = check_coco(data, require_annotations, check_meaning=check_meaning)
+    raise_on_errors(report, str(name or path))
     return data
 
 
@@ -137,15 +161,21 @@ def _listing(title: str, examples: list[str], count: int) -> str:
 
 
 def check_coco(
-    data: Any, require_annotations: bool = True, max_examples: int = MAX_EXAMPLES
+    data: Any,
+    require_annotations: bool = True,
+    max_examples: int = MAX_EXAMPLES,
+    check_meaning: bool = True,
 ) -> Report:
-    """Check COCO instance annotations in one pass: structure, ids, boxes, masks.
+    """Check COCO instance annotations: structure, ids, boxes, masks, and what most of them mean.
 
     Args:
         data: The parsed file.
         require_annotations: Whether ``annotations`` must be there; the official files of test
             images have none. Defaults to True.
         max_examples: How many errors, and how many warnings, are kept in words. Defaults to 10.
+        check_meaning: Whether it is an error, not a warning, where most objects seem to follow
+            another convention, see :func:`mmbeit3.datasets.coco_meaning.find_doubts`. Defaults to
+            True.
     """
     report = Report(max_examples=max_examples)
     if not isinstance(data, dict):
@@ -166,8 +196,35 @@ def check_coco(
     if not report.num_errors:
         sizes = _check_images(data["images"], report)
         categories = check_categories(data["categories"], report)
-        _check_annotations(data.get("annotations", []), sizes, categories, report)
+        annotations = data.get("annotations", [])
+        num_tiny = _check_annotations(annotations, sizes, categories, report)
+        if not report.num_errors:
+            _check_meaning(annotations, sizes, num_tiny, report, check_meaning)
     return report
+
+
+def _check_meaning(
+    annotations: list,
+    sizes: dict[int, tuple[int, int]],
+    num_tiny: int,
+    report: Report,
+    is_error: bool,
+) -> None:
+    """Check what most annotations mean; none of them is malformed."""
+    doubts = find_doubts(annotations, sizes)
+    for doubt in doubts:
+        if is_error and doubt.is_strong:
+            report.error(
+                f"{doubt.text}. If the file is right, set check_meaning=False of the data set"
+            )
+        else:  # before what is said about single entries
+            report.num_warnings += 1
+            report.warnings = [doubt.text, *report.warnings][: report.max_examples]
+    if not doubts and num_tiny and num_tiny == len(annotations):
+        report.error(
+            f"all {num_tiny} boxes are smaller than a pixel, the first is "
+            f"{annotations[0]['bbox']}: boxes are [x, y, width, height] in pixels"
+        )
 
 
 def _check_images(images: list, report: Report) -> dict[int, tuple[int, int]]:
@@ -245,7 +302,8 @@ def check_categories(categories: list, report: Report) -> dict[int, str]:
 
 def _check_annotations(
     annotations: list, sizes: dict[int, tuple[int, int]], categories: dict[int, str], report: Report
-) -> None:
+) -> int:
+    """Check each annotation; return how many have boxes smaller than a pixel."""
     seen: set[int] = set()
     compressed: list[int] = []
     num_tiny = 0
@@ -267,12 +325,8 @@ def _check_annotations(
         if doubt:
             box = annotation["bbox"]
             report.warn(f"annotations[{index}]{_id_of(annotation)}: bbox {box} {doubt}")
-    if num_tiny and num_tiny == len(annotations):
-        report.error(
-            f"all {num_tiny} boxes are smaller than a pixel, the first is "
-            f"{annotations[0]['bbox']}: boxes are [x, y, width, height] in pixels, not fractions"
-        )
     _check_codes([(index, annotations[index]) for index in compressed], report)
+    return num_tiny
 
 
 def _doubt(annotation: dict, is_tiny: bool, image_width: int, image_height: int) -> str | None:

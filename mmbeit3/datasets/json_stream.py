@@ -16,19 +16,24 @@ MAX_ENTRY = 1 << 26  # characters; a longer one is no entry but a broken file
 BLANK = re.compile(r"\s*")
 
 
-class _TwiceError(Exception):
+class TwiceError(Exception):
     """A key stands twice in an object; its argument is the key."""
 
 
-def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Make an object of its keys and values, as ``object_pairs_hook`` of ``json``.
+
+    Raises:
+        TwiceError: A key stands there twice; Python's ``json`` keeps the last value only.
+    """
     entry = dict(pairs)
     if len(entry) < len(pairs):
         names = [name for name, _ in pairs]
-        raise _TwiceError(next(name for name in names if names.count(name) > 1))
+        raise TwiceError(next(name for name in names if names.count(name) > 1))
     return entry
 
 
-DECODER = json.JSONDecoder(object_pairs_hook=_object)
+DECODER = json.JSONDecoder(object_pairs_hook=unique_keys)
 
 
 def stream_entries(file: BinaryIO, name: str) -> Iterator[tuple[str, Any]]:
@@ -118,7 +123,7 @@ class _Reader:
                     raise self.error(error.msg) from error
             except RecursionError as error:
                 raise self.error("it is nested too deeply") from error
-            except _TwiceError as error:
+            except TwiceError as error:
                 raise self.twice(error.args[0]) from error
             except ValueError as error:  # Python reads no integers of thousands of digits
                 raise self.error(f"a number is too long: {error}") from error

@@ -194,10 +194,10 @@ def _load_ground_truth(source: dict | str | Path | COCO, iou_type: str) -> dict:
     the id 0 would never count as found.
     """
     if isinstance(source, (str, Path)):
-        data = load_coco(source)
+        data = load_coco(source, check_meaning=False)
     elif isinstance(source, dict):
         data = to_python(source)
-        raise_on_errors(check_coco(data), "the ground truth")
+        raise_on_errors(check_coco(data, check_meaning=False), "the ground truth")
     else:
         data = to_python(source.dataset)
     annotations = [

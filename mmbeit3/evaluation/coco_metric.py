@@ -163,7 +163,9 @@ class CocoMetric(MMDetCocoMetric):
 
     def _index_ground_truth(self, path: str) -> None:
         self._coco_api = COCO()
-        self._coco_api.dataset = load_coco(path, self.ann_file, require_annotations=False)
+        self._coco_api.dataset = load_coco(
+            path, self.ann_file, require_annotations=False, check_meaning=False
+        )
         with contextlib.redirect_stdout(io.StringIO()):
             self._coco_api.createIndex()
 

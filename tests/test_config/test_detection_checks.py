@@ -13,6 +13,7 @@ from mmdet.registry import DATASETS, MODELS
 from mmengine.config import Config
 from mmengine.dataset import pseudo_collate
 from mmengine.registry import DefaultScope
+from pycocotools import mask as mask_api
 
 from mmbeit3.apis.testing import test as run_test
 from mmbeit3.apis.training import train
@@ -163,8 +164,9 @@ def test_no_object_is_left_to_learn(shapes: Path, change: dict, counts: str) -> 
     if "area" in change:  # a file of nothing else is not a usable one
         edit(shapes, "train", lambda n, one: one.update(area=50 * (n == 0), ignore=int(n == 0)))
     number = len(data["annotations"])
+    cfg = config(shapes, **{"train_dataloader.dataset.check_meaning": False})
     with pytest.raises(InputError, match=f"of {number} annotated, " + counts.format(n=number)):
-        check_training_data(config(shapes))
+        check_training_data(cfg)
 
 
 def test_crowds_inside_wrappers_are_found(shapes: Path) -> None:
@@ -179,13 +181,42 @@ def test_crowds_inside_wrappers_are_found(shapes: Path) -> None:
 
 
 def test_bitmaps_where_polygons_are_learnt(shapes: Path) -> None:
-    rle = {"size": [64, 64], "counts": [96, 4000]}
-    edit(shapes, "train", lambda _, one: one.update(segmentation=rle))
+    def change(_: int, annotation: dict) -> None:
+        code = mask_api.merge(mask_api.frPyObjects(annotation["segmentation"], 64, 64))
+        annotation["segmentation"] = code | {"counts": code["counts"].decode()}
+
+    edit(shapes, "train", change)
     check_training_data(config(shapes, **{"train_dataloader.dataset.pipeline.1.poly2mask": True}))
     with pytest.raises(InputError, match="left out .* or RLE where poly2mask=False"):
         check_training_data(
             config(shapes, **{"train_dataloader.dataset.pipeline.1.poly2mask": False})
         )
+
+
+@pytest.mark.parametrize("split", ["train", "val", "test"])
+def test_boxes_of_another_convention(shapes: Path, split: str) -> None:
+    def change(_: int, annotation: dict) -> None:
+        x, y, width, height = annotation["bbox"]
+        annotation["bbox"] = [x, y, x + width, y + height]
+
+    name = "train" if split == "train" else "val"
+    edit(shapes, name, change)
+    with pytest.raises(InputError, match=rf"{split}_dataloader.dataset: .*\n.*\[x1, y1, x2, y2\]"):
+        _check(config(shapes), split)
+    allowed = {f"{key}_dataloader.dataset.check_meaning": False for key in ("train", "val", "test")}
+    _check(config(shapes, **allowed), split)
+
+
+@pytest.mark.parametrize("split", ["val", "test"])
+def test_no_object_counts_in_evaluation(shapes: Path, split: str) -> None:
+    edit(shapes, "val", lambda _, one: one.update(iscrowd=1))
+    with pytest.raises(InputError, match=r"all \d+ objects of .* are crowds \(iscrowd=1\)"):
+        _check(config(shapes), split)
+    _check(config(shapes, **{f"{split}_dataloader.dataset.check_meaning": False}), split)
+
+
+def _check(cfg: Config, split: str) -> None:
+    check_test_data(cfg, load=True) if split == "test" else check_training_data(cfg)
 
 
 def test_images_without_objects_only(shapes: Path) -> None:

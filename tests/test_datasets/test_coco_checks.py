@@ -206,7 +206,26 @@ def test_boxes_in_fractions_are_an_error() -> None:
     data = copy.deepcopy(GOOD)
     for annotation in data["annotations"]:
         annotation["bbox"] = [0.1, 0.1, 0.5, 0.4]
-    assert "not fractions" in check_coco(data).errors[0]
+    assert "3 of 3 boxes are fractions" in check_coco(data).errors[0]
+
+
+def test_boxes_without_a_pixel_are_an_error() -> None:
+    data = copy.deepcopy(GOOD)
+    for annotation in data["annotations"]:
+        annotation["bbox"] = [20.0, 10.0, 0.5, 0.4]
+    assert "all 3 boxes are smaller than a pixel" in check_coco(data, check_meaning=False).errors[0]
+
+
+def test_another_convention_may_be_allowed() -> None:
+    data = copy.deepcopy(GOOD)
+    for annotation in data["annotations"]:
+        annotation["bbox"] = [10, 10, 30, 40]
+        annotation["area"] = 70 * 50
+    (error,) = check_coco(data).errors
+    assert "[x1, y1, x2, y2]" in error and "check_meaning=False" in error
+    report = check_coco(data, max_examples=1, check_meaning=False)
+    assert (report.num_errors, report.num_warnings) == (0, 4)
+    assert "[x1, y1, x2, y2]" in report.warnings[0]  # before those on single objects
 
 
 def test_many_errors_are_counted_and_a_few_shown() -> None:
@@ -233,6 +252,33 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
         truncated.write_text(text)
         with pytest.raises(InputError, match=message):
             read_json(truncated)
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-16"])
+@pytest.mark.parametrize(
+    ("before", "after", "entry", "key"),
+    [
+        ('"annotations": [', '"annotations": [], "annotations": [', ': [{"id": 900', "annotations"),
+        ('"bbox": [', '"bbox": [1, 2, 3, 4], "bbox": [', '{"id": 900', "bbox"),
+        ('"name": "dog"', '"name": "cow", "name": "dog"', '{"id": 2', "name"),
+        ('{"images"', '{"info": {"a": [{"b": 1, "b": 2}]}, "images"', '{"a"', "b"),
+    ],
+)
+def test_a_key_that_stands_twice(
+    tmp_path: Path, before: str, after: str, entry: str, key: str, encoding: str
+) -> None:
+    text = json.dumps(GOOD).replace(before, after, 1)
+    (tmp_path / "twice.json").write_text(text, encoding=encoding)
+    with pytest.raises(InputError) as caught:
+        read_json(tmp_path / "twice.json")
+    place = f"twice.json: character {text.index(entry)}: the key {key!r} stands twice in one object"
+    assert place in str(caught.value)
+
+
+def test_a_key_that_stands_twice_in_a_list(tmp_path: Path) -> None:
+    (tmp_path / "results.json").write_text('[{"score": 1, "score": 0}]')
+    with pytest.raises(InputError, match="results.json: the key 'score' stands twice"):
+        read_json(tmp_path / "results.json")
 
 
 def test_load_coco_lists_the_errors(tmp_path: Path) -> None:

@@ -42,6 +42,7 @@ EXTREMES = (
 # What a refusal names: an entry, a place in the text, a key, or the image.
 ENTRY = re.compile(
     r"(images|annotations|categories)\[\d+\]|line \d+, column \d+|byte \d+|top level|nested|"
+    r"character [\d,]+: the key|"
     r"'(images|annotations|categories)' is|number that is too long|\.png|all \d+ boxes|"
     r"annotation with id -?\d+|images that .* names are missing, the first: "
 )
