@@ -20,6 +20,7 @@ from mmbeit3.datasets.coco_meaning import find_doubts
 from mmbeit3.datasets.json_stream import TwiceError, stream_entries, unique_keys
 from mmbeit3.datasets.rle_checks import find_code_problems
 from mmbeit3.utils import InputError
+from mmbeit3.utils.read_once import read_once
 from mmbeit3.utils.similar_paths import describe_similar
 from mmbeit3.utils.text_files import read_text
 
@@ -77,12 +78,16 @@ def no_garbage_collection() -> Iterator[None]:
 
 @no_garbage_collection()
 def read_json(path: str | Path) -> Any:
-    """Read a JSON file.
+    """Read a JSON file, once while a run starts; nobody may change what is returned.
 
     Raises:
         InputError: The file is absent or is not JSON (with the line and column), or a key stands
             twice in one object (with its place).
     """
+    return read_once("json", path, lambda: _read_json(path))
+
+
+def _read_json(path: str | Path) -> Any:
     try:
         return json.loads(read_text(path), object_pairs_hook=unique_keys)
     except TwiceError as error:
@@ -136,7 +141,11 @@ def load_coco(
         InputError: The file is absent, is not JSON, or :func:`check_coco` finds errors in it.
     """
     data = read_json(path)
-    report = check_coco(data, require_annotations, check_meaning=check_meaning)
+    report = read_once(
+        ("check", require_annotations, check_meaning),
+        path,
+        lambda: check_coco(data, require_annotations, check_meaning=check_meaning),
+    )
     raise_on_errors(report, str(name or path))
     return data
 

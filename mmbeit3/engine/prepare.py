@@ -22,6 +22,7 @@ from mmbeit3.engine.distributed import start_processes
 from mmbeit3.engine.loop_checks import loop_type
 from mmbeit3.engine.train_loop import TrainLoop
 from mmbeit3.utils import InputError, listed, warn
+from mmbeit3.utils.read_once import FilesReadOnce
 from mmbeit3.visualization.example_mask import write_example_mask
 
 PROBE = 2**16  # bytes that a work dir must have room for
@@ -40,6 +41,7 @@ class Plan:
         checked (set[str]): For which of 'train' and 'test' the data have been looked at.
         checkpoint (tuple[str, dict], optional): The file to start from with its content, read once.
             Defaults to None.
+        files (FilesReadOnce): The annotation files, read once until the data sets are built.
     """
 
     cfg: Config
@@ -47,6 +49,7 @@ class Plan:
     batch: str = ""
     checked: set[str] = field(default_factory=set)
     checkpoint: tuple[str, dict[str, Any]] | None = None
+    files: FilesReadOnce = field(default_factory=FilesReadOnce)
 
     def __str__(self) -> str:
         start = self.cfg.get("load_from") or ", ".join(pretrained(self.cfg)) or "random weights"

@@ -533,6 +533,8 @@ class Runner(MMEngineRunner):
 
     def load_or_resume(self) -> None:
         """Load what the config names; a resumed training without a name, its newest whole file."""
+        if self.plan is not None:
+            self.plan.files.forget()  # the data sets are built
         if self._resume and self._load_from is None and not self._has_loaded:
             found = find_checkpoint(self.work_dir)
             self._load_from = None if found is None else str(found)
