@@ -28,6 +28,7 @@ REQUIREMENTS = [
     "pillow",
     "rich",
     "safetensors",
+    "simplejpeg>=1.8",  # tells of damage; its wheels need no compiler
     "tensorboard",
     "faster-coco-eval>=1.7",
     "pycocotools>=2.0.8",  # the first for numpy 2

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import html
 import json
+import logging
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
@@ -16,6 +17,7 @@ from typing import Any
 import numpy as np
 from mmdet.datasets.transforms import LoadAnnotations as LoadObjects
 from mmengine.config import Config, ConfigDict
+from mmengine.logging import print_log
 from mmseg.datasets import BaseSegDataset
 from rich.console import Console
 from rich.table import Table
@@ -27,11 +29,12 @@ from mmbeit3.config.datasets import COCO_TYPE, distinct, find_datasets
 from mmbeit3.datasets import CocoDataset
 from mmbeit3.datasets.coco import image_files
 from mmbeit3.datasets.coco_checks import check_coco, read_json
-from mmbeit3.datasets.image_files import ImageFile, find_image_problems
+from mmbeit3.datasets.image_files import ImageFile, describe_turned, find_image_problems
 from mmbeit3.datasets.seg_checks import IGNORED, count_labels
 from mmbeit3.datasets.size_checks import find_size_problems
 from mmbeit3.datasets.transforms.loading import image_loader, load_bgr
 from mmbeit3.utils import InputError
+from mmbeit3.utils.image_damage import finds_jpeg_damage
 from mmbeit3.utils.text_files import printable
 from mmbeit3.utils.whole_files import WriteError, write_whole
 from mmbeit3.visualization.example_mask import draw_labels, write_example_mask
@@ -77,6 +80,11 @@ class DatasetReport:
         """Count errors."""
         self.num_errors += len(texts)
         self.errors += texts[: MAX_KEPT - len(self.errors)]
+
+    def add_warning(self, text: str) -> None:
+        """Count a warning, and put it before the others."""
+        self.num_warnings += 1
+        self.warnings.insert(0, text)
 
 
 def report_config(
@@ -142,6 +150,9 @@ def _report(
     num_samples: int,
 ) -> list[DatasetReport]:
     """Add a report for each data set (its place, its settings, its scope) to those there are."""
+    if decode and not finds_jpeg_damage():
+        text = "damage in the middle of JPEG files is not found: pip install simplejpeg"
+        print_log(text, "current", logging.WARNING)
     with staged(out_dir, "a data check", "--out-dir") as new:
         _inspect_all(datasets, reports, new, decode, num_samples)
         content = json.dumps([asdict(report) for report in reports], indent=1, ensure_ascii=False)
@@ -200,7 +211,10 @@ def _inspect_coco(
     report.classes = _count_objects(infos, dataset.metainfo["classes"])
     files = image_files(infos)
     loader = image_loader(dataset.pipeline.transforms)
-    bad = find_image_problems(files, report.source, loader, decode)
+    turned: list[str] = []
+    bad = find_image_problems(files, report.source, loader, decode, turned)
+    if turned:
+        report.add_warning(describe_turned(turned, report.source))
     report.add_errors(list(bad.values()))
     report.add_errors(find_size_problems(files, dataset.pipeline.transforms))
     annotated = [info for info in infos if info["instances"] and info["img_path"] not in bad]
@@ -270,14 +284,18 @@ def _inspect_seg(
         infos = [info for info in infos if info["img_path"] not in bad]
     if not map_dir or not infos:
         return []
-    report.classes = _count_pixels(infos, dataset)
+    report.classes = _count_pixels(report, infos, dataset)
     return [lambda info=info: draw_labels(info, dataset) for info in infos]
 
 
-def _count_pixels(infos: list[dict], dataset: BaseSegDataset) -> list[dict[str, Any]]:
+def _count_pixels(
+    report: DatasetReport, infos: list[dict], dataset: BaseSegDataset
+) -> list[dict[str, Any]]:
     pairs = [(info["img_path"], info["seg_map_path"]) for info in infos]
     loader = image_loader(dataset.pipeline.transforms)
     counts = count_labels(pairs, dataset.data_prefix["seg_map_path"], loader)
+    if counts.turned:
+        report.add_warning(describe_turned(counts.turned, report.source))
     # The files hold all classes of a type like ADE20K, where the config may choose some of them.
     names = dataset.METAINFO.get("classes") or dataset.metainfo["classes"]
     values = dict(enumerate(names, int(dataset.reduce_zero_label)))

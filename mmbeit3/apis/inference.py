@@ -84,7 +84,8 @@ def infer_folder(
     - a segmentor writes ``labels/``, a PNG as large as each image whose 8-bit pixels are the
       indices of classes; the summary says what they mean, and the share of pixels of each.
 
-    An image that cannot be read, or whose files cannot be written, is reported in the summary.
+    An image that cannot be read, or whose files cannot be written, is reported in the summary, and
+    so is a damaged one of which a part was decoded and predicted.
     Ctrl-C or SIGTERM ends the run early; what was done is kept, as it is when the model raises an
     error or the disk is full.
 
@@ -360,6 +361,8 @@ def print_summary(summary: dict[str, Any], out_dir: str | Path) -> None:
     table.add_column(justify="right")
     table.add_row("images", f"{summary['num_done']} of {summary['num_images']}")
     table.add_row("failed", str(summary["num_failed"]))
+    if summary["num_damaged"]:
+        table.add_row("done, but damaged", str(summary["num_damaged"]))
     table.add_row("seconds", f"{summary['seconds']:.1f}")
     table.add_row("images/s", f"{summary['images_per_second']:.1f}", end_section=True)
     for row in results.rows(summary):
@@ -367,6 +370,9 @@ def print_summary(summary: dict[str, Any], out_dir: str | Path) -> None:
     Console().print(table)
     for failure in summary["failed"]:
         print(printable(f"failed: {failure['file_name']}: {failure['reason']}"))
+    for image in summary["damaged"]:
+        text = f"damaged: {image['file_name']}: {image['reason']}; the results are those of what "
+        print(printable(text + "could be decoded"))
     if summary["error"]:
         print(printable(summary["error"]))
     for name in summary["left_out"]:
@@ -414,7 +420,9 @@ def process(
         try:
             for name in item.source.files:
                 report.staging.check(name)
-            return report.results.write(item)
+            written = report.results.write(item)
+            written.damage = item.damage
+            return written
         except WriteError as error:
             if error.is_of_disk:
                 raise
@@ -457,6 +465,7 @@ class Report:
         self._num_images = num_images
         self._images: list[dict[str, Any]] = []
         self._failed: list[dict[str, str]] = list(not_listed.unreadable)
+        self._damaged: list[dict[str, str]] = []
         self._left_out = not_listed.written
         self._start = time.perf_counter()
 
@@ -476,6 +485,8 @@ class Report:
         if isinstance(outcome, Failed):
             self._failed.append({"file_name": source.file_name, "reason": outcome.reason})
             return
+        if outcome.damage:
+            self._damaged.append({"file_name": source.file_name, "reason": outcome.damage})
         further = self.results.add(outcome)
         image = {"id": source.image_id, "file_name": source.file_name}
         image |= {"width": outcome.width, "height": outcome.height}
@@ -498,11 +509,13 @@ class Report:
             "num_images": self._num_images,
             "num_done": len(self._images),
             "num_failed": len(self._failed),
+            "num_damaged": len(self._damaged),
             "seconds": round(seconds, 3),
             "images_per_second": round(len(self._images) / seconds, 3),
             "versions": {"mmbeit3": __version__, "torch": torch.__version__}
             | {module.__name__: module.__version__ for module in libraries},
             "failed": self._failed,
+            "damaged": self._damaged,
             "left_out": self._left_out,
         }
         return counts | self.results.summary() | {"images": self._images}

@@ -10,7 +10,7 @@ import itertools
 from abc import ABC, abstractmethod
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -42,19 +42,21 @@ class Failed:
 
 @dataclass
 class Loaded:
-    """An image as read, (H, W, 3) BGR uint8, and what the test pipeline made of it."""
+    """An image as read, (H, W, 3) BGR uint8, what the test pipeline made of it, and its damage."""
 
     source: Source
     image: np.ndarray
     packed: dict[str, Any]
+    damage: str | None = None
 
 
 @dataclass
 class Predicted:
-    """What a model found in an image, on the CPU."""
+    """What a model found in an image, on the CPU; ``damage`` says what is wrong with the file."""
 
     source: Source
     image: np.ndarray
+    damage: str | None = field(default=None, kw_only=True)
 
     @property
     def nbytes(self) -> int:
@@ -116,10 +118,10 @@ class Predictor(ABC):
     def load(self, source: Source) -> Loaded | Failed:
         """Read an image by the test pipeline's own transform, and apply the others to it."""
         try:
-            names = {"img_id": source.image_id, "img_path": str(source.path)}
+            names = {"img_id": source.image_id, "img_path": str(source.path), "damage": None}
             data = load_image(self._loader, names)
-            image = to_bgr(data["img"])
-            return Loaded(source, image, self._transform(data))
+            image, damage = to_bgr(data["img"]), data.pop("damage", None)
+            return Loaded(source, image, self._transform(data), damage)
         except Exception as error:  # one image must not end the run
             return Failed(source, _reason(error))
 
@@ -147,7 +149,10 @@ class Predictor(ABC):
         try:
             with torch.no_grad():
                 samples = self.model.test_step(data)
-            return [self.result(*pair) for pair in zip(images, samples, strict=True)]
+            found = [self.result(*pair) for pair in zip(images, samples, strict=True)]
+            for image, prediction in zip(images, found, strict=True):
+                prediction.damage = image.damage
+            return found
         except torch.cuda.OutOfMemoryError:
             pass  # go on below: while the error is handled, its traceback keeps the memory
         torch.cuda.empty_cache()

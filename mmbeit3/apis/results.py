@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -15,11 +15,15 @@ from mmbeit3.apis.sources import Source
 
 @dataclass
 class Written:
-    """An image that is done, and its size; all but ``source`` is what JSON can hold."""
+    """An image that is done, its size, and what is wrong with its file.
+
+    All but ``source`` is what JSON can hold.
+    """
 
     source: Source
     height: int
     width: int
+    damage: str | None = field(default=None, kw_only=True)
 
 
 class Results(ABC):

@@ -11,6 +11,7 @@ from typing import Any
 from mmengine.logging import print_log
 from mmseg.datasets import BaseSegDataset
 
+from mmbeit3.datasets.image_files import warn_of_turned
 from mmbeit3.datasets.seg_checks import LabelCounts, count_labels
 from mmbeit3.datasets.seg_folder import check_pairs, check_settings, find_maps, list_files
 from mmbeit3.datasets.size_checks import check_sizes
@@ -108,6 +109,7 @@ class CheckedSegDataset(BaseSegDataset):
                 transforms = self.pipeline.transforms
                 counts = count_labels(pairs, map_dir, image_loader(transforms))
                 check_sizes(counts.narrow, transforms, image_dir)
+                warn_of_turned(counts.turned, map_dir)
                 self.check_values(counts, map_dir)
                 self._check_chosen(counts, map_dir)
         return infos

@@ -3,21 +3,28 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 from collections.abc import Callable, Sequence
 from functools import partial
+from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
+from mmengine.logging import print_log
 from PIL import Image, UnidentifiedImageError
 
 from mmbeit3.datasets.file_checks import in_threads, keep
 from mmbeit3.datasets.transforms.loading import LoadImageFromFile, load_image
 from mmbeit3.utils import InputError
+from mmbeit3.utils.image_damage import JPEG_FORMATS, DamageError, decode_jpeg, png_damage
 from mmbeit3.utils.image_reading import MAX_EXIF, exif_orientation
 from mmbeit3.utils.regular_files import refuse_endless
 from mmbeit3.utils.similar_paths import describe_similar
 
 MAX_EXAMPLES = 10
+FOLLOW_STORED = (
+    'if the annotations follow the stored pixels, have exif="ignore" in every LoadImageFromFile'
+)
 # How whole files of these formats end, but for zeros.
 ENDS = {"JPEG": b"\xff\xd9", "MPO": b"\xff\xd9", "PNG": b"IEND\xaeB`\x82"}
 TAIL = MAX_EXIF + 64
@@ -36,10 +43,19 @@ class Size(NamedTuple):
     """Width and height as the pipeline loads an image, and as they are stored.
 
     They differ where an EXIF orientation asks for swapping them.
+
+    Attributes:
+        loaded: As the pipeline loads it.
+        stored: As it is in the file.
+        damage: Why the file is damaged although it can be decoded, where all of it was read.
+        is_turned: Whether it is turned or mirrored in a way that leaves its size the same, and
+            nobody has said that this is right.
     """
 
     loaded: tuple[int, int]
     stored: tuple[int, int]
+    damage: str | None = None
+    is_turned: bool = False
 
 
 def check_image_files(
@@ -66,8 +82,9 @@ def check_image_files(
         InputError: Files are missing, damaged, of another size, or not loaded by the transform.
     """
 
-    def check() -> bool:
-        problems = list(find_image_problems(files, source, loader).values())
+    def check() -> list[str]:
+        turned: list[str] = []
+        problems = list(find_image_problems(files, source, loader, turned=turned).values())
         if problems:
             lines = [f"{len(problems)} of the {len(files)} images of {source} cannot be used:"]
             lines += problems[:MAX_EXAMPLES]
@@ -75,12 +92,33 @@ def check_image_files(
                 lines.append(f"... and {len(problems) - MAX_EXAMPLES} more")
             hint = "Copy damaged files anew; correct the sizes, or the files, where they differ"
             raise InputError("\n  ".join(lines) + f"\n{hint}")
-        return True
+        return turned
 
     check_images_exist([file.path for file in files], source, root)
     sizes = hashlib.sha256(repr([file[1:] for file in files]).encode()).hexdigest()
-    kind = f"images {sizes} {loader}"
-    keep(kind, [file.path for file in files], source, check)
+    kind = f"turned images {sizes} {loader}"
+    warn_of_turned(keep(kind, [file.path for file in files], source, check), source)
+
+
+def warn_of_turned(turned: Sequence[str], source: str) -> None:
+    """Warn of images whose annotations may follow the picture or the stored pixels, if any.
+
+    Args:
+        turned: The files, as :func:`find_image_problems` adds them.
+        source: What to call the data set in the message.
+    """
+    if turned:
+        print_log(describe_turned(turned, source), "current", logging.WARNING)
+
+
+def describe_turned(turned: Sequence[str], source: str) -> str:
+    """Say what :func:`warn_of_turned` warns of."""
+    return (
+        f"{source}: {len(turned)} images have an EXIF orientation that turns or mirrors them and "
+        f"keeps their size, the first: {turned[0]}. Annotations are taken to follow the picture as "
+        'it is displayed. Look at some; then have exif="apply" in every LoadImageFromFile of the '
+        'config if that is right, or exif="ignore" if they follow the stored pixels'
+    )
 
 
 def check_images_exist(paths: Sequence[str], source: str, root: str | None = None) -> None:
@@ -128,6 +166,7 @@ def find_image_problems(
     source: str,
     loader: Loader | None = None,
     decode: bool = False,
+    turned: list[str] | None = None,
 ) -> dict[str, str]:
     """Say what is wrong with which image file.
 
@@ -141,28 +180,40 @@ def find_image_problems(
         loader: See :func:`check_image_files`. Defaults to None.
         decode: Whether to decode all files in full, which finds damage in their middle too.
             Defaults to False.
+        turned: Takes the paths of good files of which nobody can tell whether the annotations
+            follow their EXIF orientation: see :class:`Size`. Defaults to None.
 
     Returns:
         A text for the path of each bad file; it begins with the path.
     """
-    find = partial(_problem, loader=loader, decode=decode)
+    find = partial(_inspect, loader=loader, decode=decode)
     found = in_threads(find, files, f"checking the images of {source}")
-    return {file.path: text for file, text in zip(files, found, strict=True) if text}
+    problems = {}
+    for file, (problem, is_turned) in zip(files, found, strict=True):
+        if problem:
+            problems[file.path] = problem
+        elif is_turned and turned is not None and file.width is not None:
+            turned.append(file.path)
+    return problems
 
 
-def _problem(file: ImageFile, loader: Loader | None, decode: bool) -> str | None:
+def _inspect(file: ImageFile, loader: Loader | None, decode: bool) -> tuple[str | None, bool]:
+    """What is wrong with a file, if anything, and :attr:`Size.is_turned`."""
     try:
         size = read_size(file.path, loader, decode)
     except Exception as error:  # a damaged file makes Pillow raise errors of many kinds
-        return f"{file.path} {unreadable(error)}"
+        return f"{file.path} {unreadable(error)}", False
+    if decode and size.damage:
+        return f"{file.path} is damaged: {size.damage}", False
     found, expected = size.loaded, (file.width, file.height)
     if expected in (found, (None, None)):
-        return None
+        return None, size.is_turned
     text = f"{file.path} is {found[0]} x {found[1]}, but expected to be {expected[0]} x "
     text += f"{expected[1]} (width x height)"
     if size.stored != size.loaded:
         text += "; its EXIF orientation swaps the sides"
-    return text
+        text += f": {FOLLOW_STORED}" if expected == size.stored else ""
+    return text, False
 
 
 def unreadable(error: Exception) -> str:
@@ -184,6 +235,8 @@ def read_size(path: str, loader: Loader | None = None, decode: bool = False) -> 
         Exception: The file is damaged; Pillow's errors are of many kinds.
     """
     loader = loader or LoadImageFromFile()
+    is_ours = isinstance(loader, LoadImageFromFile)
+    damage = None
     refuse_endless(path)
     with open(path, "rb") as stream:
         tail = _tail(stream)
@@ -195,14 +248,34 @@ def read_size(path: str, loader: Loader | None = None, decode: bool = False) -> 
         orientation = exif_orientation(image)
         end = ENDS.get(image.format)
         is_sure = end is not None and not (image.format == "PNG" and b"eXIf" in tail)
+        if image.format == "PNG" and not is_sure:
+            image.load()  # finds EXIF data behind the pixels
+            orientation = exif_orientation(image)
         ends_well = end is not None and tail.rstrip(b"\0").endswith(end)
-        if (decode or not ends_well) and (is_sure or not isinstance(loader, LoadImageFromFile)):
+        if (decode or not ends_well) and (is_sure or not is_ours):
+            damage = _decode(path, image)
+    if is_sure and (orientation == 1 or (is_ours and loader.exif == "ignore")):
+        return Size(stored, stored, damage)
+    # It turns some formats, and others not.
+    loaded, _, damage_seen, _ = _load_size(path, loader)
+    is_same = orientation in (2, 3, 4) or (orientation > 4 and stored[0] == stored[1])
+    is_turned = is_same and is_ours and loader.exif is None
+    return Size(loaded, stored, damage or damage_seen, is_turned)
+
+
+def _decode(path: str, image: Image.Image) -> str | None:
+    """Decode all of an open image; returns why it is damaged although that is possible."""
+    damage = None
+    if image.format in JPEG_FORMATS:
+        try:
             # All of a JPEG is read at an eighth of its size, too, in half of the time.
-            image.draft(image.mode, (image.width // 8 or 1, image.height // 8 or 1))
-            image.load()
-    if is_sure and orientation == 1:
-        return Size(stored, stored)
-    return Size(_load_size(path, loader).loaded, stored)  # it turns some formats, and others not
+            if decode_jpeg(Path(path).read_bytes(), image.mode, factor=8) is not None:
+                return None
+        except DamageError as error:
+            damage = str(error)
+    image.draft(image.mode, (image.width // 8 or 1, image.height // 8 or 1))
+    image.load()
+    return png_damage(Path(path).read_bytes()) if image.format == "PNG" else damage
 
 
 def _tail(stream: BinaryIO) -> bytes:
@@ -216,5 +289,6 @@ def _tail(stream: BinaryIO) -> bytes:
 
 
 def _load_size(path: str, loader: Loader) -> Size:
-    height, width = load_image(loader, {"img_path": path})["img"].shape[:2]
-    return Size((width, height), (width, height))
+    loaded = load_image(loader, {"img_path": path, "damage": None})
+    height, width = loaded["img"].shape[:2]
+    return Size((width, height), (width, height), loaded.get("damage"))

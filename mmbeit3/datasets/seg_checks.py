@@ -13,7 +13,13 @@ from mmengine.logging import print_log
 from PIL import Image
 
 from mmbeit3.datasets.file_checks import in_threads, keep
-from mmbeit3.datasets.image_files import ImageFile, Loader, read_size, unreadable
+from mmbeit3.datasets.image_files import (
+    FOLLOW_STORED,
+    ImageFile,
+    Loader,
+    read_size,
+    unreadable,
+)
 from mmbeit3.datasets.size_checks import is_narrow
 from mmbeit3.utils import InputError, listed
 from mmbeit3.utils.regular_files import refuse_endless
@@ -44,6 +50,7 @@ class LabelCounts:
         maps: (256,) maps with each value.
         examples: For each value that occurs, the map with most of its pixels and their number.
         narrow: The images that :func:`mmbeit3.datasets.size_checks.check_sizes` is to look at.
+        turned: The images that :func:`mmbeit3.datasets.image_files.warn_of_turned` is to name.
     """
 
     num_maps: int
@@ -51,6 +58,7 @@ class LabelCounts:
     maps: np.ndarray
     examples: dict[int, tuple[str, int]]
     narrow: list[ImageFile] = field(default_factory=list)
+    turned: list[str] = field(default_factory=list)
 
     def has(self, value: int) -> bool:
         """Whether the value occurs."""
@@ -77,7 +85,7 @@ def count_labels(pairs: Sequence[Pair], source: str, loader: Loader | None = Non
             or image and map differ in size, turned as the transform that loads the image does it.
     """
     paths = [path for pair in pairs for path in pair]
-    kind = f"labels narrow {loader}"
+    kind = f"labels narrow turned {loader}"
     found = keep(kind, paths, source, lambda: _to_json(_count(pairs, source, loader)))
     return LabelCounts(
         found["num_maps"],
@@ -85,6 +93,7 @@ def count_labels(pairs: Sequence[Pair], source: str, loader: Loader | None = Non
         np.array(found["maps"]),
         {int(value): tuple(example) for value, example in found["examples"].items()},
         [ImageFile(*file) for file in found["narrow"]],
+        found["turned"],
     )
 
 
@@ -95,6 +104,7 @@ def _to_json(counts: LabelCounts) -> dict:
         "maps": counts.maps.tolist(),
         "examples": counts.examples,
         "narrow": [list(file) for file in counts.narrow],
+        "turned": counts.turned,
     }
 
 
@@ -294,7 +304,7 @@ def _count(pairs: Sequence[Pair], source: str, loader: Loader | None) -> LabelCo
     pixels, maps = np.zeros(256, np.int64), np.zeros(256, np.int64)
     examples: dict[int, tuple[str, int]] = {}
     problems = []
-    narrow = []
+    narrow, turned = [], []
     results = in_threads(
         partial(_inspect, loader=loader), pairs, f"checking the label maps of {source}"
     )
@@ -302,9 +312,11 @@ def _count(pairs: Sequence[Pair], source: str, loader: Loader | None) -> LabelCo
         if isinstance(result, str):
             problems.append(result)
             continue
-        histogram, size = result
+        histogram, size, is_turned = result
         if is_narrow(*size):
             narrow.append(ImageFile(image, *size))
+        if is_turned:
+            turned.append(image)
         pixels += histogram
         maps += histogram > 0
         for value in np.flatnonzero(histogram).tolist():
@@ -317,11 +329,15 @@ def _count(pairs: Sequence[Pair], source: str, loader: Loader | None) -> LabelCo
         if len(problems) > MAX_EXAMPLES:
             lines.append(f"... and {len(problems) - MAX_EXAMPLES} more")
         raise InputError("\n  ".join(lines))
-    return LabelCounts(len(pairs), pixels, maps, examples, narrow)
+    return LabelCounts(len(pairs), pixels, maps, examples, narrow, turned)
 
 
-def _inspect(pair: Pair, loader: Loader | None) -> tuple[np.ndarray, tuple[int, int]] | str:
-    """The (256,) histogram of a label map and its size, or what is wrong with it or its image."""
+def _inspect(pair: Pair, loader: Loader | None) -> tuple[np.ndarray, tuple[int, int], bool] | str:
+    """What a label map holds, or what is wrong with it or its image.
+
+    Returns:
+        The (256,) histogram, the size, and :attr:`mmbeit3.datasets.image_files.Size.is_turned`.
+    """
     image, label_map = pair
     try:
         refuse_endless(label_map)
@@ -342,11 +358,12 @@ def _inspect(pair: Pair, loader: Loader | None) -> tuple[np.ndarray, tuple[int, 
     if found != size.loaded:
         text = f"{label_map} is {found[0]} x {found[1]}, but {image} is {width} x {height}"
         if found == size.stored:
-            text += " when its EXIF orientation is followed: turn the label map too"
+            text += " when its EXIF orientation is followed: turn the label map too, or, "
+            text += FOLLOW_STORED
         return text
     if 1 in found:
         return f"{label_map} is {found[0]} x {found[1]}; mmseg loads no map of one row or column"
-    return np.bincount(labels.reshape(-1), minlength=256), found
+    return np.bincount(labels.reshape(-1), minlength=256), found, size.is_turned
 
 
 def _format_problem(file: Image.Image) -> str | None:

@@ -14,6 +14,7 @@ from mmcv.transforms import Compose, LoadAnnotations
 from mmseg.datasets import BaseSegDataset
 
 from mmbeit3.datasets.class_list import MAX_CLASSES, ClassList, read_class_list
+from mmbeit3.datasets.image_files import warn_of_turned
 from mmbeit3.datasets.palette import make_palette
 from mmbeit3.datasets.seg_checks import check_labels, count_labels
 from mmbeit3.datasets.size_checks import check_sizes
@@ -173,6 +174,7 @@ class SegFolderDataset(BaseSegDataset):
         pairs = [(info["img_path"], info["seg_map_path"]) for info in infos]
         transforms = self.pipeline.transforms
         counts = count_labels(pairs, map_dir, image_loader(transforms))
+        warn_of_turned(counts.turned, map_dir)
         check_sizes(counts.narrow, transforms, self.data_prefix["img_path"])
         setting = self.reduce_zero_label if self._is_decided else None
         check_labels(counts, self._metainfo["classes"], setting, map_dir, not self.test_mode)

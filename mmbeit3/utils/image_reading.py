@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import io
+import os
+import re
+import warnings
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +17,7 @@ from PIL import Image, UnidentifiedImageError
 from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
 from mmbeit3.utils.errors import InputError
+from mmbeit3.utils.image_damage import JPEG_FORMATS, DamageError, decode_jpeg, png_damage
 from mmbeit3.utils.regular_files import refuse_endless
 
 #: Files with these extensions count as images; reading one that cannot be decoded says why.
@@ -30,7 +35,10 @@ TURNS = {
     7: lambda image: cv2.rotate(cv2.transpose(image), cv2.ROTATE_180),
     8: lambda image: cv2.rotate(image, cv2.ROTATE_90_COUNTERCLOCKWISE),
 }
+UNDO = {**{value: value for value in TURNS}, 6: 8, 8: 6}  # the turn that takes back another
 ORIENTATION = 0x0112
+#: Environment variable with the number of pixels from which on an image is refused.
+MAX_PIXELS = "MMBEIT3_MAX_PIXELS"
 MAX_EXIF = 2**16  # bytes, of EXIF data at the end of a PNG
 END_OF_JPEG = b"\xff\xd9"
 PROGRAMS = ("EPS", "WMF")  # formats that Pillow hands to another program to be drawn
@@ -40,12 +48,41 @@ BITS_PER_SAMPLE, PHOTOMETRIC, PLANAR, SAMPLE_FORMAT = 258, 262, 284, 339  # tags
 WHITE_IS_ZERO, SEPARATE_PLANES, UNSIGNED = 0, 2, 1  # values of three of them
 
 
-def read_image(path: str | Path, backend_args: dict[str, Any] | None = None) -> np.ndarray:
+def allow_pixels(number: str | None) -> None:
+    """Set from how many pixels on an image is refused, in this process.
+
+    Args:
+        number (str, optional): The largest number that is read. Defaults to Pillow's limit,
+            178,956,970.
+
+    Raises:
+        InputError: It is not a whole number of at least 1.
+    """
+    if not number:
+        return
+    if not number.isdecimal() or int(number) < 1:
+        raise InputError(f"{MAX_PIXELS}={number}, expected a whole number of pixels, at least 1")
+    # Pillow warns from this number on, and refuses twice as many.
+    Image.MAX_IMAGE_PIXELS = (int(number) + 1) // 2
+    warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
+
+
+allow_pixels(os.environ.get(MAX_PIXELS))  # of label maps, too, and in workers that are not forked
+
+
+def read_image(
+    path: str | Path,
+    backend_args: dict[str, Any] | None = None,
+    turn: bool = True,
+    on_damage: Callable[[str], None] | None = None,
+) -> np.ndarray:
     """Read an image file as :func:`decode_image` does.
 
     Args:
         path (str | Path): The file, on any backend of mmengine.
         backend_args (dict, optional): Arguments of that backend. Defaults to None.
+        turn (bool): See there. Defaults to True.
+        on_damage (Callable, optional): See there. Defaults to None.
 
     Returns:
         np.ndarray: Pixels (H, W, 3), BGR, uint8, C-contiguous.
@@ -58,10 +95,12 @@ def read_image(path: str | Path, backend_args: dict[str, Any] | None = None) -> 
         content = fileio.get(str(path), backend_args=backend_args)
     except OSError as error:
         raise InputError(error.strerror or str(error)) from None
-    return decode_image(content)
+    return decode_image(content, turn, on_damage)
 
 
-def decode_image(content: bytes) -> np.ndarray:
+def decode_image(
+    content: bytes, turn: bool = True, on_damage: Callable[[str], None] | None = None
+) -> np.ndarray:
     """Decode an image file of any format that Pillow or OpenCV knows to what a person sees.
 
     - The first frame counts where a file holds several.
@@ -71,11 +110,15 @@ def decode_image(content: bytes) -> np.ndarray:
       value of the image becomes 0 and the highest 255, over all channels together. NaN becomes 0,
       and an infinity the end of the range on its side.
 
-    Plain JPEG and PNG files of 8 bits are decoded by OpenCV, for speed; its pixels are those of
-    Pillow where both are built on the same libjpeg-turbo.
+    Plain JPEG and PNG files of 8 bits are decoded by simplejpeg and OpenCV, for speed, and because
+    simplejpeg tells of damage; their pixels are those of Pillow where all are built on the same
+    libjpeg-turbo.
 
     Args:
         content (bytes): The whole file.
+        turn (bool): Whether to apply the EXIF orientation. Defaults to True.
+        on_damage (Callable, optional): Called with the reason where a JPEG or PNG file is damaged
+            and pixels are made of it nevertheless. Defaults to None.
 
     Returns:
         np.ndarray: Pixels (H, W, 3), BGR, uint8, C-contiguous.
@@ -88,17 +131,32 @@ def decode_image(content: bytes) -> np.ndarray:
     try:
         image = _open(content)
         if image is None:
-            return _decode_by_opencv(content)
+            pixels = _decode_by_opencv(content)
+            is_tiff = content[:4] in TIFF_STARTS
+            return pixels if turn or not is_tiff else _turn_back(pixels, _tiff_tags(content))
         with image:
-            return _decode(image, content)
+            tags = dict(image.tag_v2) if image.format == "TIFF" else None  # Pillow changes them
+            pixels = _decode(image, content, on_damage or (lambda reason: None))
+            return pixels if turn else _turn_back(pixels, tags or image)
     except InputError:
         raise
     except Image.DecompressionBombError as error:
-        raise InputError(f"too many pixels, cut the image into tiles ({error})") from None
+        raise InputError(_too_large(error)) from None
     except OSError as error:
         raise InputError(error.strerror or str(error)) from None
     except Exception as error:  # a decoder given arbitrary bytes may raise anything
         raise InputError(f"cannot be decoded ({type(error).__name__}: {error})") from None
+
+
+def _too_large(error: Image.DecompressionBombError) -> str:
+    numbers = [int(number) for number in re.findall(r"\d+", str(error))]
+    if len(numbers) != 2:  # not the text that Pillow has today
+        return f"too many pixels ({error}): set {MAX_PIXELS}, or cut the image into tiles"
+    found, limit = numbers
+    return (
+        f"too many pixels: {found:,}, expected at most {limit:,}. If you trust the file, set the "
+        f"environment variable {MAX_PIXELS}={found}, or cut the image into tiles"
+    )
 
 
 def exif_orientation(image: Image.Image) -> int:
@@ -202,16 +260,31 @@ def _register_heif() -> None:
     register_heif_opener()
 
 
-def _decode(image: Image.Image, content: bytes) -> np.ndarray:
+def _decode(image: Image.Image, content: bytes, on_damage: Callable[[str], None]) -> np.ndarray:
     """Decode an open image to BGR, turned by its EXIF orientation."""
+    try:
+        if image.format in JPEG_FORMATS:
+            # Pillow turns CMYK to RGB; here it is only looked at.
+            pixels = decode_jpeg(content, image.mode, factor=8 if image.mode == "CMYK" else 1)
+            if pixels is not None and image.mode in ("L", "RGB"):
+                return _turn(pixels, image)
+        damage = None
+    except DamageError as error:
+        damage = str(error)
     if _is_plain(image, content):
         flags = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
         pixels = cv2.imdecode(np.frombuffer(content, np.uint8), flags)
         if pixels is not None:
+            if damage:
+                on_damage(damage)
             return _turn(pixels, image)
     is_wide = _has_wide_colors(image)
     tags = dict(image.tag_v2) if image.format == "TIFF" else {}
     image.load()  # fails where OpenCV would not see that a file was cut off
+    if image.format == "PNG":
+        damage = png_damage(content)
+    if damage:
+        on_damage(damage)
     if is_wide or image.mode == "LAB":  # Pillow drops the lower bits, and knows no LAB to RGB
         pixels = _decode_by_opencv(content)
         return pixels if image.format == "TIFF" else _turn(pixels, image)
@@ -245,6 +318,14 @@ def _turn(pixels: np.ndarray, image: Image.Image) -> np.ndarray:
     """
     turn = TURNS.get(exif_orientation(image))
     return pixels if turn is None else turn(pixels)
+
+
+def _turn_back(pixels: np.ndarray, origin: Image.Image | Mapping[int, Any]) -> np.ndarray:
+    """Turn pixels to how they are stored in a loaded image, or in a TIFF with these tags."""
+    is_open = isinstance(origin, Image.Image)
+    orientation = exif_orientation(origin) if is_open else origin.get(ORIENTATION)
+    turn = TURNS.get(UNDO.get(orientation))
+    return pixels if turn is None else np.ascontiguousarray(turn(pixels))
 
 
 def _has_wide_colors(image: Image.Image) -> bool:

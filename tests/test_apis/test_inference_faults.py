@@ -19,6 +19,7 @@ from mmbeit3.apis.inference import infer_folder, print_summary
 from mmbeit3.apis.sources import list_sources
 from mmbeit3.apis.staging import NEW
 from mmbeit3.utils import InputError, whole_files
+from tests.damaged_jpegs import END, encode, photograph
 
 
 def picture(path: Path, seed: int = 0) -> Path:
@@ -42,7 +43,7 @@ def infer(request, tmp_path):
         cfg.model.fails = fails
         return infer_folder(cfg, checkpoint, folder, out, device="cpu", **options)
 
-    infer.task = request.param
+    infer.task, infer.cfg = request.param, cfg
     return infer
 
 
@@ -299,3 +300,30 @@ def test_what_a_killed_run_left_half_done_goes(infer, folder: Path, tmp_path: Pa
     infer(folder)
     assert not (tmp_path / "out" / NEW).exists()
     assert not (tmp_path / "out" / "overlays" / "other.jpg").exists()
+
+
+@pytest.mark.parametrize("ours", [True, False])
+def test_a_damaged_image_is_predicted_and_named(
+    infer, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture, ours: bool
+) -> None:
+    pytest.importorskip("simplejpeg")
+    dark = photograph().point(lambda value: value // 3)  # nothing red, nothing green
+    content = encode(dark, "baseline").removesuffix(END) + b"\x11" * 40 + END
+    (folder / "3 damaged.jpg").write_bytes(content)
+    if ours:
+        loader = infer.cfg.test_dataloader.dataset.pipeline[0]
+        loader.update(_scope_="mmbeit3")
+    summary = infer(folder)
+    capsys.readouterr()
+    print_summary(summary, tmp_path / "out")
+    said = capsys.readouterr()
+    assert (summary["num_done"], summary["num_failed"]) == (7, 0)
+    assert json.loads((tmp_path / "out" / "summary.json").read_text()) == summary
+    if not ours:  # OpenCV tells nothing
+        assert summary["damaged"] == [] and summary["num_damaged"] == 0
+        return
+    reason = "Corrupt JPEG data: 35 extraneous bytes before marker 0xd9"
+    assert summary["damaged"] == [{"file_name": "3 damaged.jpg", "reason": reason}]
+    assert summary["num_damaged"] == 1
+    assert f"damaged: 3 damaged.jpg: {reason}; the results are those of what could be" in said.out
+    assert "done, but damaged" in said.out

@@ -19,6 +19,7 @@ from mmbeit3.config.loading import load_config
 from mmbeit3.datasets import make_shapes
 from mmbeit3.utils import InputError
 from mmbeit3.visualization.example_mask import write_example_mask
+from tests.damaged_jpegs import damage
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 DETECTOR = CONFIGS / "beit3_vitdet/cascade-mask-rcnn_beit3-tiny_shapes.py"
@@ -197,3 +198,24 @@ def test_other_classes_in_the_validation_data_are_an_error(shapes: Path, tmp_pat
 def test_a_config_without_our_data_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"no data set of a type mmbeit3\.\* in train, val"):
         report_config(Config(dict(model=dict())), ("train", "val"), tmp_path)
+
+
+@pytest.mark.parametrize("path", [DETECTOR, SEGMENTOR], ids=["detector", "segmentor"])
+def test_the_report_names_damaged_and_turned_images(
+    shapes: Path, path: Path, tmp_path: Path
+) -> None:
+    pytest.importorskip("simplejpeg")
+    exif = Image.Exif()
+    exif[0x0112] = 3
+    turned = shapes / "train" / "000001.jpg"
+    Image.open(turned).save(turned, exif=exif)
+    broken = shapes / "train" / "000002.jpg"
+    broken.write_bytes(damage(broken.read_bytes(), "half", 0))
+    found = report_config(config(path, shapes), ["train"], tmp_path / "out", decode=True)[0]
+    assert found.errors == [
+        f"{broken} is damaged: Corrupt JPEG data: premature end of data segment"
+    ]
+    assert found.warnings[0].endswith('exif="ignore" if they follow the stored pixels')
+    assert ": 1 images have an EXIF orientation" in found.warnings[0]
+    assert str(turned) in found.warnings[0]
+    check_training_data(config(path, shapes))  # which decodes no whole file

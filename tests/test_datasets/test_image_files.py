@@ -15,7 +15,7 @@ from mmbeit3.datasets.image_files import (
     find_image_problems,
     read_size,
 )
-from mmbeit3.datasets.transforms.loading import image_loader
+from mmbeit3.datasets.transforms.loading import LoadImageFromFile, image_loader
 from mmbeit3.utils import InputError
 from mmbeit3.utils.image_reading import ORIENTATION, read_image
 
@@ -94,9 +94,61 @@ def test_an_orientation_is_given_as_the_reason(tmp_path: Path) -> None:
     file = _image(tmp_path / "a.jpg", exif=exif)
     (problem,) = find_image_problems([file], "it").values()
     assert "is 40 x 60, but expected to be 60 x 40" in problem
-    assert problem.endswith("its EXIF orientation swaps the sides")
+    assert "; its EXIF orientation swaps the sides: if the annotations follow" in problem
+    stored = image_loader([{"type": "mmbeit3.LoadImageFromFile", "exif": "ignore"}])
+    assert find_image_problems([file], "it", stored) == {}
     settings = {"type": "mmcv.LoadImageFromFile", "color_type": "color_ignore_orientation"}
     assert find_image_problems([file], "it", image_loader([settings])) == {}
+
+
+def _turned(path: Path, orientation: int, size: tuple[int, int] = (60, 40)) -> ImageFile:
+    exif = Image.Exif()
+    exif[ORIENTATION] = orientation
+    return _image(path, size, exif=exif)
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".png", ".webp", ".tif"])
+def test_orientations_that_no_size_tells_are_warned_of_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suffix: str
+) -> None:
+    lines = []
+    monkeypatch.setattr(image_files, "print_log", lambda text, *_: lines.append(text))
+    files = [_turned(tmp_path / f"{value}{suffix}", value) for value in (1, 2, 3, 4)]
+    files += [_turned(tmp_path / f"square{suffix}", 6, (50, 50)), _image(tmp_path / f"a{suffix}")]
+    check_image_files(files, "train.json")
+    (line,) = lines
+    assert line.startswith("train.json: 4 images have an EXIF orientation")
+    assert f"the first: {files[1].path}. " in line and 'exif="ignore"' in line
+    for exif in ("apply", "ignore"):
+        check_image_files(files, "it", LoadImageFromFile(exif=exif))
+    check_image_files([ImageFile(file.path) for file in files], "images without annotations")
+    assert len(lines) == 1
+
+
+def test_that_files_are_turned_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lines = []
+    monkeypatch.setattr(image_files, "print_log", lambda text, *_: lines.append(text))
+    monkeypatch.setattr(file_checks, "LARGE", 2)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    files = [_turned(tmp_path / f"{value}.jpg", value) for value in (1, 2, 3)]
+    for _ in range(2):
+        check_image_files(files, "it")
+    assert len(lines) == 2 and lines[0] == lines[1]
+    check_image_files(files, "it", LoadImageFromFile(exif="apply"))
+    assert len(lines) == 2
+
+
+@pytest.mark.parametrize("orientation", [5, 6, 7, 8])
+def test_annotations_of_stored_pixels_fit_where_exif_is_ignored(
+    tmp_path: Path, orientation: int
+) -> None:
+    file = _turned(tmp_path / "a.jpg", orientation)
+    ignored = LoadImageFromFile(exif="ignore")
+    assert len(find_image_problems([file], "it")) == 1
+    assert find_image_problems([file], "it", ignored) == {}
+    assert ignored({"img_path": file.path})["img"].shape == (40, 60, 3)
+    with pytest.raises(InputError, match="exif='no', expected one of"):
+        LoadImageFromFile(exif="no")
 
 
 def test_damaged_exif_data_are_no_error(tmp_path: Path) -> None:

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import os
 import socket
+import subprocess
+import sys
+import warnings
+from functools import partial
 from pathlib import Path
 
 import cv2
@@ -14,8 +18,9 @@ from PIL import Image
 from mmbeit3.datasets.image_files import ImageFile, find_image_problems
 from mmbeit3.datasets.seg_checks import count_labels
 from mmbeit3.utils import InputError
-from mmbeit3.utils.image_reading import read_image
+from mmbeit3.utils.image_reading import allow_pixels, read_image
 
+ROOT = Path(__file__).resolve().parents[2]
 RED_BGR = [0, 0, 255]
 
 
@@ -124,6 +129,34 @@ def test_exif_orientation_as_opencv_applies_it(tmp_path, orientation):
     np.testing.assert_allclose(image.astype(int), cv2.imread(str(path)).astype(int), atol=3)
 
 
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("suffix", [".jpg", ".png", ".webp", ".tif"])
+def test_pixels_can_be_left_as_they_are_stored(tmp_path, orientation, suffix):
+    pixels = np.random.default_rng(0).integers(0, 256, (16, 24, 3), np.uint8)
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    options = dict(quality=100) if suffix == ".jpg" else dict(lossless=True)
+    plain = save(tmp_path / f"a{suffix}", Image.fromarray(pixels), **options)
+    turned = save(tmp_path / f"b{suffix}", Image.fromarray(pixels), exif=exif, **options)
+    found = read_image(turned, turn=False)
+    np.testing.assert_array_equal(found, read_image(plain))
+    assert found.flags.c_contiguous
+    assert (read_image(turned).shape == found.shape) == (orientation < 5)
+
+
+def test_exif_data_behind_the_pixels_can_be_ignored(tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    image = Image.new("RGB", (6, 4))
+    path = save(tmp_path / "a.png", image, exif=exif)
+    chunks = path.read_bytes()
+    start = chunks.index(b"eXIf") - 4
+    end = start + 12 + int.from_bytes(chunks[start : start + 4], "big")
+    place = chunks.index(b"IEND") - 4
+    path.write_bytes(chunks[:start] + chunks[end:place] + chunks[start:end] + chunks[place:])
+    assert read_image(path).shape == (6, 4, 3) and read_image(path, turn=False).shape == (4, 6, 3)
+
+
 def test_exif_orientation_6_turns_clockwise(tmp_path):
     image = Image.new("RGB", (6, 4))
     image.putpixel((0, 0), (255, 255, 255))
@@ -187,8 +220,42 @@ def test_drawings_are_not_given_to_other_programs(tmp_path):
 def test_too_many_pixels(tmp_path, monkeypatch):
     path = save(tmp_path / "a.png", red())
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10)
-    with pytest.raises(InputError, match="too many pixels"):
+    text = "too many pixels: 24, expected at most 20. If you trust the file, set the environment "
+    text += "variable MMBEIT3_MAX_PIXELS=24, or cut the image into tiles"
+    with pytest.raises(InputError) as caught:
         read_image(path)
+    assert str(caught.value) == text
+    file = ImageFile(str(path), 6, 4)
+    assert find_image_problems([file], "it") == {str(path): f"{path} cannot be read: {text}"}
+    with warnings.catch_warnings():
+        allow_pixels("24")
+        assert read_image(path).shape == (4, 6, 3)
+        assert find_image_problems([file], "it", decode=True) == {}
+        allow_pixels("23")
+        with pytest.raises(InputError, match="too many pixels"):
+            read_image(save(tmp_path / "b.png", Image.new("L", (5, 5))))
+
+
+@pytest.mark.parametrize("number", ["0", "-1", "1e9", "many"])
+def test_a_limit_of_pixels_is_a_number(number):
+    with pytest.raises(InputError, match=f"MMBEIT3_MAX_PIXELS={number}, expected a whole number"):
+        allow_pixels(number)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("suffix", [".png", ".jpg"])
+def test_an_image_of_180_megapixels(tmp_path, suffix):
+    path = save(tmp_path / f"a{suffix}", Image.new("L", (20_000, 9_000), 7))
+    code = "from mmbeit3.utils.image_reading import read_image; import sys; "
+    code += "print(read_image(sys.argv[1]).shape)"
+    command = [sys.executable, "-c", code, str(path)]
+    run = partial(subprocess.run, command, cwd=ROOT, capture_output=True, text=True)
+    refused = run()
+    assert (
+        "InputError: too many pixels: 180,000,000, expected at most 178,956,970" in refused.stderr
+    )
+    read = run(env=os.environ | {"MMBEIT3_MAX_PIXELS": "180000000"})
+    assert (read.stdout, read.stderr) == ("(9000, 20000, 3)\n", "")
 
 
 def test_missing_file_and_folder(tmp_path):

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from mmcv.transforms import BaseTransform
+from mmengine.logging import print_log
 from mmengine.registry import TRANSFORMS as MMENGINE_TRANSFORMS
 
 from mmbeit3.registry import TRANSFORMS
 from mmbeit3.utils import InputError
 from mmbeit3.utils.image_reading import read_image, to_bgr
+from mmbeit3.utils.said_once import SaidOnce
+from mmbeit3.utils.text_files import printable
 
 NOT_FROM_FILE = "LoadImageFromNDArray"
 UNREADABLE = "cannot be read: "
+EXIF = (None, "apply", "ignore")
 
 
 @TRANSFORMS.register_module()
@@ -30,15 +35,26 @@ class LoadImageFromFile(BaseTransform):
     mmdet and mmseg look for a transform of exactly this type, and put another in its place, which
     they then find in this scope, too: :class:`LoadImageFromNDArray`.
 
+    Of a damaged JPEG or PNG file that gives pixels nevertheless, these are used, and a warning
+    names it: once, whatever the number of epochs.
+
     Required key: ``img_path``. Added keys: ``img`` (H, W, 3), BGR, uint8; ``img_shape`` and
-    ``ori_shape`` (H, W).
+    ``ori_shape`` (H, W). A key ``damage`` takes the reason why a file is damaged, or None; where it
+    is there, nothing is said.
 
     Args:
         backend_args (dict, optional): Arguments of mmengine's file backend. Defaults to None.
+        exif (str, optional): 'apply' turns the image by its EXIF orientation, 'ignore' leaves the
+            pixels as they are stored: say which of them the annotations follow. Defaults to None,
+            as 'apply', and the check of the data warns where nobody can tell.
     """
 
-    def __init__(self, backend_args: dict[str, Any] | None = None) -> None:
+    def __init__(self, backend_args: dict[str, Any] | None = None, exif: str | None = None) -> None:
+        if exif not in EXIF:
+            raise InputError(f"LoadImageFromFile has exif={exif!r}, expected one of {EXIF}")
         self.backend_args = backend_args
+        self.exif = exif
+        self._said = SaidOnce()
 
     def transform(self, results: dict) -> dict:
         """Read the image.
@@ -47,16 +63,23 @@ class LoadImageFromFile(BaseTransform):
             InputError: If it cannot be read; the message begins with the path.
         """
         path = results["img_path"]
+        damage: list[str] = []
         try:
-            image = read_image(path, self.backend_args)
+            image = read_image(path, self.backend_args, self.exif != "ignore", damage.append)
         except InputError as error:
             raise InputError(f"{path} {UNREADABLE}{error}") from None
+        if "damage" in results:
+            results["damage"] = damage[0] if damage else None
+        elif damage and self._said.is_new(str(path)):
+            text = f"{path} is damaged ({damage[0]}): what could be decoded of it is used. "
+            text += "Copy the file anew, or leave it out"
+            print_log(printable(text), "current", logging.WARNING)
         results["img"] = image
         results["img_shape"] = results["ori_shape"] = image.shape[:2]
         return results
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}(backend_args={self.backend_args})"
+        return f"{type(self).__name__}(backend_args={self.backend_args}, exif={self.exif!r})"
 
 
 @TRANSFORMS.register_module(name=["LoadImageFromNDArray", "InferencerLoader"])
@@ -65,6 +88,7 @@ class LoadImageFromNDArray(LoadImageFromFile):
 
     Args:
         backend_args (dict, optional): Arguments of mmengine's file backend. Defaults to None.
+        exif (str, optional): See there. Defaults to None.
     """
 
     def transform(self, results: str | np.ndarray | dict) -> dict:
@@ -157,4 +181,4 @@ def load_bgr(loader: Callable[[dict], dict], path: str) -> np.ndarray:
     Raises:
         InputError: As :func:`load_image`.
     """
-    return to_bgr(load_image(loader, {"img_path": path})["img"])
+    return to_bgr(load_image(loader, {"img_path": path, "damage": None})["img"])
