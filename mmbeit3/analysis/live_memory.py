@@ -9,15 +9,16 @@ from functools import partial
 from typing import Any, NamedTuple
 
 import torch
+import torchvision  # noqa: F401  registers its operators
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensor
 from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
 from torch.utils._pytree import tree_leaves
 
 ACTIVATIONS = "activations"  # made in the forward pass
-TEMPORARIES = "temporaries"  # made in the backward pass or by the optimiser
+TEMPORARIES = "temporaries"  # made in the backward pass or by the optimizer
 GRADIENTS = "gradients"
-STATES = "optimiser states"
+STATES = "optimizer states"
 CHECKPOINTED = "inputs of checkpoints"  # may be in the CPU's memory
 
 _aten = torch.ops.aten
@@ -42,7 +43,8 @@ class LiveMemory(TorchDispatchMode):
 
     Runs inside a ``FakeTensorMode``. Tensors made of numbers that the program states (shapes of
     maps, say) are computed for real, so that what depends on them can be decided. What depends on
-    the content of others is answered: see ``matches``.
+    the content of others is answered: every entry of a mask is true unless ``matches`` says how
+    many are, NMS keeps every box, and no value occurs twice.
 
     Args:
         known (Iterable[Tensor]): What is not to be counted: the model.
@@ -51,8 +53,7 @@ class LiveMemory(TorchDispatchMode):
         changes (list[Change]): All that happened, in order.
         part (str): What new memory belongs to.
         kind (str): Of which kind it is.
-        matches (dict[tuple[int, ...], int]): By shape, how many entries of a mask are true; of
-            other masks all are, the most that there can be.
+        matches (dict[tuple[int, ...], int]): By shape, how many entries of a mask are true.
     """
 
     def __init__(self, known: Iterable[Tensor]) -> None:
@@ -102,6 +103,10 @@ class LiveMemory(TorchDispatchMode):
             return 1.0 if args[0].dtype.is_floating_point else 1
         if func is _aten.nonzero.default:
             return self._indices(args[0])
+        if func is _aten._unique2.default:
+            return args[0].flatten().clone(), *args[0].new_empty((2, 0), dtype=torch.int64)
+        if func is torch.ops.torchvision.nms.default:
+            return args[0].new_empty(len(args[0]), dtype=torch.int64)
         if func in (_aten.index.Tensor, _aten.index_put_.default, _aten.index_put.default):
             args = (args[0], [part for i in args[1] for part in self._unmasked(i)], *args[2:])
         return func(*args, **kwargs)

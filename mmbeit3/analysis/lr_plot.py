@@ -74,7 +74,7 @@ def draw(curves: list[Curve], title: str, path: Path) -> None:
         for index, (curve, colour) in enumerate(zip(curves, colours, strict=True)):
             label = curve.name if index in named else None
             axis.plot(places + 1, curve.lr[places], color=colour, label=label, linewidth=1.3)
-        axis.set(xlabel="iteration (optimiser step)", yscale="log", xlim=(1, length))
+        axis.set(xlabel="iteration (optimizer step)", yscale="log", xlim=(1, length))
         axis.ticklabel_format(axis="x", useOffset=False, style="plain")
         axis.grid(alpha=0.3)
     lowest = min(curve.lr.max() for curve in curves)

@@ -47,7 +47,7 @@ class Curve:
 
 @dataclass
 class Length:
-    """How long a training is, in iterations of one optimiser step.
+    """How long a training is, in iterations of one optimizer step.
 
     Args:
         iterations (int): All of them.
@@ -67,7 +67,7 @@ class Length:
 def simulate(cfg: Config, epoch_iters: int | None = None) -> list[Curve]:
     """Run the schedulers of a config over its whole training, without training.
 
-    The model is built without memory for its weights, the optimiser by the config's constructor.
+    The model is built without memory for its weights, the optimizer by the config's constructor.
     The learning rate is the config's: not scaled to a batch size, as ``--auto-scale-lr`` does.
 
     Args:
@@ -133,7 +133,7 @@ def _epoch_iters(cfg: Config, by_epoch: bool) -> int:
 
 
 def _optimizer_and_curves(cfg: Config) -> tuple[Optimizer, list[Curve]]:
-    """Build the optimiser and keep of its groups one for each learning rate."""
+    """Build the optimizer and keep of its groups one for each learning rate."""
     with torch.device("meta"):
         model = MODELS.build(cfg.model)
     options = copy.deepcopy(cfg.optim_wrapper)
@@ -156,7 +156,7 @@ def _optimizer_and_curves(cfg: Config) -> tuple[Optimizer, list[Curve]]:
 
 
 def _names(constructor: Any, model: nn.Module, optimizer: Optimizer) -> Iterable[str]:
-    """Name the optimiser's groups; those that learn at one rate share a name."""
+    """Name the optimizer's groups; those that learn at one rate share a name."""
     if not isinstance(constructor, LayerDecayConstructor):
         return [f"lr {group['lr']:g}" for group in optimizer.param_groups]
     num_layers, names = num_layers_of(model), []

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Iterable
+from itertools import islice
 from typing import Any
 
 import torch
@@ -19,7 +20,7 @@ from mmbeit3.registry import MODELS
 from mmbeit3.utils import InputError
 from mmbeit3.utils.processes import in_new_process
 
-STEPS = 2  # the first one makes the optimiser's states
+STEPS = 2  # the first one makes the optimizer's states
 CHOICE = 4  # samples to choose each of the batch from
 MOST_LOOKED_AT = 200
 
@@ -46,7 +47,7 @@ def measure_memory(cfg: Config) -> int:
 
 
 def _measure(cfg: dict[str, Any]) -> int:
-    logging.disable(logging.INFO)  # how each weight was initialised
+    logging.disable(logging.INFO)  # how each weight was initialized
     return take_steps(Config(cfg))
 
 
@@ -80,13 +81,10 @@ def _batch(cfg: Config) -> Any:
     Augmentation may shrink an image to a tenth; next to no proposals lie in it then.
     """
     dataset = DATASETS.build(cfg.train_dataloader.dataset)
-    size, samples = cfg.train_dataloader.batch_size, []
-    for index in range(MOST_LOOKED_AT):
-        sample = dataset[index % len(dataset)]
-        if "gt_sem_seg" in sample["data_samples"] or len(sample["data_samples"].gt_instances):
-            samples.append(sample)
-        if len(samples) == CHOICE * size:
-            break
+    size = cfg.train_dataloader.batch_size
+    drawn = (dataset[index % len(dataset)] for index in range(MOST_LOOKED_AT))
+    filled = (s for s in drawn if len(s["data_samples"].get("gt_instances", "label map")))
+    samples = list(islice(filled, CHOICE * size))
     if len(samples) < size:
         raise InputError(f"the training data has fewer than {size} samples with an object")
     samples.sort(key=lambda sample: math.prod(sample["data_samples"].img_shape[:2]))

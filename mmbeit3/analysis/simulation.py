@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from itertools import accumulate, chain
 from typing import Any
 from unittest.mock import patch
@@ -20,36 +21,34 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from mmbeit3.analysis.device_rules import rules_of
 from mmbeit3.analysis.live_memory import GRADIENTS, STATES, TEMPORARIES, Change, LiveMemory
-from mmbeit3.analysis.training_pass import check_model, training_loss
+from mmbeit3.analysis.training_targets import decisions, make_samples
 from mmbeit3.registry import MODELS
 from mmbeit3.utils.towers import find_layers
 
 
 @dataclass(frozen=True)
 class Step:
-    """Memory of one training step, without weights and optimiser states.
+    """Memory of one training step, without weights and optimizer states.
 
     Attributes:
         changes: What came and went in forward and backward pass, in order.
         forward: Number of them in the forward pass.
-        places: By number of changes, where the backward pass had come to.
     """
 
     changes: list[Change]
     forward: int
-    places: dict[int, str]
 
 
 @dataclass(frozen=True)
 class ModelSizes:
-    """Bytes of a model and its optimiser, whole.
+    """Bytes of a model and its optimizer, whole.
 
     Attributes:
         parameters: By part.
         trained: Of these, what is trained; as much as the gradients.
         buffers: Of all parts.
-        states: What the optimiser keeps.
-        stepping: What a step of the optimiser takes for a while.
+        states: What the optimizer keeps.
+        stepping: What a step of the optimizer takes for a while.
         layers: The parts that are repeated layers, the unit that sharding gathers.
     """
 
@@ -77,14 +76,19 @@ class Simulation:
         self._fake = FakeTensorMode(allow_non_fake_inputs=True)
         as_it_is = patch.object(nn.init, "_no_grad_trunc_normal_", lambda tensor, *_, **__: tensor)
         with self._scope(), self._fake, as_it_is:  # torch draws again until all fits
-            self.model = MODELS.build(cfg.model)
-        check_model(self.model)
+            self.model = MODELS.build(cfg.model).train()
         self._layers = tuple(find_layers(self.model))
-        self.model.train()
-        self._watch_parts()
-        self._memory = LiveMemory(self._tensors())
+        self._memory = LiveMemory(())
         self._outer: list[str] = []  # parts around the module that runs
-        self._places: dict[int, str] = {}
+        for name, module in self.model.named_modules():
+            if name:
+                module.register_forward_pre_hook(partial(self._enter, self._part_of(name)))
+                module.register_forward_hook(self._leave, always_call=True)
+        for name, param in self.model.named_parameters():
+            if param.requires_grad:
+                param.register_post_accumulate_grad_hook(
+                    partial(self._note_grad, self._part_of(name))
+                )
 
     def step(self, batch_size: int, image_size: tuple[int, int], with_cp: bool) -> Step:
         """Run forward and backward pass.
@@ -94,70 +98,49 @@ class Simulation:
             image_size (tuple[int, int]): Their height and width in pixels.
             with_cp (bool): Whether layers of the backbone are computed again.
         """
-        if hasattr(self.model.backbone, "with_cp"):
-            self.model.backbone.with_cp = with_cp
-        self.model.zero_grad(set_to_none=True)
-        self._memory, self._places = LiveMemory(self._tensors()), {}
-        memory = self._memory
-        with self._running(memory), self._notes_gradients(memory):
+        model, dtype = self.model, computing_type(self.cfg, self.device)
+        if hasattr(model.backbone, "with_cp"):
+            model.backbone.with_cp = with_cp
+        half = nullcontext() if dtype == torch.float32 else torch.autocast("cpu", dtype)
+        with self._running() as memory, decisions(model, batch_size, memory):
             with memory.belongs("input batch"):
+                samples = make_samples(model, batch_size, image_size)
                 images = torch.randn(batch_size, 3, *image_size)
-            with self._autocast():
-                loss = training_loss(self.model, images, memory)
+            with half:
+                loss, _ = model.parse_losses(model.loss(images, samples))
             forward = len(memory.changes)
             with memory.belongs("backward pass", TEMPORARIES):
                 loss.backward()
-            changes, places = list(memory.changes), dict(self._places)
-        self.model.zero_grad(set_to_none=True)
-        return Step(changes, forward, places)
+            changes = list(memory.changes)
+        return Step(changes, forward)
 
     def sizes(self) -> ModelSizes:
-        """Sizes of model and optimiser."""
-        states, stepping = self._optimiser()
+        """Sizes of model and optimizer."""
         parameters: Counter[str] = Counter()
         trained: Counter[str] = Counter()
         for name, param in self.model.named_parameters():
             parameters[self._part_of(name)] += param.nbytes
             trained[self._part_of(name)] += param.nbytes * param.requires_grad
         buffers = sum(buffer.nbytes for buffer in self.model.buffers())
+        states, stepping = self._optimizer_sizes()
         return ModelSizes(dict(parameters), dict(trained), buffers, states, stepping, self._layers)
 
-    def _optimiser(self) -> tuple[int, int]:
-        """Bytes of the optimiser's states, and of what a step takes beside them."""
+    def _optimizer_sizes(self) -> tuple[int, int]:
+        """Bytes of the optimizer's states, and of what a step takes besides."""
         optimizer = self._build_optimizer()
-        memory = LiveMemory(self._tensors())
-        with self._running(memory):
+        with self._running() as memory:
             for group in optimizer.param_groups:
                 if self.device == "cuda" and group.get("foreach", False) is None:
                     group["foreach"] = not group.get("fused")  # torch's choice on a GPU
                 for param in group["params"]:
                     param.grad = torch.empty_like(param)
-            with memory.belongs("optimiser", STATES):
+            with memory.belongs("optimizer", STATES):
                 start = len(memory.changes)
                 optimizer.step()
-                states = sum(change.size for change in memory.changes[start:])
-                start = len(memory.changes)
+                second = len(memory.changes)
                 optimizer.step()
-        stepping = highest(memory.changes[start:])
-        self.model.zero_grad(set_to_none=True)
-        return states, stepping
-
-    def _tensors(self) -> Iterator[Tensor]:
-        return chain(self.model.parameters(), self.model.buffers())
-
-    @contextmanager
-    def _running(self, memory: LiveMemory) -> Iterator[None]:
-        with self._scope(), self._fake, rules_of(self.device, memory), memory:
-            yield
-
-    @contextmanager
-    def _scope(self) -> Iterator[None]:
-        with DefaultScope.overwrite_default_scope(self.cfg.get("default_scope", "mmdet")):
-            yield
-
-    def _autocast(self) -> AbstractContextManager:
-        dtype = computing_type(self.cfg, self.device)
-        return nullcontext() if dtype == torch.float32 else torch.autocast("cpu", dtype)
+            sizes = [change.size for change in memory.changes]
+        return sum(sizes[start:second]), max(accumulate(sizes[second:], initial=0))
 
     def _build_optimizer(self) -> torch.optim.Optimizer:
         wrapper = dict(self.cfg.optim_wrapper, type="OptimWrapper")
@@ -170,62 +153,36 @@ class Simulation:
         finally:
             logging.disable(logging.NOTSET)
 
+    @contextmanager
+    def _running(self) -> Iterator[LiveMemory]:
+        """Count what a run of the model makes and frees; at the end the gradients go."""
+        self._memory = memory = LiveMemory(chain(self.model.parameters(), self.model.buffers()))
+        try:
+            with self._scope(), self._fake, rules_of(self.device, memory), memory:
+                yield memory
+        finally:
+            self.model.zero_grad(set_to_none=True)
+
+    @contextmanager
+    def _scope(self) -> Iterator[None]:
+        with DefaultScope.overwrite_default_scope(self.cfg.get("default_scope", "mmdet")):
+            yield
+
     def _part_of(self, name: str) -> str:
         """Part of the model that a parameter or module belongs to: ``backbone.layers.3``."""
         layer = next((layer for layer in self._layers if f"{name}.".startswith(f"{layer}.")), None)
         names = name.split(".")
         return layer or ".".join(names[: 3 if names[2:] and names[2].isdigit() else 2])
 
-    def _watch_parts(self) -> None:
-        for name, module in self.model.named_modules():
-            if name:
-                part = self._part_of(name)
-                module.register_forward_pre_hook(self._entering(part))
-                module.register_forward_hook(self._leaving(part), always_call=True)
+    def _enter(self, part: str, *_: Any) -> None:
+        self._outer.append(self._memory.part)
+        self._memory.part = part
 
-    def _entering(self, part: str) -> Callable[[nn.Module, tuple], None]:
-        def hook(module: nn.Module, args: tuple) -> None:
-            self._outer.append(self._memory.part)
-            self._memory.part = part
+    def _leave(self, *_: Any) -> None:
+        self._memory.part = self._outer.pop()
 
-        return hook
-
-    def _leaving(self, part: str) -> Callable[[nn.Module, tuple, Any], None]:
-        def hook(module: nn.Module, args: tuple, output: Any) -> None:
-            self._memory.part = self._outer.pop()
-            if isinstance(output, Tensor) and output.requires_grad:
-                output.register_hook(self._arriving(part))
-
-        return hook
-
-    def _arriving(self, part: str) -> Callable[[Tensor], None]:
-        memory, places = self._memory, self._places
-
-        def hook(grad: Tensor) -> None:
-            places[len(memory.changes)] = part
-
-        return hook
-
-    @contextmanager
-    def _notes_gradients(self, memory: LiveMemory) -> Iterator[None]:
-        def note(name: str) -> Callable[[nn.Parameter], None]:
-            return lambda param: memory.move(param.grad, self._part_of(name), GRADIENTS)
-
-        handles = [
-            param.register_post_accumulate_grad_hook(note(name))
-            for name, param in self.model.named_parameters()
-            if param.requires_grad
-        ]
-        try:
-            yield
-        finally:
-            for handle in handles:
-                handle.remove()
-
-
-def highest(changes: list[Change]) -> int:
-    """The highest sum of the first changes, at least 0."""
-    return max(accumulate((change.size for change in changes), initial=0))
+    def _note_grad(self, part: str, param: Tensor) -> None:
+        self._memory.move(param.grad, part, GRADIENTS)
 
 
 def computing_type(cfg: Config, device: str) -> torch.dtype:

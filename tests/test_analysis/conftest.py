@@ -6,9 +6,9 @@ import pytest
 from mmengine.config import Config
 
 from mmbeit3.analysis.memory_plan import Planner
+from mmbeit3.apis.training import use_amp
 from mmbeit3.config.loading import load_config
 from mmbeit3.datasets import make_shapes
-from mmbeit3.engine.prepare import use_amp
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 DETECTOR = CONFIGS / "beit3_vitdet" / "cascade-mask-rcnn_beit3-tiny_shapes.py"

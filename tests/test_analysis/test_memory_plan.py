@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 from mmengine.config import Config
+from mmengine.hub import get_config
 
 from mmbeit3.analysis import plan_memory
 from mmbeit3.analysis.image_size import set_training_size
@@ -68,9 +69,9 @@ def test_sharding_divides_model_and_optimiser(planner: Planner) -> None:
     whole, sharded = planner.plan(sharded=False), planner.plan(sharded=True)
     trained = sum(whole.parameters.values())
     assert whole.fixed["gradient buckets"] == trained
-    assert whole.fixed["optimiser states"] == pytest.approx(2 * trained, rel=0.01)
+    assert whole.fixed["optimizer states"] == pytest.approx(2 * trained, rel=0.01)
     assert "gradient buckets" not in sharded.fixed
-    for kind in ("parameters", "optimiser states"):
+    for kind in ("parameters", "optimizer states"):
         assert sharded.fixed[kind] == pytest.approx(whole.fixed[kind] / 4, rel=0.01)
     # The heads are whole while they run.
     assert sharded.fullest.kinds["gathered by sharding"] > trained / 2
@@ -116,6 +117,20 @@ def test_segmentors_can_be_followed(kind: str, monkeypatch: pytest.MonkeyPatch) 
     plan = plan_memory(load_config(SEGMENTORS / f"mask2former_beit3-{kind}_shapes.py"))
     assert plan.activations["decode_head.pixel_decoder"] > 0
     assert plan.peak > sum(plan.fixed.values()) + sum(plan.activations.values())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "name",
+    [
+        "cascade_rcnn/cascade-mask-rcnn_r50_fpn_1x_coco.py",
+        "retinanet/retinanet_r50_fpn_1x_coco.py",
+        "detr/detr_r50_8xb2-150e_coco.py",
+    ],
+)
+def test_detectors_of_mmdet_can_be_followed(name: str) -> None:
+    plan = plan_memory(get_config(f"mmdet::{name}"), device="cpu")
+    assert plan.peak > sum(plan.fixed.values()) + sum(plan.activations.values()) / 2
 
 
 def test_nothing_is_left_behind() -> None:

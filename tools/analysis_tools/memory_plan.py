@@ -47,12 +47,12 @@ def parse_args() -> argparse.Namespace:
 def main() -> None:
     """Do what the command line asks for."""
     args = parse_args()
-    from mmbeit3.analysis.command import Request, report
+    from mmbeit3.analysis.memory_report import report
     from mmbeit3.config.loading import load_config
     from mmbeit3.config.options import parse_options
 
-    cfg = load_config(args.config, parse_options(args.cfg_options))
-    request = Request(
+    report(
+        load_config(args.config, parse_options(args.cfg_options)),
         gpus=args.gpus,
         memory=args.memory,
         batch_size=args.batch_size,
@@ -61,7 +61,6 @@ def main() -> None:
         measure=args.measure,
         json=args.json,
     )
-    report(cfg, request)
 
 
 if __name__ == "__main__":

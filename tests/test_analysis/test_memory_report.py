@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from mmengine.config import Config
 
-from mmbeit3.analysis.command import Request, report
+from mmbeit3.analysis.memory_report import report
 from mmbeit3.utils import InputError
 
 
@@ -14,7 +14,7 @@ def test_report_prints_and_writes(
     detector: Config, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = tmp_path / "new" / "plan.json"
-    report(detector, Request(gpus=2, memory=0.5, batch_size=2, json=path))
+    report(detector, gpus=2, memory=0.5, batch_size=2, json=path)
     printed = capsys.readouterr().out
     assert "backbone.layers.0 to 3 (4 layers)" in printed
     assert "predicted peak" in printed and "no switch makes it fit" in printed
@@ -28,13 +28,13 @@ def test_report_prints_and_writes(
 
 
 @pytest.mark.parametrize(
-    ("request_", "message"),
+    ("arguments", "message"),
     [
-        (Request(gpus=0), "--gpus is 0"),
-        (Request(memory=-1), "--memory is -1"),
-        (Request(batch_size=0), "batch size is 0"),
+        (dict(gpus=0), "number of devices is 0"),
+        (dict(memory=-1), "memory is -1 GiB"),
+        (dict(batch_size=0), "batch size is 0"),
     ],
 )
-def test_what_cannot_be_is_refused(detector: Config, request_: Request, message: str) -> None:
+def test_what_cannot_be_is_refused(detector: Config, arguments: dict, message: str) -> None:
     with pytest.raises(InputError, match=message):
-        report(detector, request_)
+        report(detector, **arguments)
