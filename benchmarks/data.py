@@ -9,8 +9,8 @@ import numpy as np
 from mmengine.config import Config
 from mmengine.dataset import Compose
 
-from mmbeit3.apis.predictor import preparation
 from mmbeit3.config.loading import load_config
+from mmbeit3.inference.inferencer import preparation
 from mmbeit3.utils import InputError
 from mmbeit3.utils.packaged_configs import packaged_configs
 

@@ -70,11 +70,11 @@ def main() -> int:
     args = parse_args()
     os.environ.setdefault("LOCAL_RANK", str(args.local_rank))
 
-    from mmbeit3.apis.inference import infer_folder, print_summary
     from mmbeit3.config.loading import load_config
     from mmbeit3.config.options import parse_options
     from mmbeit3.engine.agreement import together
     from mmbeit3.engine.distributed import init_distributed
+    from mmbeit3.inference.folder import infer_folder, print_summary
 
     init_distributed(args.launcher, backend="gloo")  # only words are exchanged
     summary = infer_folder(

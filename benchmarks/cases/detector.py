@@ -14,8 +14,8 @@ from benchmarks.data import batch_of, model_config, require
 from benchmarks.options import Options
 from benchmarks.plain_models import make_plain_detector, plain_detector_cfg
 from mmbeit3.apis.acceleration import accelerate
-from mmbeit3.apis.images import find_images
 from mmbeit3.registry import MODELS
+from mmbeit3.utils.image_folders import find_images
 from mmbeit3.utils.image_reading import read_image
 
 SQUARE = "plain: naive attention, square padding, one at a time"

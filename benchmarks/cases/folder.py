@@ -13,10 +13,10 @@ from benchmarks.benchmark import Candidate, Case, Comparison
 from benchmarks.cases.detector import widen_scores
 from benchmarks.data import model_config, require
 from benchmarks.options import Options
-from mmbeit3.apis.detection_results import DetectionResults
-from mmbeit3.apis.detector import Detector
-from mmbeit3.apis.inference import Report, process
-from mmbeit3.apis.sources import list_sources
+from mmbeit3.inference.detection_writer import DetectionResults
+from mmbeit3.inference.detector import Detector
+from mmbeit3.inference.folder import Report, process
+from mmbeit3.inference.image_list import list_sources
 from mmbeit3.registry import MODELS
 
 CONFIG = "beit3_vitdet/cascade-mask-rcnn_beit3-{arch}_lsj-1024_coco.py"

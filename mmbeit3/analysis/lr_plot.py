@@ -9,8 +9,8 @@ import numpy as np
 from mmengine.config import Config
 
 from mmbeit3.analysis.lr_schedule import Curve, simulate
-from mmbeit3.apis.sources import make_folder
-from mmbeit3.apis.stream import write_json
+from mmbeit3.inference.image_list import make_folder
+from mmbeit3.inference.pipeline import write_json
 from mmbeit3.utils import InputError
 
 SUFFIXES = (".png", ".jpg", ".svg", ".pdf")

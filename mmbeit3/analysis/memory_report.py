@@ -15,9 +15,9 @@ from mmbeit3.analysis.advice import GIB, find_fitting, in_words
 from mmbeit3.analysis.image_size import set_training_size
 from mmbeit3.analysis.measuring import measure_memory
 from mmbeit3.analysis.memory_plan import MemoryPlan, Planner
-from mmbeit3.apis.sources import make_folder
-from mmbeit3.apis.stream import write_json
 from mmbeit3.config.classes import resolve_classes
+from mmbeit3.inference.image_list import make_folder
+from mmbeit3.inference.pipeline import write_json
 from mmbeit3.utils import InputError
 
 

@@ -22,7 +22,6 @@ from mmseg.datasets import BaseSegDataset
 from rich.console import Console
 from rich.table import Table
 
-from mmbeit3.apis.staging import staged
 from mmbeit3.config.classes import resolve_classes
 from mmbeit3.config.data_checks import build_dataset
 from mmbeit3.config.datasets import COCO_TYPE, distinct, find_datasets
@@ -33,6 +32,7 @@ from mmbeit3.datasets.image_files import ImageFile, describe_turned, find_image_
 from mmbeit3.datasets.seg_checks import IGNORED, count_labels
 from mmbeit3.datasets.size_checks import find_size_problems
 from mmbeit3.datasets.transforms.loading import image_loader, load_bgr
+from mmbeit3.inference.staging import staged
 from mmbeit3.utils import InputError
 from mmbeit3.utils.image_damage import finds_jpeg_damage
 from mmbeit3.utils.text_files import printable

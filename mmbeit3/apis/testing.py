@@ -18,19 +18,19 @@ from mmengine.logging import print_log
 from mmengine.runner import Runner
 
 from mmbeit3.apis.acceleration import accelerate
-from mmbeit3.apis.detection_results import DEFAULT_SCORE_THR
-from mmbeit3.apis.predictor import image_loader_of
-from mmbeit3.apis.sources import make_folder
-from mmbeit3.apis.staging import staged, staged_files
-from mmbeit3.apis.stream import write_json
-from mmbeit3.apis.task import is_segmentation
-from mmbeit3.apis.tta import use_tta
 from mmbeit3.config.datasets import innermost_datasets
+from mmbeit3.config.tta import use_tta
 from mmbeit3.engine.agreement import from_first
 from mmbeit3.engine.prepare import prepare
 from mmbeit3.engine.process_state import separate_run
 from mmbeit3.engine.runner import build_runner
 from mmbeit3.evaluation.output_places import check_output_files
+from mmbeit3.inference.detection_writer import DEFAULT_SCORE_THR
+from mmbeit3.inference.image_list import make_folder
+from mmbeit3.inference.inferencer import image_loader_of
+from mmbeit3.inference.pipeline import write_json
+from mmbeit3.inference.staging import staged, staged_files
+from mmbeit3.inference.task import is_segmentation
 from mmbeit3.utils import InputError
 from mmbeit3.utils.whole_files import WriteError
 from mmbeit3.visualization.detection_hook import DetectionDrawingHook
@@ -66,7 +66,7 @@ def test(
         show_dir: Folder for pictures, one for each image: ground truth left (where the test
             pipeline loads it), prediction right. Defaults to None, no pictures.
         tta: Test-time augmentation, 'multi-scale' or 'flip'; see
-            :func:`mmbeit3.apis.tta.use_tta`. Defaults to None, without.
+            :func:`mmbeit3.config.tta.use_tta`. Defaults to None, without.
         dtype: Compute in 'float32' or 'bfloat16'; see
             :func:`mmbeit3.apis.acceleration.accelerate`. Defaults to 'float32'.
         compiles: Whether to compile the backbone by torch.compile. Defaults to False.
@@ -189,7 +189,7 @@ def _keep_class_maps(cfg: Config, out: Path, staging: _Staged) -> None:
 
 
 def _seg_drawing(cfg: Config, meta: dict[str, Any], show_dir: Path, staging: _Staged) -> Hook:
-    from mmbeit3.apis.seg_classes import find_seg_classes
+    from mmbeit3.inference.seg_classes import find_seg_classes
     from mmbeit3.visualization.segmentation_hook import (
         SegDrawingHook,  # detectors run without mmseg
     )

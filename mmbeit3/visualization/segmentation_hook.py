@@ -11,7 +11,7 @@ from mmengine.runner import Runner
 from mmengine.structures import PixelData
 from mmseg.structures import SegDataSample
 
-from mmbeit3.apis.seg_classes import SegClasses
+from mmbeit3.inference.seg_classes import SegClasses
 from mmbeit3.visualization.drawing_hook import DrawingHook
 from mmbeit3.visualization.overlay import draw_class_map
 

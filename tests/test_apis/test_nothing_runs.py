@@ -28,12 +28,12 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from mmbeit3.apis.converting import convert_checkpoint
-from mmbeit3.apis.inference import infer_folder
 from mmbeit3.apis.testing import test as run_test
 from mmbeit3.checkpoint import load_safely, read_checkpoint
 from mmbeit3.checkpoint.saving import publish_checkpoint
 from mmbeit3.config.loading import load_config
 from mmbeit3.engine import Runner, build_runner
+from mmbeit3.inference.folder import infer_folder
 from mmbeit3.utils import InputError
 
 TOOLS = Path(__file__).resolve().parents[2] / "tools"

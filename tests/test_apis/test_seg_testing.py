@@ -19,9 +19,9 @@ from PIL import Image
 from torch import Tensor, nn
 
 from mmbeit3.apis import testing
-from mmbeit3.apis.tta import use_tta
 from mmbeit3.config.classes import resolve_classes
 from mmbeit3.config.loading import load_config
+from mmbeit3.config.tta import use_tta
 from mmbeit3.datasets import make_shapes
 from mmbeit3.registry import MODELS
 from mmbeit3.utils import InputError

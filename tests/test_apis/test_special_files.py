@@ -19,7 +19,6 @@ from PIL import Image
 from torch import nn
 
 from mmbeit3.apis.converting import convert_checkpoint
-from mmbeit3.apis.inference import infer_folder
 from mmbeit3.apis.testing import test as run_test
 from mmbeit3.checkpoint import load_safely, load_weights, read_checkpoint
 from mmbeit3.checkpoint.saving import publish_checkpoint
@@ -27,6 +26,7 @@ from mmbeit3.config.loading import load_config
 from mmbeit3.datasets import CocoDataset, SegFolderDataset
 from mmbeit3.datasets.class_list import read_class_list
 from mmbeit3.engine.checkpoint_hook import find_checkpoint
+from mmbeit3.inference.folder import infer_folder
 from mmbeit3.utils import InputError
 from tests.test_datasets.fuzzing import time_limit
 

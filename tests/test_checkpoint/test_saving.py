@@ -18,11 +18,11 @@ from safetensors import safe_open
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
-from mmbeit3.apis.detector import checkpoint_classes
 from mmbeit3.checkpoint import read_checkpoint, saving
 from mmbeit3.checkpoint.safetensors_files import CRC_KEY
 from mmbeit3.checkpoint.saving import publish_checkpoint, save_checkpoint
 from mmbeit3.engine import Runner
+from mmbeit3.inference.detector import checkpoint_classes
 from mmbeit3.utils import InputError
 
 SUFFIXES = [".pth", ".safetensors"]

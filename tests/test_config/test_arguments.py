@@ -7,11 +7,11 @@ import mmseg
 import pytest
 from mmengine.config import Config
 
-from mmbeit3.apis.predictor import Predictor
 from mmbeit3.apis.testing import test as run_test
 from mmbeit3.apis.training import train
 from mmbeit3.config import check_arguments
 from mmbeit3.config.loading import load_config
+from mmbeit3.inference.inferencer import Predictor
 from mmbeit3.utils import InputError
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"

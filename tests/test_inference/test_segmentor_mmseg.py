@@ -15,8 +15,8 @@ from mmseg.apis import inference_model
 from mmseg.datasets import ADE20KDataset
 from PIL import Image
 
-from mmbeit3.apis.inference import infer_folder
-from mmbeit3.apis.segmentor import Segmentor
+from mmbeit3.inference.folder import infer_folder
+from mmbeit3.inference.segmentor import Segmentor
 
 TEST_CFGS = [dict(mode="whole"), dict(mode="slide", crop_size=(96, 96), stride=(64, 64))]
 

@@ -10,9 +10,9 @@ import torch
 from mmengine.config import Config
 from PIL import Image
 
-from mmbeit3.apis.detector import Detector, checkpoint_classes
-from mmbeit3.apis.predictor import Failed, preparation, resolve_device
-from mmbeit3.apis.sources import Source
+from mmbeit3.inference.detector import Detector, checkpoint_classes
+from mmbeit3.inference.image_list import Source
+from mmbeit3.inference.inferencer import Failed, preparation, resolve_device
 from mmbeit3.utils import InputError
 
 

@@ -10,16 +10,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image
 
-from mmbeit3.apis.results import Results, Written
-from mmbeit3.apis.sources import LABELS
+from mmbeit3.inference.image_list import LABELS
+from mmbeit3.inference.writer import Results, Written
 from mmbeit3.utils import InputError
 from mmbeit3.utils.whole_files import whole_file
 from mmbeit3.visualization.overlay import draw_class_map
 from mmbeit3.visualization.pictures import write_picture
 
 if TYPE_CHECKING:  # mmseg is imported for segmentation configs only
-    from mmbeit3.apis.seg_classes import SegClasses
-    from mmbeit3.apis.segmentor import ClassMap
+    from mmbeit3.inference.seg_classes import SegClasses
+    from mmbeit3.inference.segmentor import ClassMap
 
 MEANING = "the value i in labels/ is the class with index i"
 MASK_VALUES = {

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from mmbeit3.apis.images import find_images
 from mmbeit3.utils import InputError
+from mmbeit3.utils.image_folders import find_images
 
 
 def touch(folder: Path, *names: str) -> None:

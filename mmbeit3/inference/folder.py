@@ -4,7 +4,8 @@ Threads read and transform the next images, and draw and write the last ones, wh
 in the main thread. Decoding, resizing and drawing release Python's lock, so threads overlap with
 the model as processes would, without copying images through shared memory.
 
-Where torch.distributed runs, its processes share the folder, as :mod:`mmbeit3.apis.shares` says.
+Where torch.distributed runs, its processes share the folder; see
+:mod:`mmbeit3.inference.rank_parts`.
 """
 
 from __future__ import annotations
@@ -28,12 +29,14 @@ from mmengine.dist import get_dist_info
 from rich.console import Console
 from rich.table import Table
 
-from mmbeit3.apis.detection_results import DetectionResults
-from mmbeit3.apis.detector import Detector
-from mmbeit3.apis.predictor import Failed, Loaded, Predicted, Predictor
-from mmbeit3.apis.results import Results, Written
-from mmbeit3.apis.segmentation_results import SegmentationResults, check_labels_folder
-from mmbeit3.apis.shares import (
+from mmbeit3.engine.agreement import from_first, together
+from mmbeit3.engine.interruption import Termination
+from mmbeit3.inference.detection_writer import DetectionResults
+from mmbeit3.inference.detector import Detector
+from mmbeit3.inference.image_list import NotListed, Source, list_sources, make_folder
+from mmbeit3.inference.inferencer import Failed, Loaded, Predicted, Predictor
+from mmbeit3.inference.pipeline import map_ahead, track, write_json
+from mmbeit3.inference.rank_parts import (
     Journal,
     await_all,
     endings,
@@ -41,12 +44,10 @@ from mmbeit3.apis.shares import (
     merge,
     own_share,
 )
-from mmbeit3.apis.sources import NotListed, Source, list_sources, make_folder
-from mmbeit3.apis.staging import Staging
-from mmbeit3.apis.stream import map_ahead, track, write_json
-from mmbeit3.apis.task import is_segmentation
-from mmbeit3.engine.agreement import from_first, together
-from mmbeit3.engine.interruption import Termination
+from mmbeit3.inference.segmentation_writer import SegmentationResults, check_labels_folder
+from mmbeit3.inference.staging import Staging
+from mmbeit3.inference.task import is_segmentation
+from mmbeit3.inference.writer import Results, Written
 from mmbeit3.utils import InputError
 from mmbeit3.utils.folder_lock import folder_locked
 from mmbeit3.utils.text_files import printable
@@ -267,7 +268,7 @@ def _detection(
 
 
 def _segmentation(model: tuple[Any, ...], out_dir: Path, _: None) -> tuple[Predictor, Results]:
-    from mmbeit3.apis.segmentor import Segmentor  # detectors run without mmseg
+    from mmbeit3.inference.segmentor import Segmentor  # detectors run without mmseg
 
     segmentor = Segmentor(*model)
     return segmentor, SegmentationResults(out_dir, segmentor.meanings)
@@ -475,7 +476,7 @@ class Report:
         return self.termination.requested or (self.interrupted and self.error is None)
 
     def take(self, endings: list[dict[str, Any]]) -> None:
-        """Note how the processes ended, as :func:`mmbeit3.apis.shares.endings` says it."""
+        """Note how the processes ended, as :func:`mmbeit3.inference.rank_parts.endings` says it."""
         self.interrupted = any(ending["interrupted"] for ending in endings)
         self._errors = [ending["error"] for ending in endings if ending["error"]]
 

@@ -1,7 +1,7 @@
 """A trained model that takes image files: the test pipeline and the forward pass.
 
-What detectors and segmentors share; :mod:`mmbeit3.apis.detector` and
-:mod:`mmbeit3.apis.segmentor` say what they return.
+What detectors and segmentors share; :mod:`mmbeit3.inference.detector` and
+:mod:`mmbeit3.inference.segmentor` say what they return.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ from mmengine.structures import BaseDataElement
 from torch import nn
 
 from mmbeit3.apis.acceleration import accelerate
-from mmbeit3.apis.sources import Source
 from mmbeit3.checkpoint import load_weights, loading_safely, read_checkpoint
 from mmbeit3.config import check_arguments
 from mmbeit3.datasets.transforms.loading import image_loader, load_image
+from mmbeit3.inference.image_list import Source
 from mmbeit3.utils import InputError
 from mmbeit3.utils.image_reading import to_bgr
 

@@ -14,11 +14,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mmbeit3.apis import images
-from mmbeit3.apis.inference import infer_folder, print_summary
-from mmbeit3.apis.sources import list_sources
-from mmbeit3.apis.staging import NEW
+from mmbeit3.inference.folder import infer_folder, print_summary
+from mmbeit3.inference.image_list import list_sources
+from mmbeit3.inference.staging import NEW
 from mmbeit3.utils import InputError, whole_files
+from mmbeit3.utils import image_folders as images
 from tests.damaged_jpegs import END, encode, photograph
 
 
@@ -82,7 +82,7 @@ def fill_disk(monkeypatch: pytest.MonkeyPatch, match: str, number: int) -> None:
         write_all(file, content)
 
     monkeypatch.setattr(Path, "write_bytes", some_bytes)
-    monkeypatch.setattr("mmbeit3.apis.stream.write_all", all_bytes)
+    monkeypatch.setattr("mmbeit3.inference.pipeline.write_all", all_bytes)
 
 
 @pytest.mark.parametrize(

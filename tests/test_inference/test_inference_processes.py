@@ -15,8 +15,8 @@ import torch
 from mmengine.config import Config
 from PIL import Image
 
-from mmbeit3.apis.inference import infer_folder
-from mmbeit3.apis.shares import PARTS
+from mmbeit3.inference.folder import infer_folder
+from mmbeit3.inference.rank_parts import PARTS
 
 pytestmark = pytest.mark.slow
 ROOT = Path(__file__).resolve().parents[2]
@@ -35,7 +35,7 @@ def picture(path: Path, width: int = 30) -> Path:
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with seven images, the fourth broken, and the models of ``conftest.py`` in files."""
+    """Seven images, the fourth broken, and the models of ``colour_models.py`` in files."""
     place = tmp_path_factory.mktemp("processes")
     images = [picture(place / "images" / f"{i}.png", width=30 + i) for i in range(1, 8)]
     images[3].write_bytes(b"\x89PNG cut")

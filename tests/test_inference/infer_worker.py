@@ -15,8 +15,8 @@ import sys
 from pathlib import Path
 from types import ModuleType
 
-from mmbeit3.apis import shares
 from mmbeit3.apis.console import run
+from mmbeit3.inference import rank_parts as shares
 
 HERE = Path(__file__).resolve().parent
 TOOL = HERE.parents[1] / "tools" / "infer.py"
@@ -49,7 +49,7 @@ def main() -> None:
     """Run all command lines."""
     commands, rank = json.loads(Path(sys.argv[1]).read_text()), int(os.environ["RANK"])
     statuses = Path(sys.argv[2]) / f"{rank}.txt"
-    load(HERE / "conftest.py")  # registers the models
+    load(HERE.parent / "colour_models.py")  # registers the models
     infer = load(TOOL)
     shares.GRACE = 1.0
     for command in commands:

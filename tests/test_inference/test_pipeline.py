@@ -9,8 +9,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from mmbeit3.apis import stream
-from mmbeit3.apis.stream import JsonList, map_ahead, track, write_json
+from mmbeit3.inference import pipeline as stream
+from mmbeit3.inference.pipeline import JsonList, map_ahead, track, write_json
 
 
 @pytest.fixture

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from mmengine.config import Config, ConfigDict
 
-from mmbeit3.apis.task import is_segmentation
 from mmbeit3.config import TTA_PIPELINES
 from mmbeit3.config.datasets import innermost_datasets
+from mmbeit3.inference.task import is_segmentation
 from mmbeit3.utils import InputError
 
 SEG_TTA_MODEL = "mmbeit3.SegTTAModel"

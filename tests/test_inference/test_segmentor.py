@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mmbeit3.apis.predictor import Failed
-from mmbeit3.apis.segmentor import Segmentor
-from mmbeit3.apis.sources import Source
+from mmbeit3.inference.image_list import Source
+from mmbeit3.inference.inferencer import Failed
+from mmbeit3.inference.segmentor import Segmentor
 from mmbeit3.utils import InputError
 
 

@@ -7,8 +7,8 @@ import os
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
-from mmbeit3.apis.images import find_images
 from mmbeit3.utils import InputError
+from mmbeit3.utils.image_folders import find_images
 
 OVERLAYS = "overlays"
 LABELS = "labels"

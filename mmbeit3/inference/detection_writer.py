@@ -12,10 +12,10 @@ from typing import Any
 
 import numpy as np
 
-from mmbeit3.apis.detector import Detections
-from mmbeit3.apis.results import Results, Written
-from mmbeit3.apis.stream import JsonList
 from mmbeit3.datasets.palette import make_palette
+from mmbeit3.inference.detector import Detections
+from mmbeit3.inference.pipeline import JsonList
+from mmbeit3.inference.writer import Results, Written
 from mmbeit3.ops import encode_masks
 from mmbeit3.visualization.overlay import draw_instances
 from mmbeit3.visualization.pictures import write_picture

@@ -9,14 +9,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mmbeit3.apis.seg_classes import SegClasses
-from mmbeit3.apis.segmentation_results import (
+from mmbeit3.inference.image_list import Source
+from mmbeit3.inference.seg_classes import SegClasses
+from mmbeit3.inference.segmentation_writer import (
     SegmentationResults,
     check_labels_folder,
     write_class_map,
 )
-from mmbeit3.apis.segmentor import ClassMap
-from mmbeit3.apis.sources import Source
+from mmbeit3.inference.segmentor import ClassMap
 from mmbeit3.utils import InputError
 
 CLASSES = SegClasses(("a", "b", "c"), [(3, 2, 1), (6, 5, 4), (9, 8, 7)], 1)

@@ -18,11 +18,11 @@ from types import TracebackType
 
 from mmengine.dist import get_dist_info
 
-from mmbeit3.apis.predictor import Failed
-from mmbeit3.apis.results import Written
-from mmbeit3.apis.sources import Source, make_folder
-from mmbeit3.apis.stream import write_json
 from mmbeit3.engine.agreement import from_first, together
+from mmbeit3.inference.image_list import Source, make_folder
+from mmbeit3.inference.inferencer import Failed
+from mmbeit3.inference.pipeline import write_json
+from mmbeit3.inference.writer import Written
 from mmbeit3.utils import InputError
 from mmbeit3.utils.whole_files import WriteError, write_all, writing
 

@@ -7,8 +7,8 @@ from mmengine.config import Config
 from mmengine.registry import init_default_scope
 from mmseg.datasets import ADE20KDataset
 
-from mmbeit3.apis.seg_classes import find_seg_classes
 from mmbeit3.datasets.palette import make_palette
+from mmbeit3.inference.seg_classes import find_seg_classes
 from mmbeit3.utils import InputError
 
 ADE = dict(type="ADE20KDataset", data_root="absent")

@@ -22,8 +22,8 @@ from pycocotools.coco import COCO
 
 from mmbeit3.apis import acceleration
 from mmbeit3.apis.console import run
-from mmbeit3.apis.inference import infer_folder, print_summary
-from mmbeit3.apis.sources import list_sources
+from mmbeit3.inference.folder import infer_folder, print_summary
+from mmbeit3.inference.image_list import list_sources
 from mmbeit3.utils import InputError
 
 TOOL = Path(__file__).resolve().parents[2] / "tools" / "infer.py"

@@ -11,8 +11,8 @@ import torch
 from mmengine.config import Config
 from mmseg.structures import SegDataSample
 
-from mmbeit3.apis.predictor import Loaded, Predicted, Predictor
-from mmbeit3.apis.seg_classes import SegClasses, find_seg_classes
+from mmbeit3.inference.inferencer import Loaded, Predicted, Predictor
+from mmbeit3.inference.seg_classes import SegClasses, find_seg_classes
 
 
 @dataclass

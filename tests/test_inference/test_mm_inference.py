@@ -21,16 +21,16 @@ from mmengine.runner import load_checkpoint
 from mmseg.apis import MMSegInferencer, inference_model, init_model
 from PIL import Image
 
-from mmbeit3.apis.detector import Detector
-from mmbeit3.apis.predictor import Predictor
-from mmbeit3.apis.segmentor import Segmentor
-from mmbeit3.apis.sources import Source
 from mmbeit3.apis.testing import test as run_test
 from mmbeit3.apis.training import train
 from mmbeit3.checkpoint import save_checkpoint
 from mmbeit3.config.classes import resolve_classes
 from mmbeit3.config.loading import load_config
 from mmbeit3.datasets import make_shapes
+from mmbeit3.inference.detector import Detector
+from mmbeit3.inference.image_list import Source
+from mmbeit3.inference.inferencer import Predictor
+from mmbeit3.inference.segmentor import Segmentor
 from mmbeit3.utils import InputError
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"

@@ -16,10 +16,10 @@ from mmengine.dataset import Compose
 from mmengine.registry import init_default_scope
 from PIL import Image
 
-from mmbeit3.apis.detector import Detector
-from mmbeit3.apis.predictor import Failed
-from mmbeit3.apis.segmentor import Segmentor
-from mmbeit3.apis.sources import Source
+from mmbeit3.inference.detector import Detector
+from mmbeit3.inference.image_list import Source
+from mmbeit3.inference.inferencer import Failed
+from mmbeit3.inference.segmentor import Segmentor
 from mmbeit3.registry import DATASETS
 from mmbeit3.utils.image_reading import read_image
 

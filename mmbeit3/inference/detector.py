@@ -10,8 +10,8 @@ import numpy as np
 from mmdet.structures import DetDataSample
 from mmengine.config import Config
 
-from mmbeit3.apis.predictor import Loaded, Predicted, Predictor
 from mmbeit3.config.classes import follow_checkpoint, resolve_classes
+from mmbeit3.inference.inferencer import Loaded, Predicted, Predictor
 from mmbeit3.utils import InputError
 
 

@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
-from mmbeit3.apis.predictor import Predicted
-from mmbeit3.apis.sources import Source
+from mmbeit3.inference.image_list import Source
+from mmbeit3.inference.inferencer import Predicted
 
 
 @dataclass

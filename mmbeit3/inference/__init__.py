@@ -1,0 +1,1 @@
+"""Trained models on images: inferencers of each task, runs over folders, and what they write."""
