@@ -26,11 +26,11 @@ from mmbeit3.config.classes import resolve_classes
 from mmbeit3.config.data_checks import build_dataset
 from mmbeit3.config.datasets import COCO_TYPE, distinct, find_datasets
 from mmbeit3.datasets import CocoDataset
+from mmbeit3.datasets.checks.coco import check_coco, read_json
+from mmbeit3.datasets.checks.segmentation import IGNORED, count_labels
+from mmbeit3.datasets.checks.sizes import find_size_problems
 from mmbeit3.datasets.coco import image_files
-from mmbeit3.datasets.coco_checks import check_coco, read_json
 from mmbeit3.datasets.image_files import ImageFile, describe_turned, find_image_problems
-from mmbeit3.datasets.seg_checks import IGNORED, count_labels
-from mmbeit3.datasets.size_checks import find_size_problems
 from mmbeit3.datasets.transforms.loading import image_loader, load_bgr
 from mmbeit3.inference.staging import staged
 from mmbeit3.utils import InputError

@@ -22,8 +22,8 @@ from mmbeit3.config.datasets import (
 )
 from mmbeit3.config.evaluation_checks import find_evaluation_problems
 from mmbeit3.config.mask_checks import boxes_alone, find_mask_problems
+from mmbeit3.datasets.checks.files import keep
 from mmbeit3.datasets.coco import NoMasksError
-from mmbeit3.datasets.file_checks import keep
 from mmbeit3.registry import DATASETS
 from mmbeit3.utils import InputError
 

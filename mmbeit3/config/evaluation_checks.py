@@ -160,7 +160,7 @@ def _absent(
 
 
 def _images(file: str, folder: str, dataset: Mapping[str, Any] | None = None) -> dict[int, _Image]:
-    from mmbeit3.datasets.coco_checks import check_coco, raise_on_errors, read_json
+    from mmbeit3.datasets.checks.coco import check_coco, raise_on_errors, read_json
 
     data = read_json(file)
     report = check_coco(data if not isinstance(data, dict) else data | {"annotations": []})

@@ -7,7 +7,7 @@ from typing import Any
 from mmseg.datasets import ADE20KDataset as MMSegADE20KDataset
 
 from mmbeit3.datasets.checked_seg import CheckedSegDataset
-from mmbeit3.datasets.seg_checks import LabelCounts, check_ade20k_labels
+from mmbeit3.datasets.checks.segmentation import LabelCounts, check_ade20k_labels
 from mmbeit3.registry import DATASETS
 
 
@@ -17,8 +17,8 @@ class ADE20KDataset(CheckedSegDataset, MMSegADE20KDataset):
 
     Args:
         check_labels (bool): Whether to read all label maps and check them, see
-            :func:`mmbeit3.datasets.seg_checks.check_ade20k_labels`; the result is kept. Defaults to
-            True.
+            :func:`mmbeit3.datasets.checks.segmentation.check_ade20k_labels`; the result is kept.
+            Defaults to True.
         reduce_zero_label (bool): Whether 0 is 'other' and the classes are 1..150, as in the
             official maps. Defaults to True.
         **kwargs: As in mmseg.

@@ -11,10 +11,10 @@ from typing import Any
 from mmengine.logging import print_log
 from mmseg.datasets import BaseSegDataset
 
+from mmbeit3.datasets.checks.segmentation import LabelCounts, count_labels
+from mmbeit3.datasets.checks.sizes import check_sizes
 from mmbeit3.datasets.image_files import warn_of_turned
-from mmbeit3.datasets.seg_checks import LabelCounts, count_labels
 from mmbeit3.datasets.seg_folder import check_pairs, check_settings, find_maps, list_files
-from mmbeit3.datasets.size_checks import check_sizes
 from mmbeit3.datasets.transforms.loading import image_loader
 from mmbeit3.utils import InputError, listed
 

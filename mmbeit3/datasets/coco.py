@@ -14,16 +14,16 @@ from mmdet.datasets import CocoDataset as MMDetCocoDataset
 from mmengine.fileio import LocalBackend, get_file_backend, get_local_path
 from mmengine.logging import print_log
 
-from mmbeit3.datasets.coco_checks import (
+from mmbeit3.datasets.checks.coco import (
     Report,
     check_categories,
     load_coco,
     raise_on_errors,
     read_json,
 )
+from mmbeit3.datasets.checks.sizes import check_sizes
 from mmbeit3.datasets.image_files import ImageFile, check_image_files
 from mmbeit3.datasets.palette import make_palette
-from mmbeit3.datasets.size_checks import check_sizes
 from mmbeit3.datasets.transforms.loading import image_loader
 from mmbeit3.registry import DATASETS
 from mmbeit3.utils import InputError, listed
@@ -95,8 +95,8 @@ class CocoDataset(MMDetCocoDataset):
       training without an object to learn (all are crowds, for one), raise
       :class:`mmbeit3.utils.InputError`, which names the entry. So does a file most of whose
       objects follow another convention, such as boxes of corners, see
-      :func:`mmbeit3.datasets.coco_meaning.find_doubts`. That the images of a large set
-      passed is kept, see :func:`mmbeit3.datasets.file_checks.keep`.
+      :func:`mmbeit3.datasets.checks.coco_meaning.find_doubts`. That the images of a large set
+      passed is kept, see :func:`mmbeit3.datasets.checks.files.keep`.
 
     Args:
         metainfo (dict, optional): ``classes`` (tuple[str, ...], or the path of a text file with

@@ -5,7 +5,7 @@ from __future__ import annotations
 from mmseg.datasets import COCOStuffDataset as MMSegCOCOStuffDataset
 
 from mmbeit3.datasets.checked_seg import CheckedSegDataset
-from mmbeit3.datasets.seg_checks import LabelCounts, check_labels
+from mmbeit3.datasets.checks.segmentation import LabelCounts, check_labels
 from mmbeit3.registry import DATASETS
 
 
@@ -15,7 +15,8 @@ class COCOStuffDataset(CheckedSegDataset, MMSegCOCOStuffDataset):
 
     Args:
         check_labels (bool): Whether to read all label maps and check them, see
-            :func:`mmbeit3.datasets.seg_checks.check_labels`; the result is kept. Defaults to True.
+            :func:`mmbeit3.datasets.checks.segmentation.check_labels`; the result is kept. Defaults
+            to True.
         **kwargs: As in mmseg.
 
     Raises:

@@ -13,7 +13,7 @@ from typing import BinaryIO, NamedTuple
 from mmengine.logging import print_log
 from PIL import Image, UnidentifiedImageError
 
-from mmbeit3.datasets.file_checks import in_threads, keep
+from mmbeit3.datasets.checks.files import in_threads, keep
 from mmbeit3.datasets.transforms.loading import LoadImageFromFile, load_image
 from mmbeit3.utils import InputError
 from mmbeit3.utils.image_damage import JPEG_FORMATS, DamageError, decode_jpeg, png_damage

@@ -13,11 +13,11 @@ from typing import Any
 from mmcv.transforms import Compose, LoadAnnotations
 from mmseg.datasets import BaseSegDataset
 
+from mmbeit3.datasets.checks.segmentation import check_labels, count_labels
+from mmbeit3.datasets.checks.sizes import check_sizes
 from mmbeit3.datasets.class_list import MAX_CLASSES, ClassList, read_class_list
 from mmbeit3.datasets.image_files import warn_of_turned
 from mmbeit3.datasets.palette import make_palette
-from mmbeit3.datasets.seg_checks import check_labels, count_labels
-from mmbeit3.datasets.size_checks import check_sizes
 from mmbeit3.datasets.transforms.loading import image_loader
 from mmbeit3.registry import DATASETS
 from mmbeit3.utils import InputError, listed
@@ -33,7 +33,7 @@ class SegFolderDataset(BaseSegDataset):
     An image and its label map have the same path below their folder, but for the suffix:
     ``images/a/b.jpg`` and ``masks/a/b.png``. The pixels of a label map are the line numbers of
     ``classes_file``, from 0; 255 is ignored. Files are checked when the data set is loaded, see
-    :func:`mmbeit3.datasets.seg_checks.count_labels` and ``check_labels``.
+    :func:`mmbeit3.datasets.checks.segmentation.count_labels` and ``check_labels``.
 
     Args:
         classes_file (str, optional): A text file with one class a line, or a JSON list, on

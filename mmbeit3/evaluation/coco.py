@@ -22,7 +22,7 @@ from pycocotools import mask as mask_api
 from pycocotools.coco import COCO
 from terminaltables import AsciiTable
 
-from mmbeit3.datasets.coco_checks import (
+from mmbeit3.datasets.checks.coco import (
     box_problem,
     check_coco,
     is_finite_number,
@@ -32,7 +32,7 @@ from mmbeit3.datasets.coco_checks import (
     read_json,
     rle_problem,
 )
-from mmbeit3.datasets.rle_checks import find_code_problems
+from mmbeit3.datasets.checks.rle import find_code_problems
 from mmbeit3.utils import InputError
 
 BACKENDS = ("faster-coco-eval", "pycocotools")

@@ -18,8 +18,8 @@ from mmengine.fileio import get_local_path
 from mmengine.logging import print_log
 from torch import Tensor
 
+from mmbeit3.datasets.checks.coco import load_coco
 from mmbeit3.datasets.coco import find_category_ids
-from mmbeit3.datasets.coco_checks import load_coco
 from mmbeit3.evaluation.coco import (
     BACKENDS,
     IOU_TYPES,

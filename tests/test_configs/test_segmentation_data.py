@@ -12,7 +12,8 @@ from mmengine.dataset import BaseDataset
 from mmengine.registry import init_default_scope
 from PIL import Image
 
-from mmbeit3.datasets import make_shapes, seg_checks
+from mmbeit3.datasets import make_shapes
+from mmbeit3.datasets.checks import segmentation as seg_checks
 from mmbeit3.registry import DATASETS, METRICS
 from mmbeit3.utils import InputError
 

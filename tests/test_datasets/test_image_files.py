@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mmbeit3.datasets import file_checks, image_files
+from mmbeit3.datasets import image_files
+from mmbeit3.datasets.checks import files as file_checks
 from mmbeit3.datasets.image_files import (
     ImageFile,
     check_image_files,

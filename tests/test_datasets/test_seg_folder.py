@@ -8,7 +8,8 @@ import pytest
 from mmengine.registry import init_default_scope
 from PIL import Image
 
-from mmbeit3.datasets import SegFolderDataset, make_shapes, seg_checks
+from mmbeit3.datasets import SegFolderDataset, make_shapes
+from mmbeit3.datasets.checks import segmentation as seg_checks
 from mmbeit3.registry import DATASETS
 from mmbeit3.utils import InputError
 

@@ -11,7 +11,7 @@ from PIL import Image
 from pycocotools import mask as mask_api
 from pycocotools.coco import COCO
 
-from mmbeit3.datasets.coco_checks import check_coco
+from mmbeit3.datasets.checks.coco import check_coco
 from mmbeit3.datasets.shapes import CLASSES, MIN_AREA, make_shapes, mask_to_polygons
 from mmbeit3.utils import InputError
 

@@ -8,7 +8,8 @@ import pytest
 from mmbeit3.apis.testing import test as run_test
 from mmbeit3.apis.training import train
 from mmbeit3.config import load_config
-from mmbeit3.datasets import coco_checks, make_shapes
+from mmbeit3.datasets import make_shapes
+from mmbeit3.datasets.checks import coco as coco_checks
 from mmbeit3.engine import prepare
 from mmbeit3.utils.read_once import FilesReadOnce, read_once
 

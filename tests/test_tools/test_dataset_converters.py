@@ -40,7 +40,8 @@ def test_arguments_reach_the_function(
         calls.append((args, kwargs))
         return "the folder"
 
-    module = importlib.import_module(f"mmbeit3.datasets.{function}")
+    room = function.removeprefix("prepare_")
+    module = importlib.import_module(f"mmbeit3.datasets.converters.{room}")
     monkeypatch.setattr(module, function, record)
     monkeypatch.setattr(sys, "argv", [tool, "a.zip", "--out", "there"])
     with pytest.raises(SystemExit) as end:

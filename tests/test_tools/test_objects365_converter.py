@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from mmbeit3.datasets import prepare_objects365 as module
+from mmbeit3.datasets.converters import objects365 as module
 
 TOOL = Path(__file__).resolve().parents[2] / "tools" / "dataset_converters" / "objects365.py"
 HELP = (

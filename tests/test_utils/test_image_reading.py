@@ -15,8 +15,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from mmbeit3.datasets.checks.segmentation import count_labels
 from mmbeit3.datasets.image_files import ImageFile, find_image_problems
-from mmbeit3.datasets.seg_checks import count_labels
 from mmbeit3.utils import InputError
 from mmbeit3.utils.image_reading import allow_pixels, read_image
 

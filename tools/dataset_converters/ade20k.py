@@ -23,7 +23,7 @@ def main() -> None:
     """Do what the command line asks for."""
     args = parse_args()
 
-    from mmbeit3.datasets.prepare_ade20k import NUM_TRAIN, NUM_VAL, prepare_ade20k
+    from mmbeit3.datasets.converters.ade20k import NUM_TRAIN, NUM_VAL, prepare_ade20k
 
     folder = prepare_ade20k(args.archive, args.out, progress=True)
     print(f"{NUM_TRAIN:,} training and {NUM_VAL:,} validation images are in {folder}")

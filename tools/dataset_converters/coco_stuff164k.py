@@ -28,7 +28,7 @@ def main() -> None:
     """Do what the command line asks for."""
     args = parse_args()
 
-    from mmbeit3.datasets.prepare_coco_stuff import NUM_TRAIN, NUM_VAL, prepare_coco_stuff
+    from mmbeit3.datasets.converters.coco_stuff import NUM_TRAIN, NUM_VAL, prepare_coco_stuff
 
     folder = prepare_coco_stuff(
         args.archive, args.coco, args.out, num_workers=args.workers, progress=True

@@ -39,7 +39,7 @@ def main() -> None:
     """Do what the command line asks for."""
     args = parse_args()
 
-    from mmbeit3.datasets.prepare_objects365 import prepare_objects365
+    from mmbeit3.datasets.converters.objects365 import prepare_objects365
 
     folder, summaries = prepare_objects365(
         args.folder, args.out, args.partial, args.workers, progress=True

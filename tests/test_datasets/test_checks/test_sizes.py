@@ -14,12 +14,12 @@ from mmengine.registry import init_default_scope
 from PIL import Image
 
 from mmbeit3.config.data_checks import check_training_data
+from mmbeit3.datasets.checks.sizes import find_size_problems
 from mmbeit3.datasets.image_files import ImageFile
-from mmbeit3.datasets.size_checks import find_size_problems
 from mmbeit3.registry import DATASETS
 from mmbeit3.utils import InputError
 
-CONFIGS = Path(__file__).resolve().parents[2] / "configs"
+CONFIGS = Path(__file__).resolve().parents[3] / "configs"
 DETECTION = "_base_/datasets/coco_instance_lsj-1024.py"
 SEGMENTATION = "_base_/datasets/ade20k_512.py"
 

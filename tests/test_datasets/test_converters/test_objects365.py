@@ -13,10 +13,10 @@ from mmdet.utils import register_all_modules
 from PIL import Image
 
 from mmbeit3.datasets import CocoDataset
-from mmbeit3.datasets import prepare_objects365 as module
+from mmbeit3.datasets.checks.coco import check_coco
 from mmbeit3.datasets.coco import read_classes
-from mmbeit3.datasets.coco_checks import check_coco
-from mmbeit3.datasets.prepare_objects365 import clip_box, prepare_objects365
+from mmbeit3.datasets.converters import objects365 as module
+from mmbeit3.datasets.converters.objects365 import clip_box, prepare_objects365
 from mmbeit3.utils import InputError
 
 register_all_modules()

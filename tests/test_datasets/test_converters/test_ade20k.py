@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mmbeit3.datasets import ADE20KDataset, archives
-from mmbeit3.datasets import prepare_ade20k as module
-from mmbeit3.datasets.prepare_ade20k import NAME, expected_names, prepare_ade20k
+from mmbeit3.datasets import ADE20KDataset
+from mmbeit3.datasets.converters import ade20k as module
+from mmbeit3.datasets.converters import archives
+from mmbeit3.datasets.converters.ade20k import NAME, expected_names, prepare_ade20k
 from mmbeit3.utils import InputError
 
 SIZE = (10, 8)

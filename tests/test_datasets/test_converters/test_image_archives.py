@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from mmbeit3.datasets import image_archives
-from mmbeit3.datasets.image_archives import find_archives, unpack_images
+from mmbeit3.datasets.converters import image_archives
+from mmbeit3.datasets.converters.image_archives import find_archives, unpack_images
 from mmbeit3.utils import InputError
 
 FILES = {f"patch0/{number}.jpg": bytes([number]) * 3000 for number in range(5)}

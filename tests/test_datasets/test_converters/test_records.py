@@ -6,10 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from mmbeit3.datasets.file_records import holds, load_records, read_record, write_records
+from mmbeit3.datasets.converters.records import holds, load_records, read_record, write_records
 from tests.test_checkpoint.mutations import mutated
-
-from .fuzzing import time_limit
+from tests.test_datasets.fuzzing import time_limit
 
 SOURCE = ["a.zip", 12, 34]
 

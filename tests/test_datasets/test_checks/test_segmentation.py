@@ -7,8 +7,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mmbeit3.datasets import file_checks, make_shapes, seg_checks
-from mmbeit3.datasets.seg_checks import (
+from mmbeit3.datasets import make_shapes
+from mmbeit3.datasets.checks import files as file_checks
+from mmbeit3.datasets.checks import segmentation as seg_checks
+from mmbeit3.datasets.checks.segmentation import (
     LabelCounts,
     check_ade20k_labels,
     check_labels,

@@ -22,14 +22,11 @@ import pytest
 from mmengine.registry import DefaultScope
 from PIL import Image
 
-from mmbeit3.datasets import ADE20KDataset, CocoDataset, COCOStuffDataset, image_archives
-from mmbeit3.datasets import prepare_ade20k as ade20k
-from mmbeit3.datasets import prepare_coco_stuff as coco_stuff
-from mmbeit3.datasets import prepare_objects365 as objects365
-from mmbeit3.datasets.coco_checks import check_coco
+from mmbeit3.datasets import ADE20KDataset, CocoDataset, COCOStuffDataset
+from mmbeit3.datasets.checks.coco import check_coco
+from mmbeit3.datasets.converters import ade20k, coco_stuff, image_archives, objects365
 from mmbeit3.utils import InputError
-
-from .fuzzing import time_limit
+from tests.test_datasets.fuzzing import time_limit
 
 SIZES = {1: (24, 16), 2: (20, 20), 7: (16, 24), 9: (30, 20)}  # (width, height) by image id
 EXTREMES = (

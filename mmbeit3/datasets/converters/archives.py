@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
-from mmbeit3.datasets.worker_pool import Stopped, check_stop
+from mmbeit3.datasets.converters.worker_pool import Stopped, check_stop
 from mmbeit3.utils import InputError, listed
 
 # Images are packed already, and annotations shrink to a tenth; deflate reaches 1,032.

@@ -17,8 +17,7 @@ from typing import Any, BinaryIO
 import numpy as np
 from rich.progress import wrap_file
 
-from mmbeit3.datasets.archives import make_folder, user_path, write_whole
-from mmbeit3.datasets.coco_checks import (
+from mmbeit3.datasets.checks.coco import (
     Report,
     check_categories,
     is_finite_number,
@@ -26,7 +25,15 @@ from mmbeit3.datasets.coco_checks import (
     is_text,
     raise_on_errors,
 )
-from mmbeit3.datasets.file_records import (
+from mmbeit3.datasets.converters.archives import make_folder, user_path, write_whole
+from mmbeit3.datasets.converters.image_archives import (
+    IMAGE_SUFFIXES,
+    are_unpacked,
+    find_archives,
+    open_tar,
+    unpack_images,
+)
+from mmbeit3.datasets.converters.records import (
     Record,
     file_state,
     holds,
@@ -34,16 +41,9 @@ from mmbeit3.datasets.file_records import (
     read_record,
     write_records,
 )
-from mmbeit3.datasets.image_archives import (
-    IMAGE_SUFFIXES,
-    are_unpacked,
-    find_archives,
-    open_tar,
-    unpack_images,
-)
+from mmbeit3.datasets.converters.worker_pool import run_in_processes
 from mmbeit3.datasets.image_files import ImageFile, read_size, unreadable
 from mmbeit3.datasets.json_stream import stream_entries
-from mmbeit3.datasets.worker_pool import run_in_processes
 from mmbeit3.utils import InputError, listed
 
 # Annotations by version; v2's come as .json or, for training, packed in a .tar.gz

@@ -11,8 +11,8 @@ import pytest
 from mmseg.datasets import COCOStuffDataset
 from PIL import Image
 
-from mmbeit3.datasets import prepare_coco_stuff as module
-from mmbeit3.datasets.prepare_coco_stuff import prepare_coco_stuff, train_ids
+from mmbeit3.datasets.converters import coco_stuff as module
+from mmbeit3.datasets.converters.coco_stuff import prepare_coco_stuff, train_ids
 from mmbeit3.utils import InputError
 
 NUMBERS = {"train2017": (9, 25, 30), "val2017": (139, 285)}

@@ -16,7 +16,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-from mmbeit3.datasets.archives import (
+from mmbeit3.datasets.converters.archives import (
     EntryNames,
     check_room,
     describe,
@@ -30,15 +30,15 @@ from mmbeit3.datasets.archives import (
     user_path,
     write_whole,
 )
-from mmbeit3.datasets.file_records import (
+from mmbeit3.datasets.converters.records import (
     Record,
     holds,
     load_records,
     record_line,
     write_records,
 )
+from mmbeit3.datasets.converters.worker_pool import run_in_processes
 from mmbeit3.datasets.image_files import read_size, unreadable
-from mmbeit3.datasets.worker_pool import run_in_processes
 from mmbeit3.utils import InputError, listed
 
 ADDRESS = "http://calvin.inf.ed.ac.uk/wp-content/uploads/data/cocostuffdataset/"

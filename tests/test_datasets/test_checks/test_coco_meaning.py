@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from pycocotools import mask as mask_api
 
-from mmbeit3.datasets.coco_meaning import MAX_OBJECTS, find_doubts
+from mmbeit3.datasets.checks.coco_meaning import MAX_OBJECTS, find_doubts
 
 NUM_SEEDS = 200
 Objects = list[dict]

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from mmbeit3.datasets import file_checks
+from mmbeit3.datasets.checks import files as file_checks
 from tests.test_checkpoint.mutations import mutated
 from tests.test_datasets.fuzzing import time_limit
 

@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO
 
-from mmbeit3.datasets.archives import (
+from mmbeit3.datasets.converters.archives import (
     EntryNames,
     check_ratio,
     check_room,
@@ -26,14 +26,14 @@ from mmbeit3.datasets.archives import (
     size_limit,
     write_whole,
 )
-from mmbeit3.datasets.file_records import (
+from mmbeit3.datasets.converters.records import (
     Record,
     file_state,
     holds,
     load_records,
     write_records,
 )
-from mmbeit3.datasets.worker_pool import Stopped, check_stop, run_in_processes
+from mmbeit3.datasets.converters.worker_pool import Stopped, check_stop, run_in_processes
 from mmbeit3.utils import InputError, listed
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png")

@@ -9,8 +9,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from mmbeit3.datasets.archives import write_whole
-from mmbeit3.datasets.worker_pool import check_stop
+from mmbeit3.datasets.converters.archives import write_whole
+from mmbeit3.datasets.converters.worker_pool import check_stop
 from mmbeit3.utils.regular_files import refuse_endless
 
 CHUNK = 1 << 20

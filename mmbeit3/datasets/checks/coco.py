@@ -16,9 +16,9 @@ from typing import Any
 
 from mmengine.logging import print_log
 
-from mmbeit3.datasets.coco_meaning import find_doubts
+from mmbeit3.datasets.checks.coco_meaning import find_doubts
+from mmbeit3.datasets.checks.rle import find_code_problems
 from mmbeit3.datasets.json_stream import TwiceError, stream_entries, unique_keys
-from mmbeit3.datasets.rle_checks import find_code_problems
 from mmbeit3.utils import InputError
 from mmbeit3.utils.read_once import read_once
 from mmbeit3.utils.similar_paths import describe_similar
@@ -183,8 +183,8 @@ def check_coco(
             images have none. Defaults to True.
         max_examples: How many errors, and how many warnings, are kept in words. Defaults to 10.
         check_meaning: Whether it is an error, not a warning, where most objects seem to follow
-            another convention, see :func:`mmbeit3.datasets.coco_meaning.find_doubts`. Defaults to
-            True.
+            another convention, see :func:`mmbeit3.datasets.checks.coco_meaning.find_doubts`.
+            Defaults to True.
     """
     report = Report(max_examples=max_examples)
     if not isinstance(data, dict):

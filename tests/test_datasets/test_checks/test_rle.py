@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from pycocotools import mask as mask_api
 
-from mmbeit3.datasets.rle_checks import CHUNK, find_code_problems
+from mmbeit3.datasets.checks.rle import CHUNK, find_code_problems
 
 
 def _codes(number: int) -> tuple[list[str], list[int]]:

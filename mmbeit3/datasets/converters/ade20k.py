@@ -8,7 +8,9 @@ from pathlib import Path, PurePosixPath
 from rich.progress import track
 
 from mmbeit3.datasets.ade20k import ADE20KDataset
-from mmbeit3.datasets.archives import (
+from mmbeit3.datasets.checks.files import in_threads
+from mmbeit3.datasets.checks.segmentation import check_ade20k_labels, count_labels
+from mmbeit3.datasets.converters.archives import (
     EntryNames,
     check_room,
     describe,
@@ -22,9 +24,7 @@ from mmbeit3.datasets.archives import (
     user_path,
     write_whole,
 )
-from mmbeit3.datasets.file_checks import in_threads
-from mmbeit3.datasets.file_records import holds
-from mmbeit3.datasets.seg_checks import check_ade20k_labels, count_labels
+from mmbeit3.datasets.converters.records import holds
 from mmbeit3.utils import InputError, listed
 
 NAME = "ADEChallengeData2016"

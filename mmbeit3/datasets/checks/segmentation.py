@@ -12,7 +12,8 @@ import numpy as np
 from mmengine.logging import print_log
 from PIL import Image
 
-from mmbeit3.datasets.file_checks import in_threads, keep
+from mmbeit3.datasets.checks.files import in_threads, keep
+from mmbeit3.datasets.checks.sizes import is_narrow
 from mmbeit3.datasets.image_files import (
     FOLLOW_STORED,
     ImageFile,
@@ -20,7 +21,6 @@ from mmbeit3.datasets.image_files import (
     read_size,
     unreadable,
 )
-from mmbeit3.datasets.size_checks import is_narrow
 from mmbeit3.utils import InputError, listed
 from mmbeit3.utils.regular_files import refuse_endless
 
@@ -49,7 +49,7 @@ class LabelCounts:
         pixels: (256,) pixels of each value.
         maps: (256,) maps with each value.
         examples: For each value that occurs, the map with most of its pixels and their number.
-        narrow: The images that :func:`mmbeit3.datasets.size_checks.check_sizes` is to look at.
+        narrow: The images that :func:`mmbeit3.datasets.checks.sizes.check_sizes` is to look at.
         turned: The images that :func:`mmbeit3.datasets.image_files.warn_of_turned` is to name.
     """
 
@@ -72,7 +72,7 @@ class LabelCounts:
 def count_labels(pairs: Sequence[Pair], source: str, loader: Loader | None = None) -> LabelCounts:
     """Read every label map and the size of its image.
 
-    The result is kept until a file changes, see :func:`mmbeit3.datasets.file_checks.keep`.
+    The result is kept until a file changes, see :func:`mmbeit3.datasets.checks.files.keep`.
 
     Args:
         pairs: Paths of images and of their label maps.

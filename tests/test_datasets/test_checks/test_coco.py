@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from mmbeit3.datasets.coco_checks import (
+from mmbeit3.datasets.checks.coco import (
     MAX_EXAMPLES,
     check_coco,
     load_coco,

@@ -12,15 +12,15 @@ from pathlib import Path
 
 import pytest
 
-from mmbeit3.datasets import archives
-from mmbeit3.datasets.image_archives import unpack_images
-from mmbeit3.datasets.worker_pool import run_in_processes
+from mmbeit3.datasets.converters import archives
+from mmbeit3.datasets.converters.image_archives import unpack_images
+from mmbeit3.datasets.converters.worker_pool import run_in_processes
 from mmbeit3.utils import InputError
 
 UNPACK = (
     "import sys; from pathlib import Path\n"
     "from mmbeit3.apis.console import run\n"
-    "from mmbeit3.datasets.image_archives import unpack_images\n"
+    "from mmbeit3.datasets.converters.image_archives import unpack_images\n"
     "run(lambda: unpack_images([Path(sys.argv[1])], Path(sys.argv[2]), 1))"
 )
 NUM_IMAGES = 3000
