@@ -31,6 +31,7 @@ TRANSFORMS = Registry(
 )
 METRICS = Registry("metric", parent=MMENGINE_METRICS, locations=["mmbeit3.evaluation"])
 HOOKS = Registry("hook", parent=MMENGINE_HOOKS, locations=["mmbeit3.engine"])
+TASKS = Registry("task", scope="mmbeit3", locations=["mmbeit3.inference"])
 RUNNERS = Registry("runner", parent=MMENGINE_RUNNERS, locations=["mmbeit3.engine"])
 LOOPS = Registry("loop", parent=MMENGINE_LOOPS, locations=["mmbeit3.engine"])
 DATA_SAMPLERS = Registry(

@@ -13,7 +13,7 @@ from benchmarks.benchmark import Candidate, Case, Comparison
 from benchmarks.cases.detector import widen_scores
 from benchmarks.data import model_config, require
 from benchmarks.options import Options
-from mmbeit3.inference.detection_writer import DetectionResults
+from mmbeit3.inference.detection_writer import DetectionWriter
 from mmbeit3.inference.detector import Detector
 from mmbeit3.inference.folder import Report, process
 from mmbeit3.inference.image_list import list_sources
@@ -65,7 +65,7 @@ def build(arch: str, images: Path, num_images: int, device: str, alone: bool) ->
             for _ in detector.predict(loaded, batch_size=1):
                 pass
             return
-        results = DetectionResults(Path(kept.name), detector.classes, None)
+        results = DetectionWriter(Path(kept.name), detector.classes, None)
         with results.opened():
             report = Report(results, len(sources))
             for outcome in process(sources, detector, report, 1, NUM_WORKERS):

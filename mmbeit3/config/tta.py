@@ -6,28 +6,25 @@ from mmengine.config import Config, ConfigDict
 
 from mmbeit3.config import TTA_PIPELINES
 from mmbeit3.config.datasets import innermost_datasets
-from mmbeit3.inference.task import is_segmentation
 from mmbeit3.utils import InputError
 
-SEG_TTA_MODEL = "mmbeit3.SegTTAModel"
 
-
-def use_tta(cfg: Config, views: str) -> None:
+def use_tta(cfg: Config, views: str, tta_model: str | None = None) -> None:
     """Test with several views of each image, in place; the class numbers must be final.
 
     Args:
         cfg: The config. ``tta_pipeline`` (or ``tta_pipeline_flip``) becomes the pipeline of the
-            test set, and ``tta_model`` the model, which holds the former one. Without
-            ``tta_model`` a segmentor gets ``mmbeit3.SegTTAModel``.
+            test set, and ``tta_model`` the model, which holds the former one.
         views: 'multi-scale' or 'flip'.
+        tta_model: Type of the model where the config has none. Defaults to None.
 
     Raises:
         InputError: The config does not say what the views are, or how to merge them.
     """
     key = TTA_PIPELINES[views]
     wrapper = cfg.get("tta_model")
-    if not wrapper and is_segmentation(cfg):
-        wrapper = ConfigDict(type=SEG_TTA_MODEL)
+    if not wrapper and tta_model:
+        wrapper = ConfigDict(type=tta_model)
     missing = [name for name, value in ((key, cfg.get(key)), ("tta_model", wrapper)) if not value]
     if missing:
         raise InputError(_what_is_missing(cfg, views, missing))

@@ -15,7 +15,7 @@ import numpy as np
 from mmbeit3.datasets.palette import make_palette
 from mmbeit3.inference.detector import Detections
 from mmbeit3.inference.pipeline import JsonList
-from mmbeit3.inference.writer import Results, Written
+from mmbeit3.inference.writer import ResultWriter, Written
 from mmbeit3.ops import encode_masks
 from mmbeit3.visualization.overlay import draw_instances
 from mmbeit3.visualization.pictures import write_picture
@@ -31,7 +31,7 @@ class WrittenDetections(Written):
     labels: list[int]
 
 
-class DetectionResults(Results):
+class DetectionWriter(ResultWriter):
     """Writes ``results.json`` and ``overlays/``.
 
     Args:

@@ -11,7 +11,7 @@ from mmdet.structures import DetDataSample
 from mmengine.config import Config
 
 from mmbeit3.config.classes import follow_checkpoint, resolve_classes
-from mmbeit3.inference.inferencer import Loaded, Predicted, Predictor
+from mmbeit3.inference.inferencer import Inferencer, Loaded, Predicted
 from mmbeit3.utils import InputError
 
 
@@ -30,8 +30,8 @@ class Detections(Predicted):
         return self.image.nbytes + (0 if self.masks is None else self.masks.nbytes)
 
 
-class Detector(Predictor):
-    """A detector with trained weights; arguments and errors as :class:`Predictor`."""
+class Detector(Inferencer):
+    """A detector with trained weights; arguments and errors as :class:`Inferencer`."""
 
     scope = "mmdet"
 

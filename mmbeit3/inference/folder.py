@@ -31,10 +31,8 @@ from rich.table import Table
 
 from mmbeit3.engine.agreement import from_first, together
 from mmbeit3.engine.interruption import Termination
-from mmbeit3.inference.detection_writer import DetectionResults
-from mmbeit3.inference.detector import Detector
 from mmbeit3.inference.image_list import NotListed, Source, list_sources, make_folder
-from mmbeit3.inference.inferencer import Failed, Loaded, Predicted, Predictor
+from mmbeit3.inference.inferencer import Failed, Inferencer, Loaded, Predicted
 from mmbeit3.inference.pipeline import map_ahead, track, write_json
 from mmbeit3.inference.rank_parts import (
     Journal,
@@ -44,11 +42,10 @@ from mmbeit3.inference.rank_parts import (
     merge,
     own_share,
 )
-from mmbeit3.inference.segmentation_writer import SegmentationResults, check_labels_folder
 from mmbeit3.inference.staging import Staging
-from mmbeit3.inference.task import is_segmentation
-from mmbeit3.inference.writer import Results, Written
-from mmbeit3.utils import InputError
+from mmbeit3.inference.task import Task, find_task, named_task
+from mmbeit3.inference.writer import ResultWriter, Written
+from mmbeit3.utils import InputError, listed
 from mmbeit3.utils.folder_lock import folder_locked
 from mmbeit3.utils.text_files import printable
 from mmbeit3.utils.whole_files import WriteError
@@ -58,7 +55,6 @@ from mmbeit3.version import __version__
 MAX_WAITING_BYTES = 512 * 2**20
 
 SUMMARY = "summary.json"
-RESULTS = {results.task: results for results in (DetectionResults, SegmentationResults)}
 
 
 def infer_folder(
@@ -67,13 +63,13 @@ def infer_folder(
     folder: str | Path,
     out_dir: str | Path,
     *,
-    score_thr: float | None = None,
     batch_size: int | None = None,
     num_workers: int | None = None,
     device: str = "auto",
     dtype: str = "float32",
     compiles: bool = False,
     overlays: bool = True,
+    **options: Any,
 ) -> dict[str, Any] | None:
     """Run a detector or a segmentor over all images of a folder and write what was found.
 
@@ -104,8 +100,6 @@ def infer_folder(
         checkpoint (str | Path): Its weights.
         folder (str | Path): Folder of images, searched recursively, or one image.
         out_dir (str | Path): Where results go; made if absent.
-        score_thr (float, optional): Draw and count detections of at least this score. Defaults to
-            0.3; a segmentor takes none.
         batch_size (int, optional): Images per forward pass, fewer where their sizes differ.
             Defaults to the config's ``test_dataloader.batch_size``.
         num_workers (int, optional): Threads that read and write images. Defaults to the number
@@ -116,6 +110,8 @@ def infer_folder(
             :func:`mmbeit3.apis.acceleration.accelerate`. Defaults to 'float32'.
         compiles (bool): Whether to compile the backbone by torch.compile. Defaults to False.
         overlays (bool): Whether to draw pictures. Defaults to True.
+        **options: Those of the task. Of a detector ``score_thr``, to draw and count detections of
+            at least this score; 0.3 unless given.
 
     Returns:
         dict | None: The content of ``summary.json``; None in all processes but the first.
@@ -131,7 +127,7 @@ def infer_folder(
             checkpoint,
             Path(folder),
             Path(out_dir),
-            score_thr,
+            options,
             batch_size,
             num_workers,
             device,
@@ -147,7 +143,7 @@ def _infer_folder(
     checkpoint: str | Path,
     folder: Path,
     out_dir: Path,
-    score_thr: float | None,
+    options: dict[str, Any],
     batch_size: int | None,
     num_workers: int | None,
     device: str,
@@ -156,27 +152,26 @@ def _infer_folder(
     overlays: bool,
 ) -> dict[str, Any] | None:
     """Run as :func:`infer_folder` says; what is to be left at the end goes on the stack."""
-    segments = is_segmentation(cfg)
+    task = find_task(cfg)
+    options = {name: value for name, value in options.items() if value is not None}
     size = get_dist_info()[1]
     staging = Staging(out_dir)
 
     def prepare() -> tuple[list[Source], NotListed]:
-        if segments and score_thr is not None:
-            raise InputError("a score threshold is for detectors, and the config is a segmentor's")
+        _check_options(task, options)
         _check_device(device, size)
-        not_listed = NotListed()
-        sources = list_sources(folder, out_dir, overlays, segments, not_listed)
+        not_listed, further = NotListed(), task.writer_type.further
+        sources = list_sources(folder, out_dir, overlays, further, not_listed)
         make_folder(out_dir)
         stack.enter_context(folder_locked(out_dir, "an inference", "--out-dir"))
-        if segments:
-            check_labels_folder(out_dir)
+        check_folders(task, out_dir)
         stack.callback(staging.remove)
         staging.make()
         return sources, not_listed
 
-    def setup() -> tuple[Predictor, Results]:
-        model = (cfg, checkpoint, _own_device(device, size), dtype, compiles)
-        return (_segmentation if segments else _detection)(model, staging.folder, score_thr)
+    def setup() -> tuple[Inferencer, ResultWriter]:
+        model = task.load(cfg, checkpoint, _own_device(device, size), dtype, compiles)
+        return model, task.writer(model, staging.folder, **options)
 
     sources, not_listed = from_first(prepare)
     predictor, results = together(setup)
@@ -240,6 +235,44 @@ def _holds_whole_run(out_dir: Path) -> bool:
         return False
 
 
+def _check_options(task: Task, options: dict[str, Any]) -> None:
+    """Refuse options that the task does not take."""
+    name = task.writer_type.task
+    for option in options:
+        if option not in task.options:
+            flag = option.replace("_", "-")
+            raise InputError(
+                f"--{flag} is not for the task of this config, {name}, which takes "
+                f"{listed(task.options) or 'no options of its own'}"
+            )
+
+
+def check_folders(task: Task, out_dir: Path) -> None:
+    """Refuse an output folder that holds files of another origin where the task's own go.
+
+    A data set often keeps its masks under ``labels/``, beside its images.
+
+    Args:
+        task (Task): The task.
+        out_dir (Path): The folder.
+
+    Raises:
+        InputError: There are such files.
+    """
+    folders = [out_dir / name for name, _ in task.writer_type.further.values()]
+    held = [folder for folder in folders if folder.is_dir() and any(folder.iterdir())]
+    try:
+        summary = json.loads((out_dir / SUMMARY).read_text(encoding="utf-8"))
+        ours = summary["task"] == task.writer_type.task
+    except (OSError, ValueError, KeyError, TypeError):
+        ours = False
+    if held and not ours:
+        raise InputError(
+            f"{held[0]} exists, and beside it no summary.json says that this command wrote it: "
+            "nothing was overwritten; choose another --out-dir"
+        )
+
+
 def _check_device(device: str, size: int) -> None:
     if size > 1 and ":" in device:
         raise InputError(
@@ -260,22 +293,8 @@ def _default_workers() -> int:
     return max(1, min(4, (os.cpu_count() or 1) // processes))
 
 
-def _detection(
-    model: tuple[Any, ...], out_dir: Path, score_thr: float | None
-) -> tuple[Predictor, Results]:
-    detector = Detector(*model)
-    return detector, DetectionResults(out_dir, detector.classes, score_thr)
-
-
-def _segmentation(model: tuple[Any, ...], out_dir: Path, _: None) -> tuple[Predictor, Results]:
-    from mmbeit3.inference.segmentor import Segmentor  # detectors run without mmseg
-
-    segmentor = Segmentor(*model)
-    return segmentor, SegmentationResults(out_dir, segmentor.meanings)
-
-
 def _run_alone(
-    sources: list[Source], predictor: Predictor, report: Report, batch_size: int, num_workers: int
+    sources: list[Source], predictor: Inferencer, report: Report, batch_size: int, num_workers: int
 ) -> None:
     with (
         _at_its_place(report),
@@ -295,7 +314,7 @@ def _at_its_place(report: Report) -> Iterator[None]:
 
 
 def _run_share(
-    sources: list[Source], predictor: Predictor, report: Report, batch_size: int, num_workers: int
+    sources: list[Source], predictor: Inferencer, report: Report, batch_size: int, num_workers: int
 ) -> None:
     """Run over this process's images; the first process then adds up those of all."""
     rank, size = get_dist_info()
@@ -356,7 +375,7 @@ def print_summary(summary: dict[str, Any], out_dir: str | Path) -> None:
         summary (dict): What :func:`infer_folder` returned.
         out_dir (str | Path): Its output folder.
     """
-    results = RESULTS[summary["task"]]
+    results = named_task(summary["task"]).writer_type
     table = Table(show_header=False)
     table.add_column(overflow="fold")
     table.add_column(justify="right")
@@ -396,7 +415,7 @@ def print_summary(summary: dict[str, Any], out_dir: str | Path) -> None:
 
 def process(
     sources: Sequence[Source],
-    predictor: Predictor,
+    predictor: Inferencer,
     report: Report,
     batch_size: int,
     num_workers: int,
@@ -448,14 +467,14 @@ class Report:
     """Adds up what became of the images, and holds what ended the run before its time.
 
     Args:
-        results (Results): What counts the results themselves.
+        results (ResultWriter): What counts the results themselves.
         staging (Staging): Where their files are written.
         num_images (int): Images in the folder.
         not_listed (NotListed): What else is in the folder.
     """
 
     def __init__(
-        self, results: Results, staging: Staging, num_images: int, not_listed: NotListed
+        self, results: ResultWriter, staging: Staging, num_images: int, not_listed: NotListed
     ) -> None:
         self.results = results
         self.staging = staging
@@ -496,8 +515,9 @@ class Report:
 
     def files(self) -> Iterator[str]:
         """Yield the files of all images that are done, and then those of the run."""
+        kinds = ("overlay", *self.results.further)
         for image in self._images:
-            yield from (image[key] for key in ("overlay", "label") if key in image)
+            yield from (image[key] for key in kinds if key in image)
         yield from self.results.run_files
 
     def summary(self) -> dict[str, Any]:

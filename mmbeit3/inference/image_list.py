@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
@@ -11,7 +12,6 @@ from mmbeit3.utils import InputError
 from mmbeit3.utils.image_folders import find_images
 
 OVERLAYS = "overlays"
-LABELS = "labels"
 
 
 @dataclass(frozen=True)
@@ -23,20 +23,20 @@ class Source:
         path (Path): The file.
         file_name (str): The path below the folder, with forward slashes.
         overlay (str, optional): Where its picture goes, below the output folder.
-        label (str, optional): Where its class map goes, below the output folder. Defaults to
-            None.
+        further (Mapping[str, str]): Where the other files that its task writes for it go, by the
+            name of their kind. Defaults to none.
     """
 
     image_id: int
     path: Path
     file_name: str
     overlay: str | None
-    label: str | None = None
+    further: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def files(self) -> list[str]:
         """Those that are written for the image."""
-        return [name for name in (self.overlay, self.label) if name]
+        return [name for name in (self.overlay, *self.further.values()) if name]
 
 
 @dataclass
@@ -56,20 +56,21 @@ def list_sources(
     folder: Path,
     out_dir: Path,
     overlays: bool,
-    labels: bool = False,
+    further: Mapping[str, tuple[str, str]] | None = None,
     not_listed: NotListed | None = None,
 ) -> list[Source]:
     """List the images of a folder, or the one image, and name what is written for each.
 
     What earlier runs wrote is not taken for input. ``a.jpg`` and ``a.png`` get ``overlays/a.jpg``
-    and ``overlays/a.png.jpg``, as ``a.png`` does beside a folder ``a.jpg``; class maps are named
+    and ``overlays/a.png.jpg``, as ``a.png`` does beside a folder ``a.jpg``; other files are named
     alike.
 
     Args:
         folder (Path): Folder of images, or one image.
         out_dir (Path): Where results go.
         overlays (bool): Whether pictures are written, below ``overlays/``.
-        labels (bool): Whether class maps are written, below ``labels/``. Defaults to False.
+        further (Mapping, optional): Folder and suffix of the other files that are written for each
+            image, by the name of their kind. Defaults to None.
         not_listed (NotListed, optional): Takes what is left out. Defaults to None: a folder that
             cannot be read is an error.
 
@@ -80,7 +81,8 @@ def list_sources(
         InputError: If there are no images, they lie where the results would be written, or a
             folder cannot be read.
     """
-    written = [out_dir / OVERLAYS] + ([out_dir / LABELS] if labels else [])
+    further = further or {}
+    written = [out_dir / name for name in (OVERLAYS, *(folder for folder, _ in further.values()))]
     for place in written:
         if folder.resolve().is_relative_to(place.resolve()):
             raise InputError(
@@ -99,10 +101,16 @@ def list_sources(
     calls = () if not_listed is None else (unreadable, made)
     files = [path.relative_to(root) for path in find_images(folder, written, *calls)]
     pictures = _names(files, OVERLAYS, ".jpg") if overlays else [None] * len(files)
-    maps = _names(files, LABELS, ".png") if labels else [None] * len(files)
+    others = {kind: _names(files, *place) for kind, place in further.items()}
     return [
-        Source(number, root / file, file.as_posix(), *names)
-        for number, (file, *names) in enumerate(zip(files, pictures, maps, strict=True), 1)
+        Source(
+            index + 1,
+            root / file,
+            file.as_posix(),
+            pictures[index],
+            {kind: names[index] for kind, names in others.items()},
+        )
+        for index, file in enumerate(files)
     ]
 
 

@@ -64,7 +64,7 @@ class Predicted:
         return self.image.nbytes
 
 
-class Predictor(ABC):
+class Inferencer(ABC):
     """A model with trained weights, and the preparation of its images.
 
     Args:

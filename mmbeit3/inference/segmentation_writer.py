@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,9 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image
 
-from mmbeit3.inference.image_list import LABELS
-from mmbeit3.inference.writer import Results, Written
-from mmbeit3.utils import InputError
+from mmbeit3.inference.writer import ResultWriter, Written
 from mmbeit3.utils.whole_files import whole_file
 from mmbeit3.visualization.overlay import draw_class_map
 from mmbeit3.visualization.pictures import write_picture
@@ -36,20 +33,18 @@ class WrittenClassMap(Written):
     counts: list[int]
 
 
-class SegmentationResults(Results):
+class SegmentationWriter(ResultWriter):
     """Writes ``labels/`` and ``overlays/``.
 
     Args:
         out_dir (Path): Where they go.
         classes (SegClasses): The classes.
-
-    Raises:
-        InputError: If ``out_dir`` holds ``labels/`` of another origin.
     """
 
     task = "segmentation"
     library = "mmseg"
     files = "labels"
+    further = {"label": ("labels", ".png")}
     written = WrittenClassMap
 
     def __init__(self, out_dir: Path, classes: SegClasses) -> None:
@@ -60,7 +55,7 @@ class SegmentationResults(Results):
     def write(self, found: ClassMap) -> WrittenClassMap:
         """Write the class map of one image, and its picture."""
         source = found.source
-        write_class_map(self.out_dir / source.label, found.labels, self._classes)
+        write_class_map(self.out_dir / source.further["label"], found.labels, self._classes)
         if source.overlay:
             classes = self._classes.names, self._classes.palette
             picture = draw_class_map(found.image, found.labels, *classes)
@@ -72,7 +67,7 @@ class SegmentationResults(Results):
         """Count the pixels of one image; returns its file and its shares, the largest first."""
         counts = np.asarray(written.counts)
         self._counts += counts
-        return {"label": written.source.label, "shares": self._shares(counts)}
+        return {"label": written.source.further["label"], "shares": self._shares(counts)}
 
     def summary(self) -> dict[str, Any]:
         """Return the classes: index, name, colour (red, green, blue), and share of all pixels."""
@@ -122,22 +117,3 @@ def write_class_map(path: Path, labels: np.ndarray, classes: SegClasses) -> None
     image.putpalette(colours + [0] * (3 * 256 - len(colours)))  # fewer would mean fewer bits
     with whole_file(path) as partial:
         image.save(partial, "PNG")
-
-
-def check_labels_folder(out_dir: Path) -> None:
-    """Raise an InputError if ``labels/`` holds something that no earlier run wrote.
-
-    A data set often keeps its masks under that name, beside its images.
-    """
-    folder, summary = out_dir / LABELS, out_dir / "summary.json"
-    if not (folder.is_dir() and any(folder.iterdir())):
-        return
-    try:
-        ours = json.loads(summary.read_text(encoding="utf-8"))["task"] == SegmentationResults.task
-    except (OSError, ValueError, KeyError, TypeError):
-        ours = False
-    if not ours:
-        raise InputError(
-            f"{folder} exists, and beside it no summary.json says that this command wrote it: "
-            "nothing was overwritten; choose another --out-dir"
-        )

@@ -11,7 +11,7 @@ import torch
 from mmengine.config import Config
 from mmseg.structures import SegDataSample
 
-from mmbeit3.inference.inferencer import Loaded, Predicted, Predictor
+from mmbeit3.inference.inferencer import Inferencer, Loaded, Predicted
 from mmbeit3.inference.seg_classes import SegClasses, find_seg_classes
 
 
@@ -27,8 +27,8 @@ class ClassMap(Predicted):
         return self.image.nbytes + self.labels.nbytes
 
 
-class Segmentor(Predictor):
-    """A segmentor with trained weights; arguments and errors as :class:`Predictor`.
+class Segmentor(Inferencer):
+    """A segmentor with trained weights; arguments and errors as :class:`Inferencer`.
 
     Whether an image goes through the model whole or by a sliding window is the model's own
     ``test_cfg``.

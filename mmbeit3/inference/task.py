@@ -1,16 +1,111 @@
-"""What a config is for."""
+"""Tasks: what is done with the trained models of each, over folders of images and in tests."""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
 from mmengine.config import Config
+from mmengine.hooks import Hook
+
+from mmbeit3.registry import TASKS
+from mmbeit3.utils import InputError
+
+if TYPE_CHECKING:
+    from mmbeit3.inference.evaluation_outputs import EvaluationOutputs
+    from mmbeit3.inference.inferencer import Inferencer
+    from mmbeit3.inference.writer import ResultWriter
 
 
-def is_segmentation(cfg: Config) -> bool:
-    """Tell whether a config is one of semantic segmentation: its model is mmseg's.
+class Task(ABC):
+    """A task, registered in :data:`mmbeit3.registry.TASKS` under its name.
 
-    The scope of ``model.type`` decides, else ``default_scope``; without any it is a detector's.
+    A config names its task by ``task="..."``; without, it is the one whose ``scope`` its model is
+    of. Nothing else needs to know which tasks there are.
     """
+
+    #: The package whose models solve it, where a config names no task.
+    scope: ClassVar[str | None] = None
+    #: The class that writes what is found in images.
+    writer_type: ClassVar[type[ResultWriter]]
+    #: Options of its own that a run over a folder takes.
+    options: ClassVar[tuple[str, ...]] = ()
+    #: Suffix of the files, one for each image, that a test writes; None if it writes one for all.
+    prediction_suffix: ClassVar[str | None] = None
+    #: The model that merges views in an augmented test, where a config names none.
+    tta_model: ClassVar[str | None] = None
+
+    @abstractmethod
+    def load(
+        self, cfg: Config, checkpoint: str | Path, device: str, dtype: str, compiles: bool
+    ) -> Inferencer:
+        """Load a trained model; arguments as :class:`mmbeit3.inference.inferencer.Inferencer`."""
+
+    @abstractmethod
+    def writer(self, model: Inferencer, out_dir: Path, **options: Any) -> ResultWriter:
+        """Make what writes the results of a model.
+
+        Args:
+            model (Inferencer): What :meth:`load` returned.
+            out_dir (Path): Where the results go.
+            **options: Of those that ``options`` names, the ones that were given.
+        """
+
+    @abstractmethod
+    def keep_predictions(self, cfg: Config, out: Path, outputs: EvaluationOutputs) -> None:
+        """Have the evaluators of a test write the predictions, in place.
+
+        Args:
+            cfg (Config): The config.
+            out (Path): Where to.
+            outputs (EvaluationOutputs): Says where they are until the end.
+
+        Raises:
+            InputError: They cannot be kept so.
+        """
+
+    @abstractmethod
+    def drawing_hook(self, cfg: Config, meta: Mapping[str, Any], options: dict[str, Any]) -> Hook:
+        """Make the hook that draws the images of a test.
+
+        Args:
+            cfg (Config): The config.
+            meta (Mapping): The checkpoint's ``meta``.
+            options (dict): Those of :class:`mmbeit3.visualization.drawing_hook.DrawingHook`.
+        """
+
+
+def find_task(cfg: Config) -> Task:
+    """Find the task of a config: its ``task``, else that of its model's package.
+
+    The scope of ``model.type`` says which, else ``default_scope``; without any it is a detector's.
+
+    Raises:
+        InputError: There is no such task.
+    """
+    TASKS.import_from_location()
+    if name := cfg.get("task"):
+        return named_task(name)
     kind = cfg.model.get("type", "")
     name = kind if isinstance(kind, str) else f"{kind.__module__}."
+    by_scope = {task.scope: task for task in TASKS.module_dict.values() if task.scope}
     scope = name.partition(".")[0] if "." in name else ""
-    return (scope if scope in ("mmdet", "mmseg") else cfg.get("default_scope")) == "mmseg"
+    scope = scope if scope in by_scope else cfg.get("default_scope")
+    return by_scope.get(scope, TASKS.module_dict["detection"])()
+
+
+def named_task(name: str) -> Task:
+    """Find a task by its name.
+
+    Raises:
+        InputError: There is none of this name.
+    """
+    TASKS.import_from_location()
+    if name not in TASKS.module_dict:
+        raise InputError(
+            f"the task is {name!r}; expected one of {', '.join(sorted(TASKS.module_dict))}. A task "
+            "of your own needs custom_imports = dict(imports=['its.module'])"
+        )
+    return TASKS.module_dict[name]()

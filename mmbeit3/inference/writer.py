@@ -26,7 +26,7 @@ class Written:
     damage: str | None = field(default=None, kw_only=True)
 
 
-class Results(ABC):
+class ResultWriter(ABC):
     """The results of a run.
 
     Args:
@@ -39,6 +39,9 @@ class Results(ABC):
     library: ClassVar[str]
     #: What is written, besides the summary and the pictures.
     files: ClassVar[str]
+    #: Folder and suffix of the files, besides its picture, that are written for each image, by the
+    #: name of their kind.
+    further: ClassVar[dict[str, tuple[str, str]]] = {}
     #: Files that hold results of all images.
     run_files: ClassVar[tuple[str, ...]] = ()
     #: What :meth:`write` returns.

@@ -11,7 +11,7 @@ from mmbeit3.apis.testing import test as run_test
 from mmbeit3.apis.training import train
 from mmbeit3.config import check_arguments
 from mmbeit3.config.loading import load_config
-from mmbeit3.inference.inferencer import Predictor
+from mmbeit3.inference.inferencer import Inferencer
 from mmbeit3.utils import InputError
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
@@ -237,7 +237,7 @@ def test_train_test_and_infer_refuse_before_they_read_anything(tmp_path: Path) -
     cfg = child(tmp_path, DETECTOR, "model = dict(backbone=dict(frozen_stages=1))")
     cfg.work_dir = str(tmp_path / "work")
 
-    class Dummy(Predictor):
+    class Dummy(Inferencer):
         def find_classes(self, *_: object) -> None: ...
 
         def result(self, *_: object) -> None: ...

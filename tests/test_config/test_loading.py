@@ -6,13 +6,11 @@ from pathlib import Path
 
 import pytest
 from mmengine.config import Config
-from mmseg.structures import SegDataSample
 
 from mmbeit3.apis.training import use_amp
 from mmbeit3.config.classes import follow_checkpoint, resolve_classes
 from mmbeit3.config.loading import load_config
 from mmbeit3.config.options import parse_options
-from mmbeit3.inference.task import is_segmentation
 from mmbeit3.utils import InputError
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
@@ -475,23 +473,6 @@ def test_mixed_precision_is_bfloat16_unless_the_config_differs(
         cfg.optim_wrapper.dtype,
         cfg.optim_wrapper.loss_scale,
     ) == expected
-
-
-@pytest.mark.parametrize(
-    ("kind", "scope", "expected"),
-    [
-        ("EncoderDecoder", "mmseg", True),
-        ("mmbeit3.EncoderDecoder", "mmseg", True),
-        ("mmseg.EncoderDecoder", None, True),
-        ("mmdet.MaskRCNN", "mmseg", False),
-        ("MaskRCNN", "mmdet", False),
-        ("MaskRCNN", None, False),
-        (SegDataSample, None, True),  # a class in place of its name
-    ],
-)
-def test_the_config_says_what_it_is(kind: object, scope: str | None, expected: bool) -> None:
-    scope = {} if scope is None else {"default_scope": scope}
-    assert is_segmentation(Config({"model": {"type": kind}, **scope})) is expected
 
 
 def test_pipelines_of_augmented_tests_are_keys_of_their_own(toy: Path, logged: list[str]) -> None:

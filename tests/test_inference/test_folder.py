@@ -367,7 +367,7 @@ class TestSegmentation:
         assert len(list((tmp_path / "out" / "labels").rglob("*.png"))) == 2
 
     def test_a_score_threshold_is_refused(self, infer):
-        with pytest.raises(InputError, match="for detectors"):
+        with pytest.raises(InputError, match="score-thr is not for the task of .*, segmentation"):
             infer(score_thr=0.5)
 
     def test_printed_table(self, infer, capsys):

@@ -29,7 +29,7 @@ from mmbeit3.config.loading import load_config
 from mmbeit3.datasets import make_shapes
 from mmbeit3.inference.detector import Detector
 from mmbeit3.inference.image_list import Source
-from mmbeit3.inference.inferencer import Predictor
+from mmbeit3.inference.inferencer import Inferencer
 from mmbeit3.inference.segmentor import Segmentor
 from mmbeit3.utils import InputError
 
@@ -167,7 +167,7 @@ def user_config(trained: Trained) -> Config:
 BOTH_CONFIGS = pytest.mark.parametrize("config", [user_config, saved_config])
 
 
-def predict(kind: type[Predictor], trained: Trained) -> Any:
+def predict(kind: type[Inferencer], trained: Trained) -> Any:
     predictor = kind(load_config(trained.config), trained.checkpoint, "cpu")
     assert predictor.classes == NAMES
     source = Source(1, trained.image, trained.image.name, None)

@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from mmbeit3.inference.folder import check_folders
 from mmbeit3.inference.image_list import Source
 from mmbeit3.inference.seg_classes import SegClasses
+from mmbeit3.inference.segmentation_task import SegmentationTask
 from mmbeit3.inference.segmentation_writer import (
-    SegmentationResults,
-    check_labels_folder,
+    SegmentationWriter,
     write_class_map,
 )
 from mmbeit3.inference.segmentor import ClassMap
@@ -37,11 +38,11 @@ def test_class_map_is_8_bit_with_a_palette(tmp_path, num_classes):
 
 
 def test_shares(tmp_path):
-    results = SegmentationResults(tmp_path, CLASSES)
+    results = SegmentationWriter(tmp_path, CLASSES)
     maps = [np.array([[0, 0, 2, 2], [2, 2, 2, 0]]), np.array([[0, 0]])]
     entries = []
     for number, labels in enumerate(maps, 1):
-        source = Source(number, Path("x"), "x.png", None, f"labels/{number}.png")
+        source = Source(number, Path("x"), "x.png", None, {"label": f"labels/{number}.png"})
         image = np.zeros((*labels.shape, 3), np.uint8)
         entries.append(results.add(results.write(ClassMap(source, image, labels.astype(np.uint8)))))
     assert entries[0] == {"label": "labels/1.png", "shares": {"c": 0.625, "a": 0.375}}
@@ -59,23 +60,23 @@ def test_shares(tmp_path):
 def test_what_the_values_mean(tmp_path, offset, said):
     classes = SegClasses(CLASSES.names, CLASSES.palette, offset)
     assert (
-        SegmentationResults(tmp_path, classes)
+        SegmentationWriter(tmp_path, classes)
         .summary()["label_values"]
         .endswith({0: "index i", 1: "0 for no class"}.get(offset, "another way"))
     )
-    assert said in SegmentationResults(tmp_path, classes).summary()["label_values"]
+    assert said in SegmentationWriter(tmp_path, classes).summary()["label_values"]
 
 
 def test_masks_of_another_origin_are_not_overwritten(tmp_path):
-    check_labels_folder(tmp_path)
+    check_folders(SegmentationTask(), tmp_path)
     (tmp_path / "labels").mkdir()
-    check_labels_folder(tmp_path)
+    check_folders(SegmentationTask(), tmp_path)
     (tmp_path / "labels" / "a.png").touch()
     summary = tmp_path / "summary.json"
     for content in (None, "no json", "[]", json.dumps({"task": "detection"})):
         if content is not None:
             summary.write_text(content)
         with pytest.raises(InputError, match="choose another --out-dir"):
-            check_labels_folder(tmp_path)
+            check_folders(SegmentationTask(), tmp_path)
     summary.write_text(json.dumps({"task": "segmentation"}))
-    check_labels_folder(tmp_path)
+    check_folders(SegmentationTask(), tmp_path)

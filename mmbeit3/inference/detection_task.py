@@ -1,0 +1,58 @@
+"""The task of finding objects."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from mmengine.config import Config, ConfigDict
+from mmengine.hooks import Hook
+
+from mmbeit3.inference.detection_writer import DEFAULT_SCORE_THR, DetectionWriter
+from mmbeit3.inference.detector import Detector
+from mmbeit3.inference.evaluation_outputs import PICKLE_SUFFIXES, EvaluationOutputs, evaluators
+from mmbeit3.inference.task import Task
+from mmbeit3.registry import TASKS
+from mmbeit3.utils import InputError
+from mmbeit3.visualization.detection_hook import DetectionDrawingHook
+
+
+@TASKS.register_module(name="detection")
+class DetectionTask(Task):
+    """Objects with boxes, labels, scores and maybe masks."""
+
+    scope = "mmdet"
+    writer_type = DetectionWriter
+    options = ("score_thr",)
+
+    def load(
+        self, cfg: Config, checkpoint: str | Path, device: str, dtype: str, compiles: bool
+    ) -> Detector:
+        """Load a trained detector."""
+        return Detector(cfg, checkpoint, device, dtype, compiles)
+
+    def writer(self, model: Detector, out_dir: Path, **options: Any) -> DetectionWriter:
+        """Make what writes the results; ``score_thr`` is 0.3 unless given."""
+        return DetectionWriter(out_dir, model.classes, options.get("score_thr"))
+
+    def keep_predictions(self, cfg: Config, out: Path, outputs: EvaluationOutputs) -> None:
+        """Have all of mmdet's fields written to a ``.pkl`` file, or COCO results as JSON."""
+        found = evaluators(cfg)
+        if out.suffix in PICKLE_SUFFIXES:
+            found.append(ConfigDict(type="mmdet.DumpDetResults", out_file_path=outputs.file(out)))
+        elif out.suffix == ".json":
+            writers = [entry for entry in found if str(entry.get("type")).endswith("CocoMetric")]
+            if not writers:
+                raise InputError(f"--out {out}: only a CocoMetric writes JSON; use a .pkl name")
+            prefix = outputs.file(out.with_suffix(""))
+            for writer in writers:
+                writer["outfile_prefix"] = prefix
+        else:
+            raise InputError(f"--out {out} ends with {out.suffix!r}; expected .json or .pkl")
+        cfg.test_evaluator = found
+
+    def drawing_hook(self, cfg: Config, meta: Mapping[str, Any], options: dict[str, Any]) -> Hook:
+        """Make the hook that draws objects from the config's score on."""
+        hook = (cfg.get("default_hooks") or {}).get("visualization") or {}
+        return DetectionDrawingHook(hook.get("score_thr", DEFAULT_SCORE_THR), **options)

@@ -1,0 +1,75 @@
+"""The task of naming every pixel."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mmengine.config import Config
+from mmengine.hooks import Hook
+
+from mmbeit3.inference.evaluation_outputs import PICKLE_SUFFIXES, EvaluationOutputs, evaluators
+from mmbeit3.inference.image_list import make_folder
+from mmbeit3.inference.segmentation_writer import SegmentationWriter
+from mmbeit3.inference.task import Task
+from mmbeit3.registry import TASKS
+from mmbeit3.utils import InputError
+
+if TYPE_CHECKING:  # mmseg is imported for segmentation configs only
+    from mmbeit3.inference.segmentor import Segmentor
+
+IOU_METRIC = "mmbeit3.IoUMetric"
+
+
+@TASKS.register_module(name="segmentation")
+class SegmentationTask(Task):
+    """Class maps as large as their images."""
+
+    scope = "mmseg"
+    writer_type = SegmentationWriter
+    prediction_suffix = ".png"
+    tta_model = "mmbeit3.SegTTAModel"
+
+    def load(
+        self, cfg: Config, checkpoint: str | Path, device: str, dtype: str, compiles: bool
+    ) -> Segmentor:
+        """Load a trained segmentor."""
+        from mmbeit3.inference.segmentor import Segmentor
+
+        return Segmentor(cfg, checkpoint, device, dtype, compiles)
+
+    def writer(self, model: Segmentor, out_dir: Path, **options: Any) -> SegmentationWriter:
+        """Make what writes the results."""
+        return SegmentationWriter(out_dir, model.meanings)
+
+    def keep_predictions(self, cfg: Config, out: Path, outputs: EvaluationOutputs) -> None:
+        """Have a PNG of each image written to a folder."""
+        if out.suffix in (*PICKLE_SUFFIXES, ".json") or out.is_file():
+            raise InputError(
+                f"--out {out} names a file; a segmentor's predictions are a PNG for each image: "
+                "give a folder"
+            )
+        found = evaluators(cfg)
+        writers = [entry for entry in found if entry.get("type") == IOU_METRIC]
+        if not writers:
+            types = ", ".join(str(entry.get("type")) for entry in found)
+            raise InputError(
+                f"--out {out}: the predictions are written by {IOU_METRIC}, and test_evaluator has "
+                f"the type {types}; set test_evaluator=dict(type={IOU_METRIC!r}, "
+                "iou_metrics=['mIoU'])"
+            )
+        make_folder(out)
+        staging_dir = outputs.folder(out, "--out")
+        for writer in writers:
+            writer.update(
+                output_dir=str(out), image_root=outputs.image_root, staging_dir=staging_dir
+            )
+
+    def drawing_hook(self, cfg: Config, meta: Mapping[str, Any], options: dict[str, Any]) -> Hook:
+        """Make the hook that draws class maps."""
+        from mmbeit3.inference.seg_classes import find_seg_classes
+        from mmbeit3.visualization.segmentation_hook import SegDrawingHook
+
+        classes = find_seg_classes(cfg, meta)
+        return SegDrawingHook(classes.names, classes.palette, **options)
