@@ -10,7 +10,7 @@ from mmbeit3.version import __version__
 
 
 def _doctor(_: argparse.Namespace) -> int:
-    from mmbeit3.utils.doctor import main as doctor_main
+    from mmbeit3.doctor.report import main as doctor_main
 
     return doctor_main()
 
@@ -24,8 +24,8 @@ def build_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     doctor = commands.add_parser(
         "doctor",
-        help="check this environment: versions, operators, devices, known traps",
-        description="Print versions, the operators in use and the devices; name every known trap "
+        help="check this environment: versions, operators, devices, known issues",
+        description="Print versions, the operators in use and the devices; name every known issue "
         "and its fix. Exit status: 0 fine (warnings allowed), 1 something must be fixed.",
     )
     doctor.set_defaults(run=_doctor)

@@ -72,13 +72,13 @@ def main() -> int:
 
     from mmbeit3.config.loading import load_config
     from mmbeit3.config.options import parse_options
-    from mmbeit3.engine.agreement import together
     from mmbeit3.engine.distributed import init_distributed
     from mmbeit3.inference.folder import infer_folder, print_summary
+    from mmbeit3.utils.collective import run_on_all_ranks
 
     init_distributed(args.launcher, backend="gloo")  # only words are exchanged
     summary = infer_folder(
-        together(lambda: load_config(args.config, parse_options(args.cfg_options))),
+        run_on_all_ranks(lambda: load_config(args.config, parse_options(args.cfg_options))),
         args.checkpoint,
         args.folder,
         args.out_dir,

@@ -9,12 +9,12 @@ from mmengine.config import Config
 from mmengine.logging import print_log
 
 from mmbeit3.engine import Terminated, build_runner
-from mmbeit3.engine.agreement import from_first, together
 from mmbeit3.engine.checkpoint_hook import POINTER
 from mmbeit3.engine.distributed import start_processes
 from mmbeit3.engine.prepare import prepare, set_resume
 from mmbeit3.engine.process_state import separate_run
 from mmbeit3.engine.runner import LOCK
+from mmbeit3.utils.collective import broadcast_from_rank0, run_on_all_ranks
 from mmbeit3.utils.folder_lock import folder_locked
 
 
@@ -50,8 +50,8 @@ def train(
         cfg.auto_scale_lr = dict(cfg.get("auto_scale_lr") or {}, enable=True)
     start_processes(cfg)
     with ExitStack() as lock:
-        from_first(lambda: lock.enter_context(folder_locked(cfg.work_dir, *LOCK)))
-        together(lambda: set_resume(cfg, resume))
+        broadcast_from_rank0(lambda: lock.enter_context(folder_locked(cfg.work_dir, *LOCK)))
+        run_on_all_ranks(lambda: set_resume(cfg, resume))
         runner = build_runner(prepare(cfg, "train"))
         try:
             runner.train()

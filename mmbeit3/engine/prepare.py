@@ -16,12 +16,12 @@ from mmbeit3.checkpoint import check_checkpoint, read_checkpoint, write_durably
 from mmbeit3.config import check_arguments, check_monitors
 from mmbeit3.config.classes import resolve_classes
 from mmbeit3.config.data_checks import check_test_data, check_training_data
-from mmbeit3.engine.agreement import from_first, together
 from mmbeit3.engine.checkpoint_hook import find_checkpoint
 from mmbeit3.engine.distributed import start_processes
 from mmbeit3.engine.loop_checks import loop_type
 from mmbeit3.engine.train_loop import TrainLoop
 from mmbeit3.utils import InputError, listed, warn
+from mmbeit3.utils.collective import broadcast_from_rank0, run_on_all_ranks
 from mmbeit3.utils.read_once import FilesReadOnce
 from mmbeit3.visualization.example_mask import write_example_mask
 
@@ -93,10 +93,10 @@ def prepare(cfg: Config, entry: str | None = None) -> Plan:
     """
     cfg = copy.deepcopy(cfg)
     start_processes(cfg)
-    plan = together(lambda: _fit(cfg, entry))
+    plan = run_on_all_ranks(lambda: _fit(cfg, entry))
     if entry == "test":
         check_data(plan, entry)  # before a checkpoint is downloaded
-    together(lambda: fit_classes(plan, entry))
+    run_on_all_ranks(lambda: fit_classes(plan, entry))
     if entry == "train":
         check_data(plan, entry)
     return plan
@@ -116,11 +116,11 @@ def check_data(plan: Plan, entry: str) -> None:
         return
     cfg = plan.cfg
     if entry == "train":
-        together(lambda: check_monitors(cfg))
-        from_first(lambda: _check_training_data(cfg))
-        together(lambda: _check_weights(cfg, is_local=False))  # may download gigabytes
+        run_on_all_ranks(lambda: check_monitors(cfg))
+        broadcast_from_rank0(lambda: _check_training_data(cfg))
+        run_on_all_ranks(lambda: _check_weights(cfg, is_local=False))  # may download gigabytes
     else:
-        from_first(lambda: check_test_data(cfg, load="://" in str(cfg.get("load_from"))))
+        broadcast_from_rank0(lambda: check_test_data(cfg, load="://" in str(cfg.get("load_from"))))
     plan.checked.add(entry)
 
 

@@ -45,7 +45,6 @@ from mmbeit3.checkpoint import (
 )
 from mmbeit3.checkpoint.sharded import whole
 from mmbeit3.checkpoint.strict_loading import partial_loading
-from mmbeit3.engine.agreement import from_first, together
 from mmbeit3.engine.checkpoint_hook import CheckpointHook, find_checkpoint
 from mmbeit3.engine.data_order import with_positions
 from mmbeit3.engine.data_workers import WorkerLoader
@@ -80,6 +79,7 @@ from mmbeit3.engine.sharding import GatheringHook, divide, divides, shard_optimi
 from mmbeit3.engine.state_checks import check_training_state, damaged_state
 from mmbeit3.registry import RUNNERS
 from mmbeit3.utils import InputError
+from mmbeit3.utils.collective import broadcast_from_rank0, run_on_all_ranks
 from mmbeit3.utils.folder_lock import folder_locked
 from mmbeit3.utils.whole_files import writing
 
@@ -117,7 +117,7 @@ class Runner(MMEngineRunner):
     @classmethod
     def from_plan(cls, plan: Plan) -> Runner:
         """Build a runner that does what a plan says."""
-        runner = together(lambda: super(Runner, cls).from_cfg(plan.cfg))
+        runner = run_on_all_ranks(lambda: super(Runner, cls).from_cfg(plan.cfg))
         runner.plan = plan
         return runner
 
@@ -135,7 +135,7 @@ class Runner(MMEngineRunner):
             set_determinism(Runner._determinism_before)
             Runner._determinism_before = None
         torch.backends.cudnn.benchmark = bool(env_cfg.get("cudnn_benchmark"))
-        self._timestamp = from_first(self._own_timestamp)
+        self._timestamp = broadcast_from_rank0(self._own_timestamp)
 
     def set_randomness(
         self, seed: int | None, diff_rank_seed: bool = False, deterministic: bool = False
@@ -148,7 +148,7 @@ class Runner(MMEngineRunner):
         if deterministic and Runner._determinism_before is None:
             Runner._determinism_before = determinism()
         if seed is None:
-            seed = from_first(lambda: secrets.randbelow(2**31))
+            seed = broadcast_from_rank0(lambda: secrets.randbelow(2**31))
         super().set_randomness(seed, deterministic=deterministic)
 
     def build_model(self, model: nn.Module | dict) -> nn.Module:
@@ -206,7 +206,7 @@ class Runner(MMEngineRunner):
             self.logger.info(str(self.plan))
             warn_of_random_backbone(self.plan.cfg)
         with ExitStack() as lock:
-            from_first(lambda: lock.enter_context(folder_locked(self.work_dir, *LOCK)))
+            broadcast_from_rank0(lambda: lock.enter_context(folder_locked(self.work_dir, *LOCK)))
             return super().train()
 
     def val(self) -> dict:
@@ -483,7 +483,7 @@ class Runner(MMEngineRunner):
 
     def _go_on_from(self, checkpoint: dict[str, Any], filename: str) -> None:
         meta = checkpoint["meta"]
-        plan = from_first(lambda: plan_resuming(self, checkpoint, str(filename)))
+        plan = broadcast_from_rank0(lambda: plan_resuming(self, checkpoint, str(filename)))
         for line in plan.changes:
             self.logger.info(f"resuming with a change: {line}")
         self.train_loop._epoch, self.train_loop._iter = meta["epoch"], meta["iter"]

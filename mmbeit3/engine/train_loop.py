@@ -25,7 +25,6 @@ from mmengine.runner import BaseLoop
 from mmengine.runner.utils import calc_dynamic_intervals
 from torch.utils.data import DataLoader
 
-from mmbeit3.engine.agreement import any_process, mean_of_processes, texts_of_all
 from mmbeit3.engine.data_order import InfiniteSampler
 from mmbeit3.engine.data_workers import WatchedIterator
 from mmbeit3.engine.health import check_gradients, check_losses, explain
@@ -33,6 +32,7 @@ from mmbeit3.engine.interruption import Terminated, Termination, TerminationHook
 from mmbeit3.engine.randomness import Stream, seed_generators
 from mmbeit3.registry import LOOPS
 from mmbeit3.utils import InputError
+from mmbeit3.utils.collective import any_rank, mean_over_ranks, texts_of_all_ranks
 
 # Where the message hub keeps the iteration of the last validation; names with "val" are logged.
 VALIDATED = "last_validation"
@@ -203,7 +203,7 @@ class TrainLoop(BaseLoop):
             pass
         except Exception as caught:
             error = caught
-        failed, terminated = any_process(error is not None, self.termination.requested)
+        failed, terminated = any_rank(error is not None, self.termination.requested)
         if failed:
             self._save()
             self._stop(explain(error, self) if error else None, error)
@@ -224,10 +224,10 @@ class TrainLoop(BaseLoop):
             seed_generators(runner.seed, Stream.MODEL, number * self.world_size + self.rank)
             outputs.append(runner.model.train_step(data, optim_wrapper=runner.optim_wrapper))
             problem = problem or check_losses(self, outputs[-1], data)
-        if any(any_process(problem is not None)) or (problem := check_gradients(self)):
+        if any(any_rank(problem is not None)) or (problem := check_gradients(self)):
             self._stop(problem)
         losses = {name: sum(o[name] for o in outputs) / len(outputs) for name in outputs[0]}
-        runner.call_hook("after_train_iter", **hook_arguments, outputs=mean_of_processes(losses))
+        runner.call_hook("after_train_iter", **hook_arguments, outputs=mean_over_ranks(losses))
         self._iter += 1
         self._is_whole = True
 
@@ -263,7 +263,7 @@ class TrainLoop(BaseLoop):
 
     def _stop(self, text: str | None, error: BaseException | None = None) -> None:
         """End all processes with the texts of those that know the reason."""
-        texts = texts_of_all(text or (error and f"{type(error).__name__}: {error}"))
+        texts = texts_of_all_ranks(text or (error and f"{type(error).__name__}: {error}"))
         if error is not None and text is None:
             raise error
         if self.rank:

@@ -10,10 +10,10 @@ from typing import Any
 from mmengine.config import Config, ConfigDict
 
 from mmbeit3.config.datasets import innermost_datasets
-from mmbeit3.engine.agreement import from_first
 from mmbeit3.inference.image_list import make_folder
 from mmbeit3.inference.inferencer import image_loader_of
 from mmbeit3.inference.staging import staged, staged_files
+from mmbeit3.utils.collective import broadcast_from_rank0
 
 PICKLE_SUFFIXES = (".pkl", ".pickle")
 
@@ -36,12 +36,12 @@ class EvaluationOutputs:
         real = Path(place).resolve()
         if real not in self._folders:
             kept = staged(Path(place), "a test", option)
-            self._folders[real] = from_first(lambda: str(self._stack.enter_context(kept)))
+            self._folders[real] = broadcast_from_rank0(lambda: str(self._stack.enter_context(kept)))
         return self._folders[real]
 
     def file(self, place: Path) -> str:
         """Where a file, or several that begin with its name, is written."""
-        return from_first(lambda: str(self._stack.enter_context(staged_files(place))))
+        return broadcast_from_rank0(lambda: str(self._stack.enter_context(staged_files(place))))
 
     @property
     def image_root(self) -> str:

@@ -29,7 +29,6 @@ from mmengine.dist import get_dist_info
 from rich.console import Console
 from rich.table import Table
 
-from mmbeit3.engine.agreement import from_first, together
 from mmbeit3.engine.interruption import Termination
 from mmbeit3.inference.image_list import NotListed, Source, list_sources, make_folder
 from mmbeit3.inference.inferencer import Failed, Inferencer, Loaded, Predicted
@@ -46,6 +45,7 @@ from mmbeit3.inference.staging import Staging
 from mmbeit3.inference.task import Task, find_task, named_task
 from mmbeit3.inference.writer import ResultWriter, Written
 from mmbeit3.utils import InputError, listed
+from mmbeit3.utils.collective import broadcast_from_rank0, run_on_all_ranks
 from mmbeit3.utils.folder_lock import folder_locked
 from mmbeit3.utils.text_files import printable
 from mmbeit3.utils.whole_files import WriteError
@@ -173,8 +173,8 @@ def _infer_folder(
         model = task.load(cfg, checkpoint, _own_device(device, size), dtype, compiles)
         return model, task.writer(model, staging.folder, **options)
 
-    sources, not_listed = from_first(prepare)
-    predictor, results = together(setup)
+    sources, not_listed = broadcast_from_rank0(prepare)
+    predictor, results = run_on_all_ranks(setup)
     batch_size = batch_size or cfg.test_dataloader.get("batch_size", 1)
     num_workers = num_workers or _default_workers()
     report = Report(results, staging, len(sources), not_listed)

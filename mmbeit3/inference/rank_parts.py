@@ -18,12 +18,12 @@ from types import TracebackType
 
 from mmengine.dist import get_dist_info
 
-from mmbeit3.engine.agreement import from_first, together
 from mmbeit3.inference.image_list import Source, make_folder
 from mmbeit3.inference.inferencer import Failed
 from mmbeit3.inference.pipeline import write_json
 from mmbeit3.inference.writer import Written
 from mmbeit3.utils import InputError
+from mmbeit3.utils.collective import broadcast_from_rank0, run_on_all_ranks
 from mmbeit3.utils.whole_files import WriteError, write_all, writing
 
 #: The folder of the journals, below the output folder, while the processes run.
@@ -63,8 +63,8 @@ def make_parts(out_dir: Path) -> Path:
                 "one made: the output folder must be on a file system that all machines share"
             )
 
-    from_first(make)
-    together(check)
+    broadcast_from_rank0(make)
+    run_on_all_ranks(check)
     return parts
 
 

@@ -10,9 +10,9 @@ import torch
 from torch import distributed
 
 from mmbeit3.engine import distributed as ours
-from mmbeit3.engine.agreement import from_first, together
 from mmbeit3.engine.distributed import init_distributed
 from mmbeit3.utils import InputError
+from mmbeit3.utils.collective import broadcast_from_rank0, run_on_all_ranks
 
 VARIABLES = (
     "RANK",
@@ -97,15 +97,15 @@ def alone_in_a_group(machine: Setting) -> Iterator[None]:
 def test_on_the_cpu_nccl_becomes_gloo(alone_in_a_group: None) -> None:
     assert distributed.get_backend() == "gloo"
     init_distributed("pytorch")  # once is enough
-    assert together(os.getpid) == from_first(os.getpid) == os.getpid()
+    assert run_on_all_ranks(os.getpid) == broadcast_from_rank0(os.getpid) == os.getpid()
 
 
 def test_errors_come_through(alone_in_a_group: None) -> None:
     with pytest.raises(ZeroDivisionError):
-        together(lambda: 1 // 0)
+        run_on_all_ranks(lambda: 1 // 0)
     with pytest.raises(ZeroDivisionError):
-        from_first(lambda: 1 // 0)
+        broadcast_from_rank0(lambda: 1 // 0)
 
 
 def test_without_a_group_functions_are_just_called() -> None:
-    assert together(lambda: 1) == from_first(lambda: 1) == 1
+    assert run_on_all_ranks(lambda: 1) == broadcast_from_rank0(lambda: 1) == 1

@@ -11,7 +11,7 @@ import pytest
 
 import mmbeit3
 from mmbeit3 import cli
-from mmbeit3.utils import doctor
+from mmbeit3.doctor import report as doctor
 
 ROOT = Path(__file__).resolve().parents[2]
 HELP_AND_MODULES = """

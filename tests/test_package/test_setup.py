@@ -16,7 +16,7 @@ import setuptools
 import yaml
 from packaging.requirements import Requirement
 
-from mmbeit3.utils import traps
+from mmbeit3.doctor import known_issues
 
 ROOT = Path(__file__).resolve().parents[2]
 # Import names that another requirement brings along.
@@ -89,12 +89,12 @@ def test_upstream_list_covers_what_the_forks_do_not(requirements: dict[str, Requ
     forks = {name for name in requirements if name.startswith("onedl-")}
     assert set(requirements) - forks <= set(pins)
     assert not any(name.startswith("onedl-") for name in pins)
-    assert traps.check_duplicates(pins) == traps.check_mmcv_range(pins) == []
+    assert known_issues.check_duplicates(pins) == known_issues.check_mmcv_range(pins) == []
 
 
 def test_torch_has_no_upper_cap(requirements: dict[str, Requirement]) -> None:
     (lower,) = requirements["torch"].specifier
-    assert (lower.operator, traps.release(lower.version)) == (">=", traps.MIN_TORCH)
+    assert (lower.operator, known_issues.release(lower.version)) == (">=", known_issues.MIN_TORCH)
 
 
 def _imported_names(folder: Path) -> set[str]:

@@ -31,7 +31,7 @@ from mmdet.structures import DetDataSample
 from mmengine.registry import init_default_scope
 from mmbeit3.apis.acceleration import accelerate
 from mmbeit3.config.loading import load_config
-from mmbeit3.utils.doctor import describe_device, describe_products
+from mmbeit3.doctor.report import describe_device, describe_products
 from mmbeit3.utils.processor import bfloat16_obstacle
 
 init_default_scope("mmdet")

@@ -1,4 +1,4 @@
-"""The known traps of an installation: each check takes plain facts and returns problems.
+"""The known issues of an installation: each check takes plain facts and returns problems.
 
 Nothing here looks at the machine: ``doctor.py`` gathers the facts. In every signature ``installed``
 maps each installed distribution (lower case, dashes) to its version.

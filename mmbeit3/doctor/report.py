@@ -1,8 +1,8 @@
-"""``mmbeit3 doctor``: what is installed, which operators and devices work, and every known trap.
+"""``mmbeit3 doctor``: what is installed, which operators and devices work, and every known issue.
 
-First the gathering of facts, then the report; the traps themselves are in ``traps.py``. Only the
-standard library is imported before a probe runs: the command must still speak when torch or mmcv
-is missing.
+First the gathering of facts, then the report; the issues themselves are in ``known_issues.py``.
+Only the standard library is imported before a probe runs: the command must still speak when torch
+or mmcv is missing.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from functools import partial
 from importlib import import_module, metadata
 from typing import TYPE_CHECKING
 
-from mmbeit3.utils import traps
+from mmbeit3.doctor import known_issues
 from mmbeit3.version import __version__
 
 if TYPE_CHECKING:
@@ -237,7 +237,7 @@ def _expect(found: list, expected: list) -> None:
 def _version_rows(installed: Mapping[str, str]) -> list[tuple[str, str, str]]:
     rows = [("python", platform.python_version(), sys.executable)]
     for name in VERSION_ROWS:
-        providers = traps.PROVIDERS.get(name, (name,))
+        providers = known_issues.PROVIDERS.get(name, (name,))
         found = [provider for provider in providers if provider in installed]
         versions = " / ".join(dict.fromkeys(installed[provider] for provider in found))
         spec = None if found else importlib.util.find_spec(name)
@@ -255,13 +255,13 @@ def _print_section(title: str, rows: Iterable[tuple[str, ...]]) -> None:
         print(f"  {first:<18}{''.join(cells)}{rest[-1]}".rstrip())
 
 
-def _check_mmcv_operators(installed: Mapping[str, str]) -> list[traps.Problem]:
+def _check_mmcv_operators(installed: Mapping[str, str]) -> list[known_issues.Problem]:
     if has_compiled_mmcv():
-        return traps.check_compiled_mmcv(load_compiled_mmcv(), installed)
-    return traps.check_import_order(sys.modules)
+        return known_issues.check_compiled_mmcv(load_compiled_mmcv(), installed)
+    return known_issues.check_import_order(sys.modules)
 
 
-def _try_operators(devices: list[str], installed: Mapping[str, str]) -> list[traps.Problem]:
+def _try_operators(devices: list[str], installed: Mapping[str, str]) -> list[known_issues.Problem]:
     """Run the operator trials on each device, print their outcome, return the problems."""
     from mmbeit3.ops import mmcv_ext
 
@@ -271,12 +271,12 @@ def _try_operators(devices: list[str], installed: Mapping[str, str]) -> list[tra
         failures = run_probes(trials)
         states = [f"{name} {'FAILS' if name in failures else 'ok'}" for name in trials]
         rows.append((device, ", ".join(states)))
-        problems += traps.check_operators(device, failures, installed)
+        problems += known_issues.check_operators(device, failures, installed)
     _print_section("Operators", rows)
     return problems
 
 
-def _print_problems(problems: list[traps.Problem]) -> int:
+def _print_problems(problems: list[known_issues.Problem]) -> int:
     errors = sum(problem.is_error for problem in problems)
     print(f"\nProblems: {errors} errors, {len(problems) - errors} warnings")
     for problem in problems:
@@ -293,14 +293,16 @@ def main() -> int:
 
     failures = run_probes(PROBES)
     problems = [
-        *traps.check_duplicates(installed),
-        *traps.check_opencv(installed),
-        *traps.check_torch(installed),
-        *traps.check_numpy(installed),
-        *traps.check_mmcv_range(installed),
-        *traps.check_pkg_resources(installed, bool(importlib.util.find_spec("pkg_resources"))),
+        *known_issues.check_duplicates(installed),
+        *known_issues.check_opencv(installed),
+        *known_issues.check_torch(installed),
+        *known_issues.check_numpy(installed),
+        *known_issues.check_mmcv_range(installed),
+        *known_issues.check_pkg_resources(
+            installed, bool(importlib.util.find_spec("pkg_resources"))
+        ),
         *_check_mmcv_operators(installed),
-        *traps.check_probes(failures, installed),
+        *known_issues.check_probes(failures, installed),
     ]
     if "torch" not in failures:
         import torch
@@ -312,7 +314,9 @@ def main() -> int:
         rows = [("cpu", line) for line in describe_products()]
         _print_section("Matrix products of linear layers, without gradient", rows)
         has_driver = shutil.which("nvidia-smi") is not None
-        problems += traps.check_gpu(torch.version.cuda, torch.cuda.is_available(), has_driver)
+        problems += known_issues.check_gpu(
+            torch.version.cuda, torch.cuda.is_available(), has_driver
+        )
         if "mmcv" not in failures:
             problems += _try_operators(devices, installed)
     return _print_problems(problems)

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from mmbeit3.utils import doctor
-from mmbeit3.utils.traps import Problem
+from mmbeit3.doctor import report as doctor
+from mmbeit3.doctor.known_issues import Problem
 
 ROOT = Path(__file__).resolve().parents[2]
 COMMAND = ["-m", "mmbeit3.cli", "doctor"]
@@ -93,7 +93,7 @@ def test_compiled_operators_that_cannot_be_loaded(tmp_path: Path) -> None:
     package.mkdir()
     (package / "__init__.py").touch()
     (package / f"_ext{EXTENSION_SUFFIXES[0]}").write_bytes(b"not a library")
-    code = "from mmbeit3.utils import doctor as d; print(d.has_compiled_mmcv())"
+    code = "from mmbeit3.doctor import report as d; print(d.has_compiled_mmcv())"
     result = _run("-c", code + "; print(d.load_compiled_mmcv())", PYTHONPATH=str(tmp_path))
     found, error = result.stdout.splitlines()
     assert found == "True"
@@ -101,5 +101,5 @@ def test_compiled_operators_that_cannot_be_loaded(tmp_path: Path) -> None:
 
 
 def test_no_compiled_operators_without_mmcv() -> None:
-    code = "from mmbeit3.utils import doctor as d; print(d.has_compiled_mmcv())"
+    code = "from mmbeit3.doctor import report as d; print(d.has_compiled_mmcv())"
     assert _run("-S", "-c", code).stdout == "False\n"

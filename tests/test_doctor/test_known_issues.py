@@ -1,10 +1,10 @@
-"""Every known trap is named with its fix, and a sound environment raises no alarm."""
+"""Every known issue is named with its fix, and a sound environment raises no alarm."""
 
 from __future__ import annotations
 
 import pytest
 
-from mmbeit3.utils import traps
+from mmbeit3.doctor import known_issues
 
 FORKS = {
     "onedl-mmengine": "0.10.12",
@@ -31,14 +31,14 @@ ORIGINALS = {
 
 @pytest.mark.parametrize("installed", [FORKS, ORIGINALS, {}])
 def test_sound_environments_raise_no_alarm(installed: dict[str, str]) -> None:
-    assert traps.check_duplicates(installed) == []
-    assert traps.check_opencv(installed) == []
-    assert traps.check_torch(installed) == []
-    assert traps.check_numpy(installed) == []
-    assert traps.check_mmcv_range(installed) == []
-    assert traps.check_pkg_resources(installed, available="mmengine" in installed) == []
-    assert traps.check_probes({}, installed) == []
-    assert traps.check_operators("cpu", {}, installed) == []
+    assert known_issues.check_duplicates(installed) == []
+    assert known_issues.check_opencv(installed) == []
+    assert known_issues.check_torch(installed) == []
+    assert known_issues.check_numpy(installed) == []
+    assert known_issues.check_mmcv_range(installed) == []
+    assert known_issues.check_pkg_resources(installed, available="mmengine" in installed) == []
+    assert known_issues.check_probes({}, installed) == []
+    assert known_issues.check_operators("cpu", {}, installed) == []
 
 
 @pytest.mark.parametrize(
@@ -54,7 +54,7 @@ def test_sound_environments_raise_no_alarm(installed: dict[str, str]) -> None:
 def test_two_distributions_behind_one_import_name(
     name: str, extra: dict[str, str], kept: str
 ) -> None:
-    (problem,) = traps.check_duplicates(FORKS | extra)
+    (problem,) = known_issues.check_duplicates(FORKS | extra)
     assert problem.is_error
     assert f"`import {name}`" in problem.what
     remove, install = problem.fix.split(" && ")
@@ -64,7 +64,7 @@ def test_two_distributions_behind_one_import_name(
 
 
 def test_opencv_versions_that_differ_are_a_warning() -> None:
-    (problem,) = traps.check_opencv(FORKS | {"opencv-python-headless": "5.0.0.93"})
+    (problem,) = known_issues.check_opencv(FORKS | {"opencv-python-headless": "5.0.0.93"})
     assert not problem.is_error
     assert "opencv-python 4.12.0.88, opencv-python-headless 5.0.0.93" in problem.what
     assert problem.fix.endswith(" opencv-python-headless==4.12.0.88")
@@ -72,17 +72,17 @@ def test_opencv_versions_that_differ_are_a_warning() -> None:
 
 @pytest.mark.parametrize("version", ["2.7.1", "1.13.1+cu117"])
 def test_old_torch(version: str) -> None:
-    (problem,) = traps.check_torch(FORKS | {"torch": version})
+    (problem,) = known_issues.check_torch(FORKS | {"torch": version})
     assert problem.is_error and version in problem.what and "torch>=2.8" in problem.fix
 
 
 @pytest.mark.parametrize("version", ["2.8.0", "2.14.1+cu130", "2.15.0a0+git1", "3.0"])
 def test_new_torch(version: str) -> None:
-    assert traps.check_torch({"torch": version}) == []
+    assert known_issues.check_torch({"torch": version}) == []
 
 
 def test_numpy_1_with_the_forks() -> None:
-    (problem,) = traps.check_numpy(FORKS | {"numpy": "1.26.4"})
+    (problem,) = known_issues.check_numpy(FORKS | {"numpy": "1.26.4"})
     assert problem.is_error and "numpy>=2" in problem.fix
 
 
@@ -91,7 +91,7 @@ def test_numpy_1_with_the_forks() -> None:
 )
 def test_mmcv_that_the_original_mmdet_refuses(mmcv: dict[str, str]) -> None:
     installed = {"mmdet": "3.3.0", "mmsegmentation": "1.2.2"} | mmcv
-    (problem,) = traps.check_mmcv_range(installed)
+    (problem,) = known_issues.check_mmcv_range(installed)
     assert problem.is_error and next(iter(mmcv.values())) in problem.what
     assert problem.fix == (
         "pip uninstall -y mmdet mmsegmentation && "
@@ -100,26 +100,32 @@ def test_mmcv_that_the_original_mmdet_refuses(mmcv: dict[str, str]) -> None:
 
 
 def test_original_mmengine_without_pkg_resources() -> None:
-    (problem,) = traps.check_pkg_resources(ORIGINALS | {"setuptools": "84.0.0"}, available=False)
+    (problem,) = known_issues.check_pkg_resources(
+        ORIGINALS | {"setuptools": "84.0.0"}, available=False
+    )
     assert problem.is_error and "setuptools 84.0.0" in problem.what
     assert problem.fix == 'pip install "setuptools<81"'
-    assert traps.check_pkg_resources(FORKS, available=False) == []
+    assert known_issues.check_pkg_resources(FORKS, available=False) == []
 
 
 def test_models_imported_before_mmbeit3() -> None:
-    (problem,) = traps.check_import_order(["sys", "mmcv", "mmdet.models", "mmbeit3", "mmcv.ops"])
+    (problem,) = known_issues.check_import_order(
+        ["sys", "mmcv", "mmdet.models", "mmbeit3", "mmcv.ops"]
+    )
     assert problem.is_error and "mmdet.models" in problem.what and "mmcv.ops" not in problem.what
-    assert traps.check_import_order(["sys", "mmcv", "mmdet", "mmbeit3", "mmdet.models"]) == []
-    assert traps.check_import_order(["mmdet.models"]) == []
+    assert (
+        known_issues.check_import_order(["sys", "mmcv", "mmdet", "mmbeit3", "mmdet.models"]) == []
+    )
+    assert known_issues.check_import_order(["mmdet.models"]) == []
 
 
 def test_gpu_that_torch_cannot_use() -> None:
-    (problem,) = traps.check_gpu("13.0", available=False, has_driver=True)
+    (problem,) = known_issues.check_gpu("13.0", available=False, has_driver=True)
     assert not problem.is_error and "CUDA 13.0" in problem.what
-    (problem,) = traps.check_gpu(None, available=False, has_driver=True)
+    (problem,) = known_issues.check_gpu(None, available=False, has_driver=True)
     assert "the CPU only" in problem.what
-    assert traps.check_gpu("13.0", available=True, has_driver=True) == []
-    assert traps.check_gpu("13.0", available=False, has_driver=False) == []
+    assert known_issues.check_gpu("13.0", available=True, has_driver=True) == []
+    assert known_issues.check_gpu("13.0", available=False, has_driver=False) == []
 
 
 @pytest.mark.parametrize(
@@ -134,10 +140,10 @@ def test_gpu_that_torch_cannot_use() -> None:
 )
 def test_compiled_mmcv_that_does_not_load(installed: dict[str, str], fix: str) -> None:
     error = "ImportError: _ext.so: undefined symbol: _ZN3c10"
-    (problem,) = traps.check_compiled_mmcv(error, installed)
+    (problem,) = known_issues.check_compiled_mmcv(error, installed)
     assert problem.is_error and error in problem.what
     assert "another torch" in problem.fix and fix in problem.fix
-    assert traps.check_compiled_mmcv(None, installed) == []
+    assert known_issues.check_compiled_mmcv(None, installed) == []
 
 
 @pytest.mark.parametrize(
@@ -170,7 +176,7 @@ def test_compiled_mmcv_that_does_not_load(installed: dict[str, str], fix: str) -
     ],
 )
 def test_failed_probe_is_explained(package: str, error: str, fix: str) -> None:
-    (problem,) = traps.check_probes({package: error}, FORKS)
+    (problem,) = known_issues.check_probes({package: error}, FORKS)
     assert problem.is_error and (package in problem.what or error.split("'")[1] in problem.what)
     assert fix in problem.fix
 
@@ -181,24 +187,24 @@ def test_failed_probe_is_explained(package: str, error: str, fix: str) -> None:
 )
 def test_torchvision_is_named_in_the_version_that_fits(torch: str, torchvision: str) -> None:
     error = "No module named 'torchvision'"
-    (problem,) = traps.check_probes({"torchvision": error}, {"torch": torch})
+    (problem,) = known_issues.check_probes({"torchvision": error}, {"torch": torch})
     assert problem.fix == f"pip install {torchvision}"
 
 
 def test_one_missing_package_is_named_once() -> None:
     error = "No module named 'torch'"
-    problems = traps.check_probes({"torch": error, "torchvision": error, "timm": error}, {})
-    assert problems == [traps.Problem("torch is not installed", "pip install torch")]
+    problems = known_issues.check_probes({"torch": error, "torchvision": error, "timm": error}, {})
+    assert problems == [known_issues.Problem("torch is not installed", "pip install torch")]
 
 
 def test_fix_names_the_stack_that_is_installed() -> None:
-    (problem,) = traps.check_probes({"mmcv": "undefined symbol: x"}, ORIGINALS)
+    (problem,) = known_issues.check_probes({"mmcv": "undefined symbol: x"}, ORIGINALS)
     assert problem.fix.endswith(" mmcv-lite")
 
 
 def test_operator_that_fails_on_a_device() -> None:
     failures = {"RoIAlign": "Could not run 'torchvision::roi_align' with the 'CUDA' backend"}
-    (problem,) = traps.check_operators("cuda:0", failures, FORKS)
+    (problem,) = known_issues.check_operators("cuda:0", failures, FORKS)
     assert problem.is_error and problem.what.startswith("RoIAlign fails on cuda:0")
     assert problem.fix == 'pip install --upgrade "torchvision>=0.29"'
 
@@ -208,4 +214,4 @@ def test_operator_that_fails_on_a_device() -> None:
     [("2.14.1+cu130", (2, 14, 1)), ("2.0.0rc4", (2, 0, 0)), ("5", (5,)), ("main", ())],
 )
 def test_release(version: str, numbers: tuple[int, ...]) -> None:
-    assert traps.release(version) == numbers
+    assert known_issues.release(version) == numbers

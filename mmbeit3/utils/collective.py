@@ -1,4 +1,4 @@
-"""Processes that decide together; alone, each function is what one process does."""
+"""Collective helpers that keep ranks in step; alone, each function is what one process does."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from torch import Tensor, distributed
 Result = TypeVar("Result")
 
 
-def any_process(*flags: bool) -> tuple[bool, ...]:
+def any_rank(*flags: bool) -> tuple[bool, ...]:
     """Tell, for each flag, whether it is set in any process; all processes must call it."""
     if not is_distributed():
         return flags
@@ -28,7 +28,7 @@ def any_process(*flags: bool) -> tuple[bool, ...]:
     return tuple(bool(flag) for flag in state.tolist())
 
 
-def mean_of_processes(values: Mapping[str, Tensor]) -> dict[str, float]:
+def mean_over_ranks(values: Mapping[str, Tensor]) -> dict[str, float]:
     """Average scalars over the processes, which all have the same names."""
     mean = torch.stack([value.detach().float() for value in values.values()])
     if is_distributed():
@@ -37,13 +37,13 @@ def mean_of_processes(values: Mapping[str, Tensor]) -> dict[str, float]:
     return dict(zip(values, mean.tolist(), strict=True))
 
 
-def texts_of_all(text: str | None) -> list[str]:
+def texts_of_all_ranks(text: str | None) -> list[str]:
     """Collect the texts of the processes that have one; all processes must call it."""
     texts = all_gather_object(text) if is_distributed() else [text]
     return [text for text in texts if text]
 
 
-def together(function: Callable[[], Result]) -> Result:
+def run_on_all_ranks(function: Callable[[], Result]) -> Result:
     """Call a function in all processes; if it fails in any, none goes on.
 
     The error is raised in the first process that has one, and the others leave silently, with
@@ -71,17 +71,17 @@ def together(function: Callable[[], Result]) -> Result:
     return result
 
 
-def from_first(function: Callable[[], Result]) -> Result:
+def broadcast_from_rank0(function: Callable[[], Result]) -> Result:
     """Call a function in the first process, and give all of them what it returns.
 
     Args:
         function (Callable): What to call; its result must allow pickling. If it fails, the error
-            is raised in the first process and the others leave, as in :func:`together`.
+            is raised in the first process and the others leave, as in :func:`run_on_all_ranks`.
 
     Returns:
         What the function returned.
     """
-    results = [together(lambda: function() if get_rank() == 0 else None)]
+    results = [run_on_all_ranks(lambda: function() if get_rank() == 0 else None)]
     if is_distributed():
         distributed.broadcast_object_list(results)
     return results[0]
