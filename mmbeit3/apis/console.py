@@ -28,6 +28,8 @@ def run(main: Callable[[], int | None]) -> NoReturn:
     except InputError as error:
         # A data loader's worker hands its error on as text, its own traceback in front.
         message = str(error).rpartition("InputError: ")[2].rstrip()
+        if error.argument:
+            message = f"--{error.argument.replace('_', '-')}{message.removeprefix(error.argument)}"
         print(f"error: {message}", file=sys.stderr)
         status = INPUT_ERROR_STATUS
     except KeyboardInterrupt:

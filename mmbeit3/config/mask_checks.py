@@ -65,7 +65,7 @@ def boxes_alone(cfg: Config) -> str:
             for place, metric in coco_metrics(cfg, split)
             if MASKS in _listed(metric.get("metric", "bbox"))
         ]
-    return "\n".join(f"  {line}" for line in lines) + "\n(in the config, or by --cfg-options)"
+    return "\n".join(f"  {line}" for line in lines) + "\n(in the config, or as options for it)"
 
 
 def _annotation_steps(cfg: Config, split: str) -> Iterator[tuple[str, Any]]:

@@ -13,6 +13,7 @@ from mmbeit3.config.variables import keys_filled
 from mmbeit3.utils import InputError, warn
 
 SIMILAR = 0.7
+OPTIONS = "cfg_options"  # what the values are called
 
 
 def parse_options(pairs: Sequence[str] | None) -> dict[str, Any]:
@@ -32,11 +33,11 @@ def parse_options(pairs: Sequence[str] | None) -> dict[str, Any]:
     for pair in pairs or ():
         key, equals, value = pair.partition("=")
         if not (key and equals):
-            raise InputError(f"--cfg-options takes key=value; found {pair!r}")
+            raise InputError(f"takes key=value; found {pair!r}", OPTIONS)
         try:
             options[key] = DictAction._parse_iterable(value)
         except AssertionError as error:
-            raise InputError(f"--cfg-options {pair}: {error}") from error
+            raise InputError(f"{pair}: {error}", OPTIONS) from error
     return options
 
 
@@ -67,7 +68,7 @@ def apply_options(cfg: Config, options: Mapping[str, Any]) -> None:
                 break
             if depth + 1 < len(parts) and not isinstance(node, (dict, list, tuple)):
                 place = ".".join(parts[: depth + 1])
-                raise InputError(f"--cfg-options {option}: {place} is {node!r}, not a dict or list")
+                raise InputError(f"{option}: {place} is {node!r}, not a dict or list", OPTIONS)
         _remark_on_variable(cfg, option, parts[0], value)
     cfg.merge_from_dict(dict(options))
 
@@ -76,7 +77,7 @@ def _remark_on_variable(cfg: Config, option: str, name: str, value: Any) -> None
     if name in cfg and not is_read(name):
         keys = keys_filled(cfg, option, value)
         warn(
-            f"--cfg-options {option}: {name} is a variable of the config file, which has used it "
+            f"{OPTIONS}: {option}: {name} is a variable of the config file, which has used it "
             + (f"already; set instead {keys}" if keys else "already, and this value changes no key")
         )
 
@@ -84,8 +85,9 @@ def _remark_on_variable(cfg: Config, option: str, name: str, value: Any) -> None
 def _check_index(option: str, part: str, node: Sequence[Any]) -> None:
     if not part.isdigit() or int(part) >= len(node):
         raise InputError(
-            f"--cfg-options {option}: {part!r} stands where a list has {len(node)} entries; "
-            f"expected a number from 0 to {len(node) - 1}"
+            f"{option}: {part!r} stands where a list has {len(node)} entries; "
+            f"expected a number from 0 to {len(node) - 1}",
+            OPTIONS,
         )
 
 
@@ -102,17 +104,16 @@ def _check_new_key(
     takes_any = "type" in node and depth > 0
     if similar and not (last and takes_any):
         raise InputError(
-            f"--cfg-options {option}: {inside} has no {name!r}; "
-            f"did you mean {'.'.join([*parts[:depth], similar[0], *parts[depth + 1 :]])!r}?"
+            f"{option}: {inside} has no {name!r}; "
+            f"did you mean {'.'.join([*parts[:depth], similar[0], *parts[depth + 1 :]])!r}?",
+            OPTIONS,
         )
     if depth == 0 and (keys := meant_keys(cfg, name)):
         raise InputError(
-            f"--cfg-options {option}: nothing reads {name!r}; set instead {', '.join(keys)}"
+            f"{option}: nothing reads {name!r}; set instead {', '.join(keys)}", OPTIONS
         )
     if not (last or takes_any) or depth == 0:
-        raise InputError(
-            f"--cfg-options {option}: {inside} has no {name!r}; it has {', '.join(node)}"
-        )
+        raise InputError(f"{option}: {inside} has no {name!r}; it has {', '.join(node)}", OPTIONS)
 
 
 def _fill(cfg: Config, parts: list[str]) -> ConfigDict:

@@ -27,7 +27,7 @@ def use_tta(cfg: Config, views: str, tta_model: str | None = None) -> None:
         wrapper = ConfigDict(type=tta_model)
     missing = [name for name, value in ((key, cfg.get(key)), ("tta_model", wrapper)) if not value]
     if missing:
-        raise InputError(_what_is_missing(cfg, views, missing))
+        raise InputError(_what_is_missing(cfg, views, missing), "tta")
     for _, dataset in innermost_datasets(cfg.test_dataloader.dataset):
         dataset["pipeline"] = cfg[key]
     cfg.model = ConfigDict(wrapper, module=cfg.model)
@@ -36,17 +36,17 @@ def use_tta(cfg: Config, views: str, tta_model: str | None = None) -> None:
 def _what_is_missing(cfg: Config, views: str, missing: list[str]) -> str:
     found = [key for key in ("tta_model", *TTA_PIPELINES.values()) if cfg.get(key)]
     message = (
-        f"--tta {views}: the config has no {' and no '.join(missing)}; of the keys for test-time "
+        f"{views}: the config has no {' and no '.join(missing)}; of the keys for test-time "
         f"augmentation it has {', '.join(found) or 'none'}. "
     )
     if "tta_model" in missing:  # mmdet's DetTTAModel merges boxes but not masks
         return message + (
             "Expected a tta_model that merges the views of a detector; this project has none, so "
-            "leave --tta out"
+            "leave it out"
         )
     others = [name for name, key in TTA_PIPELINES.items() if cfg.get(key)]
     return message + (
         f"Expected {missing[0]}, a test pipeline that ends with TestTimeAug; add it, as the ADE20K "
-        f"configs have it in configs/_base_/datasets{', or use --tta ' if others else ''}"
+        f"configs have it in configs/_base_/datasets{', or use ' if others else ''}"
         f"{' or '.join(others)}"
     )

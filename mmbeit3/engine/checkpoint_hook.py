@@ -174,7 +174,7 @@ def _candidates(work_dir: Path) -> Iterator[Path]:
     if not (named and target.is_file()):
         print_log(
             f"{pointer} names {named!r:.200}, of which nothing is in its folder: not followed. To "
-            "resume a file of another folder, give it to --resume",
+            "resume a file of another folder, give it to resume",
             "current",
             logging.WARNING,
         )

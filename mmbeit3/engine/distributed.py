@@ -54,8 +54,9 @@ def init_distributed(launcher: str, backend: str = "nccl", timeout: float | None
         return
     if launcher != "pytorch":
         raise InputError(
-            f"--launcher {launcher} needs a GPU in every process and PyTorch sees none; on the CPU "
-            "start the processes by torchrun, with --launcher pytorch"
+            f"{launcher} needs a GPU in every process and PyTorch sees none; on the CPU start the "
+            "processes by torchrun, with 'pytorch'",
+            argument="launcher",
         )
     options = {key: timedelta(seconds=value) for key, value in options.items()}
     distributed.init_process_group("gloo", **options)
@@ -70,9 +71,10 @@ def _local_rank(launcher: str) -> int:
     needed = [variable] + ["RANK", "WORLD_SIZE"] * (launcher == "pytorch")
     if absent := [name for name in needed if name not in os.environ]:
         raise InputError(
-            f"--launcher {launcher} is for processes started by {STARTED_BY[launcher]}, and the "
+            f"{launcher} is for processes started by {STARTED_BY[launcher]}, and the "
             f"environment has no {', '.join(absent)}: start them by {STARTED_BY[launcher]}, or "
-            "leave --launcher out"
+            "leave it out",
+            argument="launcher",
         )
     return int(os.environ[variable])
 

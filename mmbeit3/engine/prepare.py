@@ -277,6 +277,6 @@ def _set_accumulation(cfg: Config) -> str:
     if recipe and not scales_lr:
         text += (
             f". The recipe has {recipe}, and the learning rate is not scaled: change "
-            "train_dataloader.batch_size, or set auto_scale_lr.enable=True (--auto-scale-lr)"
+            "train_dataloader.batch_size, or set auto_scale_lr.enable=True"
         )
     return text

@@ -168,7 +168,7 @@ def plan_resuming(runner: Runner, checkpoint: Mapping[str, Any], filename: str) 
             f"{filename} cannot be resumed with this config:\n  "
             + "\n  ".join(refusals)
             + "\nTo start a new training from its weights, set load_from to it and leave "
-            "--resume out"
+            "resume out"
         )
     return plan
 

@@ -83,7 +83,7 @@ from mmbeit3.utils.collective import broadcast_from_rank0, run_on_all_ranks
 from mmbeit3.utils.folder_lock import folder_locked
 from mmbeit3.utils.whole_files import writing
 
-LOCK = ("a training", "--work-dir")  # on a work dir: the kind of run, and the option for another
+LOCK = ("a training", "work_dir")  # on a work dir: the kind of run, and what to change
 RESUME_KEYS = ("meta", "message_hub", "optimizer")
 # Time stamps of this process's runs, which name their folders, loggers and message hubs.
 _taken_timestamps: set[str] = set()
@@ -342,7 +342,7 @@ class Runner(MMEngineRunner):
         hook = self._checkpoint_hook()
         if hook is None or not hook.last_ckpt:
             return "no checkpoint has been written"
-        return f"the last good checkpoint is {hook.last_ckpt}; --resume goes on from it"
+        return f"the last good checkpoint is {hook.last_ckpt}; resume goes on from it"
 
     def save_now(self, step: int) -> None:
         """Write a checkpoint after ``step`` iterations, unless it is there."""
@@ -610,5 +610,5 @@ def _check_resumable(checkpoint: dict[str, Any], filename: str) -> None:
         raise InputError(
             f"{filename} cannot be resumed: it has no {', '.join(absent)}, only "
             f"{', '.join(map(str, list(checkpoint)[:8]))}. To start training from its weights, "
-            "set load_from to it and leave --resume out"
+            "set load_from to it and leave resume out"
         )

@@ -44,12 +44,12 @@ class DetectionTask(Task):
         elif out.suffix == ".json":
             writers = [entry for entry in found if str(entry.get("type")).endswith("CocoMetric")]
             if not writers:
-                raise InputError(f"--out {out}: only a CocoMetric writes JSON; use a .pkl name")
+                raise InputError(f"{out}: only a CocoMetric writes JSON; use a .pkl name", "out")
             prefix = outputs.file(out.with_suffix(""))
             for writer in writers:
                 writer["outfile_prefix"] = prefix
         else:
-            raise InputError(f"--out {out} ends with {out.suffix!r}; expected .json or .pkl")
+            raise InputError(f"{out} ends with {out.suffix!r}; expected .json or .pkl", "out")
         cfg.test_evaluator = found
 
     def drawing_hook(self, cfg: Config, meta: Mapping[str, Any], options: dict[str, Any]) -> Hook:

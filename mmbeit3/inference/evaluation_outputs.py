@@ -60,7 +60,7 @@ class EvaluationOutputs:
             show_dir=show_dir,
             loader=image_loader_of(self._cfg),
             image_root=self.image_root,
-            staging_dir=self.folder(show_dir, "--show-dir"),
+            staging_dir=self.folder(show_dir, "show_dir"),
         )
 
 

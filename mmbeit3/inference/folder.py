@@ -163,7 +163,7 @@ def _infer_folder(
         not_listed, further = NotListed(), task.writer_type.further
         sources = list_sources(folder, out_dir, overlays, further, not_listed)
         make_folder(out_dir)
-        stack.enter_context(folder_locked(out_dir, "an inference", "--out-dir"))
+        stack.enter_context(folder_locked(out_dir, "an inference", "out_dir"))
         check_folders(task, out_dir)
         stack.callback(staging.remove)
         staging.make()
@@ -240,10 +240,10 @@ def _check_options(task: Task, options: dict[str, Any]) -> None:
     name = task.writer_type.task
     for option in options:
         if option not in task.options:
-            flag = option.replace("_", "-")
             raise InputError(
-                f"--{flag} is not for the task of this config, {name}, which takes "
-                f"{listed(task.options) or 'no options of its own'}"
+                f"it is not for the task of this config, {name}, which takes "
+                f"{listed(task.options) or 'no options of its own'}",
+                argument=option,
             )
 
 
@@ -269,15 +269,16 @@ def check_folders(task: Task, out_dir: Path) -> None:
     if held and not ours:
         raise InputError(
             f"{held[0]} exists, and beside it no summary.json says that this command wrote it: "
-            "nothing was overwritten; choose another --out-dir"
+            "nothing was overwritten; choose another out_dir"
         )
 
 
 def _check_device(device: str, size: int) -> None:
     if size > 1 and ":" in device:
         raise InputError(
-            f"--device {device} would put all {size} processes on one device: leave it out, and "
-            "each process takes a GPU of its own"
+            f"{device} would put all {size} processes on one device: leave it out, and each "
+            "process takes a GPU of its own",
+            argument="device",
         )
 
 

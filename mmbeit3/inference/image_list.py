@@ -86,7 +86,7 @@ def list_sources(
     for place in written:
         if folder.resolve().is_relative_to(place.resolve()):
             raise InputError(
-                f"{folder} lies in {place}, where results are written: choose another --out-dir"
+                f"{folder} lies in {place}, where results are written: choose another out_dir"
             )
     root = folder if folder.is_dir() else folder.parent
 

@@ -47,20 +47,22 @@ class SegmentationTask(Task):
         """Have a PNG of each image written to a folder."""
         if out.suffix in (*PICKLE_SUFFIXES, ".json") or out.is_file():
             raise InputError(
-                f"--out {out} names a file; a segmentor's predictions are a PNG for each image: "
-                "give a folder"
+                f"{out} names a file; a segmentor's predictions are a PNG for each image: give a "
+                "folder",
+                argument="out",
             )
         found = evaluators(cfg)
         writers = [entry for entry in found if entry.get("type") == IOU_METRIC]
         if not writers:
             types = ", ".join(str(entry.get("type")) for entry in found)
             raise InputError(
-                f"--out {out}: the predictions are written by {IOU_METRIC}, and test_evaluator has "
+                f"{out}: the predictions are written by {IOU_METRIC}, and test_evaluator has "
                 f"the type {types}; set test_evaluator=dict(type={IOU_METRIC!r}, "
-                "iou_metrics=['mIoU'])"
+                "iou_metrics=['mIoU'])",
+                argument="out",
             )
         make_folder(out)
-        staging_dir = outputs.folder(out, "--out")
+        staging_dir = outputs.folder(out, "out")
         for writer in writers:
             writer.update(
                 output_dir=str(out), image_root=outputs.image_root, staging_dir=staging_dir

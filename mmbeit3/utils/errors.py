@@ -11,7 +11,16 @@ class InputError(ValueError):
 
     The message says what was found, what was expected, and what to do. The tools print it
     without a traceback and exit with status 2.
+
+    Args:
+        message (str): The message.
+        argument (str, optional): The argument of a function that it is about, which then stands in
+            front; commands print their option of that name. Defaults to None.
     """
+
+    def __init__(self, message: str, argument: str | None = None) -> None:
+        super().__init__(message if argument is None else f"{argument}: {message}")
+        self.argument = argument
 
 
 def listed(names: Iterable[object], limit: int = 10) -> str:

@@ -24,6 +24,7 @@ def test_the_status_is_what_the_command_returns(returned: int | None, status: in
     [
         (InputError("the file x is absent"), 2, "error: the file x is absent\n"),
         (InputError(FROM_WORKER), 2, "error: image 7.jpg is cut off\n"),
+        (InputError("5 is odd", argument="num_dogs"), 2, "error: --num-dogs: 5 is odd\n"),
         (KeyboardInterrupt(), 130, "interrupted\n"),
     ],
 )

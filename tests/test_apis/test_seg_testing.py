@@ -201,7 +201,7 @@ def test_the_data_is_never_overwritten(shapes: Path, argument: str) -> None:
         (
             {"tta_pipeline": None},
             {"tta": "multi-scale", "show_dir": "pictures"},
-            r"no tta_pipeline; of the keys .* it has .*tta_pipeline_flip\. .* or use --tta flip",
+            r"no tta_pipeline; of the keys .* it has .*tta_pipeline_flip\. .* or use flip",
         ),
         ({"model.backbone.img_size": 320}, {"tta": "flip"}, "only the position table differs"),
     ],

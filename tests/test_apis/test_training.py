@@ -239,7 +239,7 @@ def test_a_folder_that_cannot_be_written_is_refused_at_once(shapes: Path) -> Non
                 "train_dataloader": {"batch_size": 9},
             },
             7,
-            "63 images.*The recipe has 64.*--auto-scale-lr",
+            "63 images.*The recipe has 64.*auto_scale_lr.enable=True",
         ),
         ({"optim_wrapper": {}, "auto_scale_lr": None}, None, "8 images: .* x 1 accumulated$"),
     ],
@@ -287,7 +287,7 @@ def test_a_folder_of_a_running_training_is_refused(
     cfg = tiny(shapes, work_dir, **{"train_cfg.max_iters": 1})
     work_dir.mkdir()
     holder = "import sys, time; from mmbeit3.utils.folder_lock import folder_locked\n"
-    holder += "with folder_locked(sys.argv[1], 'a training', '--work-dir'):\n"
+    holder += "with folder_locked(sys.argv[1], 'a training', 'work_dir'):\n"
     holder += "    print(flush=True); time.sleep(60)"
     with subprocess.Popen(
         [sys.executable, "-c", holder, str(work_dir)], stdout=subprocess.PIPE

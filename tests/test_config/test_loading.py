@@ -132,7 +132,7 @@ def test_the_work_dir_is_given_or_the_configs_or_named_after_it(toy: Path) -> No
     ],
 )
 def test_misspelt_options_are_errors(toy: Path, option: str, message: str) -> None:
-    with pytest.raises(InputError, match="--cfg-options.*") as caught:
+    with pytest.raises(InputError, match="cfg_options: .*") as caught:
         load_config(toy, parse_options([option]))
     assert message in str(caught.value)
 
@@ -141,7 +141,7 @@ def test_an_option_for_a_used_variable_is_remarked_on(toy: Path, logged: list[st
     load_config(toy, {"max_iters": 20, "model.backbone.depth": 24})
     (line,) = logged
     assert line == (
-        "--cfg-options max_iters: max_iters is a variable of the config file, which has used it "
+        "cfg_options: max_iters: max_iters is a variable of the config file, which has used it "
         "already; set instead train_cfg.max_iters=20"
     )
 

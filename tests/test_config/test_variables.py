@@ -135,7 +135,7 @@ def test_a_name_that_nothing_reads(tmp_path: Path, warned: list[str], name: str,
     with pytest.raises(InputError) as caught:
         load_config(DETECTOR, {name: 3})
     assert str(caught.value).startswith(
-        f"--cfg-options {name}: nothing reads {name!r}; set instead {hint}"
+        f"cfg_options: {name}: nothing reads {name!r}; set instead {hint}"
     )
 
 

@@ -169,7 +169,7 @@ def test_a_signal_to_all_processes_saves(
 ) -> None:
     hook = {"type": "SignalHook", "at": 4, "number": int(number), "in_validation": in_validation}
     before = signal.getsignal(number)
-    with ends_within(20), pytest.raises(Terminated, match=r"iter_\d.pth; --resume") as caught:
+    with ends_within(20), pytest.raises(Terminated, match=r"iter_\d.pth; resume") as caught:
         train(tmp_path, custom_hooks=[hook], **changes)
     assert caught.value.status == status
     assert (tmp_path / ("iter_4.pth" if in_validation else "iter_5.pth")).exists()
@@ -214,7 +214,7 @@ def test_a_worker_of_the_validation_that_dies_costs_nothing(tmp_path: Path) -> N
     message = str(caught.value)
     assert "a data worker of val_dataloader died (by SIGKILL); the last sample" in message
     assert "is 9 (images/9.jpg)" in message and "lower val_dataloader.num_workers" in message
-    assert f"the last good checkpoint is {tmp_path / 'iter_4.pth'}; --resume" in message
+    assert f"the last good checkpoint is {tmp_path / 'iter_4.pth'}; resume" in message
     assert (tmp_path / "iter_4.pth").exists()
 
 

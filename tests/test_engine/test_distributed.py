@@ -60,7 +60,7 @@ def test_gpus_are_left_to_mmengine(machine: Setting, started: list[tuple]) -> No
 def test_processes_that_no_launcher_started(launcher: str, machine: Setting) -> None:
     machine(1, LOCAL_RANK=0)  # tools/test.py sets it itself
     program = ours.STARTED_BY[launcher]
-    with pytest.raises(InputError, match=f"start them by {program}, or leave --launcher out"):
+    with pytest.raises(InputError, match=f"start them by {program}, or leave it out"):
         init_distributed(launcher)
 
 

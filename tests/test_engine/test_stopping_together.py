@@ -103,5 +103,5 @@ def test_the_others_end_when_one_is_killed(tmp_path: Path, place: str, saved: in
             process.kill()
     assert (second.returncode, first.returncode) == (-signal.SIGKILL, 2)
     assert "error: another process of the training has ended, seen by process 0" in text
-    assert f"iter_{saved}.pth; --resume goes on from it" in text and "Traceback" not in text
+    assert f"iter_{saved}.pth; resume goes on from it" in text and "Traceback" not in text
     assert (tmp_path / f"iter_{saved}.pth").exists()

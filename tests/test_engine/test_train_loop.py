@@ -153,7 +153,7 @@ def test_a_loss_that_is_no_number_stops_the_training(tmp_path: Path) -> None:
     message = str(caught.value)
     assert "iteration 4, process 0: loss_size is nan (the other terms: loss_cls" in message
     assert "The images: unnamed" in message
-    assert f"the last good checkpoint is {tmp_path / 'iter_2.pth'}; --resume" in message
+    assert f"the last good checkpoint is {tmp_path / 'iter_2.pth'}; resume" in message
     saved = read_checkpoint(tmp_path / "iter_2.pth")["state_dict"]
     assert all(torch.isfinite(value).all() for value in saved.values())
     assert not (tmp_path / "iter_4.pth").exists()
@@ -180,7 +180,7 @@ def test_a_sample_that_fails_stops_with_all_that_was_done(tmp_path: Path) -> Non
         f"the training sample {index} (images/{index}.jpg) cannot be read: FileNotFoundError: "
         f"{index}.jpg is gone (toy.py, line "
     )
-    assert "Traceback" not in message and "iter_3.pth; --resume goes on from it" in message
+    assert "Traceback" not in message and "iter_3.pth; resume goes on from it" in message
     # The file is there again.
     train(tmp_path / "broken", resume=True, randomness__seed=None)
     assert_same(state(tmp_path / "broken"), state(tmp_path / "unbroken"))
@@ -199,7 +199,7 @@ def test_a_worker_that_dies_names_its_sample(tmp_path: Path) -> None:
     assert "a data worker of train_dataloader died (by SIGKILL); the last sample" in message
     assert f"is {index} (images/{index}.jpg)" in message
     assert "lower train_dataloader.num_workers" in message
-    assert re.search(r"iter_\d.pth; --resume goes on from it", message)
+    assert re.search(r"iter_\d.pth; resume goes on from it", message)
 
 
 def test_a_device_without_memory_gets_advice(tmp_path: Path) -> None:
@@ -235,7 +235,7 @@ def test_a_termination_saves_and_the_end_is_the_same(tmp_path: Path, in_validati
     ema = {"type": "mmbeit3.EMAHook", "momentum": 0.1}
     train(tmp_path / "unbroken")
     Accuracy.counts.clear()
-    with pytest.raises(Terminated, match=r"iter_\d.pth; --resume goes on from it"):
+    with pytest.raises(Terminated, match=r"iter_\d.pth; resume goes on from it"):
         train(tmp_path / "broken", custom_hooks=[ema, {**hook, "in_validation": in_validation}])
     assert Accuracy.counts == ([] if in_validation else [22])
     saved = read_checkpoint(tmp_path / "broken" / ("iter_4.pth" if in_validation else "iter_5.pth"))

@@ -193,7 +193,7 @@ def test_output_inside_the_folder_is_no_input(folder, colour_cfg, colour_checkpo
 def test_input_is_never_overwritten(tmp_path, colour_cfg, colour_checkpoint):
     path = picture(tmp_path / "overlays" / "a.png")
     for folder in (path, path.parent):
-        with pytest.raises(InputError, match="choose another --out-dir"):
+        with pytest.raises(InputError, match="choose another out_dir"):
             infer_folder(colour_cfg, colour_checkpoint, folder, tmp_path)
 
 
@@ -367,7 +367,7 @@ class TestSegmentation:
         assert len(list((tmp_path / "out" / "labels").rglob("*.png"))) == 2
 
     def test_a_score_threshold_is_refused(self, infer):
-        with pytest.raises(InputError, match="score-thr is not for the task of .*, segmentation"):
+        with pytest.raises(InputError, match="score_thr: it is not for .*, segmentation"):
             infer(score_thr=0.5)
 
     def test_printed_table(self, infer, capsys):

@@ -76,7 +76,7 @@ def test_masks_of_another_origin_are_not_overwritten(tmp_path):
     for content in (None, "no json", "[]", json.dumps({"task": "detection"})):
         if content is not None:
             summary.write_text(content)
-        with pytest.raises(InputError, match="choose another --out-dir"):
+        with pytest.raises(InputError, match="choose another out_dir"):
             check_folders(SegmentationTask(), tmp_path)
     summary.write_text(json.dumps({"task": "segmentation"}))
     check_folders(SegmentationTask(), tmp_path)

@@ -229,7 +229,7 @@ def test_a_further_task_runs_over_a_folder(
     assert (summary["task"], summary["brightness"]) == ("brightness", 60)
     print_summary(summary, out)
     assert "brightness" in capsys.readouterr().out
-    with pytest.raises(InputError, match="score-thr is not for .* brightness, which takes digits"):
+    with pytest.raises(InputError, match="score_thr: it is not for .*, which takes digits"):
         infer_folder(cfg, checkpoint, images, out, score_thr=0.3)
     (out / "summary.json").unlink()
     with pytest.raises(InputError, match="values exists, and beside it no summary.json"):

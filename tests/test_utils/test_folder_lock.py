@@ -22,7 +22,7 @@ from mmbeit3.utils.folder_lock import LOCK_FILE, folder_locked
 HOLDER = """
     import multiprocessing, os, sys, time
     from mmbeit3.utils.folder_lock import folder_locked
-    with folder_locked(sys.argv[1], "a training", "--work-dir"):
+    with folder_locked(sys.argv[1], "a training", "work_dir"):
         if sys.argv[2] == "forks" and not os.fork():
             time.sleep(60)  # a data worker that outlives the training
         print("held", flush=True)
@@ -55,7 +55,7 @@ def hold():
 
 
 def locked(folder: Path):
-    return folder_locked(folder, "an inference", "--out-dir")
+    return folder_locked(folder, "an inference", "out_dir")
 
 
 def test_a_second_run_is_told_whose_the_folder_is(tmp_path: Path, hold) -> None:
@@ -64,7 +64,7 @@ def test_a_second_run_is_told_whose_the_folder_is(tmp_path: Path, hold) -> None:
         pass
     text = str(caught.value)
     assert f"a training by process {process.pid} on {socket.gethostname()}, started 2" in text
-    assert str(tmp_path) in text and "-c" in text and "another --out-dir" in text
+    assert str(tmp_path) in text and "-c" in text and "another out_dir" in text
     assert json.loads((tmp_path / LOCK_FILE).read_text())["pid"] == process.pid
     with pytest.raises(InputError), locked(tmp_path):  # being refused takes nothing away
         pass
