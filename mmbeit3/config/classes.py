@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import zip_longest
 from os import path as osp
 from typing import Any
 
@@ -11,7 +10,7 @@ from mmengine.config import Config, ConfigDict
 
 from mmbeit3.config.datasets import SEG_FOLDER_TYPE, dataset_class, find_datasets
 from mmbeit3.config.origin import set_by_user
-from mmbeit3.utils import InputError, listed, warn
+from mmbeit3.utils import InputError, compare_classes, listed, warn
 from mmbeit3.utils.text_files import read_text
 
 # Parts of a model whose ``num_classes`` is that of the data; the RPN's (always 1) is in none.
@@ -51,7 +50,7 @@ def resolve_classes(
     dataset_meta = (checkpoint_meta or {}).get("dataset_meta") or {}
     source, classes = _training_classes(*datasets[0], dataset_meta.get("classes"))
     if of_checkpoint := dataset_meta.get("classes"):
-        check_same_classes(source, classes, "the checkpoint", tuple(of_checkpoint))
+        _check_same(source, classes, "the checkpoint", tuple(of_checkpoint))
     for place, dataset in datasets:
         _give_classes(place, dataset, source, classes)
     _give_reduction([dataset for _, dataset in datasets], dataset_meta)
@@ -100,9 +99,9 @@ def _give_classes(
     """Name the training classes in a data set that names none, and compare them with others."""
     own = _own_classes(dataset)
     if named := _named_classes(dataset):
-        check_same_classes(f"{place}.metainfo.classes", named, source, classes)
+        _check_same(f"{place}.metainfo.classes", named, source, classes)
     elif own and not set(classes) <= set(own):
-        check_same_classes(f"{place} ({dataset['type']})", own, source, classes)
+        _check_same(f"{place} ({dataset['type']})", own, source, classes)
     elif classes != own:
         dataset["metainfo"] = ConfigDict(dataset.get("metainfo") or {}, classes=classes)
 
@@ -118,30 +117,13 @@ def _give_reduction(datasets: Sequence[dict[str, Any]], dataset_meta: Mapping[st
             folder["reduce_zero_label"] = known
 
 
-def check_same_classes(
-    place: str, found: Sequence[str], source: str, expected: Sequence[str]
-) -> None:
-    """Refuse two lists of classes that differ, in order or otherwise.
-
-    Args:
-        place: What has the one.
-        found: It.
-        source: What has the other.
-        expected: It.
-
-    Raises:
-        InputError: They differ.
-    """
-    if tuple(found) == tuple(expected):
-        return
-    pairs = zip_longest(map(repr, found), map(repr, expected), fillvalue="none")
-    number, (here, there) = next(pair for pair in enumerate(pairs) if len(set(pair[1])) > 1)
-    raise InputError(
-        f"{place} has {len(found)} classes, {source} {len(expected)}; the first difference is "
-        f"class {number}, {here} and {there}. Scores are counted by class number, so all must have "
-        "the same classes in the same order: correct metainfo.classes, or leave it out where the "
-        "data set is to follow the training set or the checkpoint"
-    )
+def _check_same(place: str, found: Sequence[str], source: str, expected: Sequence[str]) -> None:
+    if difference := compare_classes(place, found, source, expected):
+        raise InputError(
+            f"{difference}. Scores are counted by class number, so all must have the same classes "
+            "in the same order: correct metainfo.classes, or leave it out where the data set is to "
+            "follow the training set or the checkpoint"
+        )
 
 
 def _named_classes(dataset: Mapping[str, Any]) -> tuple[str, ...]:

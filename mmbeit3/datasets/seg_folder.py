@@ -20,7 +20,7 @@ from mmbeit3.datasets.image_files import warn_of_turned
 from mmbeit3.datasets.palette import make_palette
 from mmbeit3.datasets.transforms.loading import image_loader
 from mmbeit3.registry import DATASETS
-from mmbeit3.utils import InputError, listed
+from mmbeit3.utils import InputError, compare_classes, listed
 from mmbeit3.utils.image_reading import EXTENSIONS
 from mmbeit3.utils.similar_paths import describe_similar, names_by_key, similar_name
 from mmbeit3.utils.text_files import read_text
@@ -257,17 +257,12 @@ def _check_names(names: Sequence[str], reduce_zero_label: bool) -> None:
 
 
 def _check_same(named: Sequence[str], in_file: Sequence[str], file: str) -> None:
-    if named == in_file:
-        return
-    differing = [pair for pair in zip(named, in_file, strict=False) if pair[0] != pair[1]]
-    detail = f"{len(named)} and {len(in_file)} of them"
-    if differing:
-        detail += f", the first that differ are {differing[0][0]!r} and {differing[0][1]!r}"
-    raise InputError(
-        f"the classes of the training data, the checkpoint or metainfo.classes are not those of "
-        f"{file}: {detail}. Label maps hold line numbers of that file, so the names and their "
-        "order must be the same"
-    )
+    what = "the training data, the checkpoint or metainfo.classes"
+    if difference := compare_classes(what, named, file, in_file):
+        raise InputError(
+            f"{difference}. Label maps hold line numbers of that file, so the names and their "
+            "order must be the same"
+        )
 
 
 def list_files(folder: str, key: str, hint: str = "") -> list[str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from itertools import zip_longest
 from typing import Any
 
 from mmengine.hooks import Hook
@@ -13,7 +12,7 @@ from torch.utils.data import DataLoader
 from mmbeit3.checkpoint import load_weights
 from mmbeit3.checkpoint.strict_loading import StrictLoading, is_partial, num_classes
 from mmbeit3.registry import HOOKS
-from mmbeit3.utils import InputError
+from mmbeit3.utils import InputError, compare_classes
 
 
 @HOOKS.register_module()
@@ -52,7 +51,7 @@ class ClassesHook(Hook):
         if names and heads not in (None, len(names)):
             raise InputError(
                 f"the heads have {heads} classes, and the training set {len(names)}: set "
-                "num_classes of all heads to that, or train by tools/train.py, which does"
+                "num_classes of all heads to that, or runner_type to 'mmbeit3.Runner', which does"
             )
         if runner._resume:
             _check_same("the training set", names, "the checkpoint", self._of_checkpoint)
@@ -83,13 +82,11 @@ def _names(meta: Any) -> tuple[str, ...]:
 
 
 def _check_same(what: str, found: tuple[str, ...], source: str, expected: tuple[str, ...]) -> None:
-    if not (found and expected) or found == expected:
+    if not (found and expected):
         return
-    pairs = zip_longest(map(repr, found), map(repr, expected), fillvalue="none")
-    number, (here, there) = next(pair for pair in enumerate(pairs) if pair[1][0] != pair[1][1])
-    raise InputError(
-        f"{what} has {len(found)} classes, {source} {len(expected)}; the first difference is class "
-        f"{number}, {here} and {there}. Class numbers would have two meanings: set "
-        "metainfo=dict(classes=...) of the data set to those of the weights, in their order, or "
-        "run tools/train.py and tools/test.py, which do"
-    )
+    if difference := compare_classes(what, found, source, expected):
+        raise InputError(
+            f"{difference}. Class numbers would have two meanings: set metainfo=dict(classes=...) "
+            "of the data set to those of the weights, in their order, or runner_type to "
+            "'mmbeit3.Runner', which does"
+        )

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from mmengine.dist import get_world_size, is_main_process
 from mmengine.runner import EpochBasedTrainLoop
 
-from mmbeit3.utils import InputError
+from mmbeit3.utils import InputError, compare_classes
 
 if TYPE_CHECKING:
     from mmbeit3.engine.runner import Runner
@@ -333,15 +333,12 @@ def _compare_data(
         getattr(runner.train_dataloader.dataset, "metainfo", None),
     ]
     classes = [list((meta or {}).get("classes") or ()) for meta in metas]
-    if all(classes) and classes[0] != classes[1]:
-        first = next(
-            (pair for pair in zip(*classes, strict=False) if pair[0] != pair[1]), ("...", "...")
-        )
+    if all(classes) and (
+        difference := compare_classes("the checkpoint", classes[0], "the training set", classes[1])
+    ):
         refusals.append(
-            f"classes of the training data: {len(classes[0])} -> {len(classes[1])}, of which the "
-            f"first that differs is {first[0]!r} -> {first[1]!r}; the heads have learned the old "
-            "ones in their order: go on with data of these classes, or name them by "
-            "train_dataloader.dataset.metainfo=dict(classes=...)"
+            f"{difference}; the heads have learned the old ones in their order: go on with data of "
+            "these classes, or name them by train_dataloader.dataset.metainfo=dict(classes=...)"
         )
     before, now = old.get("data") or {}, new["data"]
     if before and before != now:

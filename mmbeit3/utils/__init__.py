@@ -1,3 +1,3 @@
-from mmbeit3.utils.errors import InputError, listed, warn
+from mmbeit3.utils.errors import InputError, compare_classes, listed, warn
 
-__all__ = ["InputError", "listed", "warn"]
+__all__ = ["InputError", "compare_classes", "listed", "warn"]

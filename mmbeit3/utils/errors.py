@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from itertools import zip_longest
 
 
 class InputError(ValueError):
@@ -28,6 +29,27 @@ def listed(names: Iterable[object], limit: int = 10) -> str:
     names = [str(name) for name in names]
     shown = ", ".join(names[:limit])
     return f"{shown}, and {len(names) - limit} more" if len(names) > limit else shown
+
+
+def compare_classes(
+    what: str, found: Sequence[str], source: str, expected: Sequence[str]
+) -> str | None:
+    """Say how two lists of classes differ, in order or otherwise; None if they do not.
+
+    Args:
+        what: What has the one.
+        found: It.
+        source: What has the other.
+        expected: It.
+    """
+    if tuple(found) == tuple(expected):
+        return None
+    pairs = zip_longest(map(repr, found), map(repr, expected), fillvalue="none")
+    number, (here, there) = next(pair for pair in enumerate(pairs) if len(set(pair[1])) > 1)
+    return (
+        f"{what} has {len(found)} classes, {source} {len(expected)}; the first difference is class "
+        f"{number}, {here} and {there}"
+    )
 
 
 def warn(text: str) -> None:

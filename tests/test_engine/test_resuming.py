@@ -242,7 +242,7 @@ REFUSED = {
     ),
     "classes": (
         {"train_dataloader__dataset__classes": ("b", "a")},
-        "classes of the training data: 2 -> 2, of which the first that differs is 'a' -> 'b'",
+        "the checkpoint has 2 classes, the training set 2; the first difference is class 0, 'a'",
     ),
     "loop": (
         {
