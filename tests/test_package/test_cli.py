@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 import time
@@ -60,6 +61,49 @@ def test_wrong_usage_exits_with_2(argv: list[str], capsys: pytest.CaptureFixture
         cli.main(argv)
     assert stop.value.code == 2
     assert "usage: mmbeit3" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("script", ["mmdet::test.py", "mmseg::test.py"])
+def test_run_starts_tools_of_the_toolboxes(script: str) -> None:
+    result = subprocess.run(
+        [sys.executable, "-m", "mmbeit3.cli", "run", script, "--help"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
+    assert result.returncode == 0, result.stderr
+    assert "usage: test.py [-h]" in result.stdout and "  checkpoint " in result.stdout
+
+
+def test_run_passes_arguments_and_status(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "beside.py").write_text("STATUS = 3")
+    script = tmp_path / "a script.py"
+    script.write_text("import sys, beside\nprint(sys.argv[1:])\nsys.exit(beside.STATUS)")
+    monkeypatch.setattr(sys, "argv", [])
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    with pytest.raises(SystemExit) as stop:
+        cli.main(["run", str(script), "-x", "--help", "--", "a b"])
+    assert stop.value.code == 3
+    assert capsys.readouterr().out == "['-x', '--help', '--', 'a b']\n"
+
+
+@pytest.mark.parametrize(
+    ("script", "said"),
+    [
+        ("mmdet::tst.py", r"tst\.py is no file; there are .*test\.py"),
+        ("mmdetection::test.py", "no package 'mmdetection' is installed"),
+        ("nowhere/test.py", "is no file"),
+    ],
+)
+def test_run_names_a_script_that_is_not_there(
+    script: str, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as stop:
+        cli.main(["run", script])
+    assert stop.value.code == 2
+    assert re.search(said, capsys.readouterr().err)
 
 
 @pytest.mark.parametrize("status", [0, 1])
