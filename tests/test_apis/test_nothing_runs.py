@@ -277,7 +277,7 @@ def run_tool(name: str, *arguments: str) -> None:
         patch.setattr(sys, "argv", [name, *arguments])
         runpy.run_path(str(TOOLS / name), run_name="__main__")
     if end.value.code == 2:
-        raise InputError
+        raise InputError("refused")
 
 
 def pretrained(file: str, **options: str) -> dict:

@@ -13,6 +13,7 @@ from mmengine.config import Config
 
 from mmbeit3.apis.testing import test as run_test
 from mmbeit3.apis.training import train
+from mmbeit3.checkpoint import read_checkpoint
 from mmbeit3.config import load_config
 from mmbeit3.datasets import make_shapes
 from mmbeit3.engine import Runner
@@ -42,7 +43,7 @@ def run_script(package: str, name: str, *arguments: str) -> None:
 
 
 def weights(work_dir: Path) -> dict[str, torch.Tensor]:
-    return torch.load(work_dir / "iter_4.pth", weights_only=False)["state_dict"]
+    return read_checkpoint(work_dir / "iter_4.pth")["state_dict"]
 
 
 @pytest.mark.parametrize("task", TASKS)

@@ -88,7 +88,7 @@ def test_predictions_as_pickle(
 @pytest.mark.parametrize(
     ("changes", "out", "message"),
     [
-        ({}, "val.txt", r"--out .*val.txt ends with '.txt'; expected .json or .pkl"),
+        ({}, "val.txt", r"out: .*val.txt ends with '.txt'; expected .json or .pkl"),
         (
             {"test_evaluator": {"_delete_": True, "type": "VOCMetric"}},
             "val.json",
