@@ -1,11 +1,12 @@
-"""Kill trainings, their data workers or their process group at random moments, and see the end.
+"""Kill trainings, or parts of them, or signal them at random moments, and see the end.
 
 Each run of the tiny detector (averaged weights, drop path, data workers) is killed several times by
 SIGKILL, at random moments or while a checkpoint is being written, and resumed each time. At its end
 weights, averages and optimiser state must be those of the undisturbed run, bit for bit.
 
 Other runs lose a data worker by SIGKILL, or get SIGTERM or Ctrl-C with all processes of their
-group. They must end by themselves, soon, with a message and a checkpoint of what was done.
+group. They must end by themselves, soon, with a message and a checkpoint of what was done. Where
+one of two processes without a launcher is killed, the other must end by itself.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ import signal
 import subprocess
 import sys
 import time
+import zlib
 from pathlib import Path
 
 from mmbeit3.apis.console import run
@@ -79,7 +81,9 @@ class AddPadding(BaseTransform):
 '''
 SAMPLE_SIZE = 1_000_000  # bytes
 WITHIN = 40  # seconds, from the signal to the end
-STATUS = {"worker": 2, "SIGTERM": 143, "SIGINT": 130}
+WITHIN_OF_TWO = 60  # the same of the process that is left of two
+STATUS = {"worker": 2, "SIGTERM": 143, "SIGINT": 130, "process of two": 2}
+MESSAGES = ("data worker", "told to end", "another process of the training has ended")
 
 
 def parse_args() -> argparse.Namespace:
@@ -94,6 +98,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("--workers", type=int, default=20, help="data workers to kill (20)")
     parser.add_argument("--signals", type=int, default=10, help="SIGTERMs to the group (10)")
     parser.add_argument("--interrupts", type=int, default=4, help="Ctrl-Cs to the group (4)")
+    parser.add_argument("--pairs", type=int, default=10, help="processes of two to kill (10)")
     parser.add_argument("--seed", type=int, default=0, help="of the moments (default: 0)")
     parser.add_argument("--out-dir", required=True, help="folder for the trainings and the report")
     return parser.parse_args()
@@ -116,7 +121,7 @@ def main() -> int:
     failed = sum(not row["good"] for row in report["ends"])
     if args.kills:
         started = time.monotonic()
-        finish(start(config, out_dir / "undisturbed", resume=False))
+        finish(start(config, out_dir / "undisturbed"))
         print(f"undisturbed run: {time.monotonic() - started:.0f} s")
         report["runs"] = campaign(args, config, out_dir)
         failed += sum_up_kills(report["runs"])
@@ -142,17 +147,18 @@ def end_campaign(args: argparse.Namespace, config: Path, out_dir: Path) -> list[
     """End trainings by the death of a data worker and by signals; gives how each ended."""
     rng = random.Random(args.seed)
     counts = {"worker": args.workers, "SIGTERM": args.signals, "SIGINT": args.interrupts}
+    counts["process of two"] = args.pairs
     rows = []
     settings = list(itertools.product((1, 2, 4), (False, True), (1, 2)))
     for kind, count in counts.items():
         rng.shuffle(settings)
         for number in range(count):
             workers, persistent, accumulated = settings[number % len(settings)]
-            work_dir = out_dir / f"{kind}_{number:02d}"
+            work_dir = out_dir / f"{kind.replace(' ', '_')}_{number:02d}"
             work_dir.mkdir(parents=True, exist_ok=True)
-            own = out_dir / f"{kind}_{number:02d}.py"
+            own = out_dir / f"{work_dir.name}.py"
             options = dict(workers=workers, persistent=persistent, counts=accumulated)
-            # Signals come in validations, too; these have a worker of their own.
+            # All else comes in validations, too; these have a worker of their own.
             interval = 10**6 if kind == "worker" else 3
             options |= dict(val_interval=interval, size=SAMPLE_SIZE)
             own.write_text(config.read_text() + OPTIONS.format(**options))
@@ -176,14 +182,21 @@ def end_campaign(args: argparse.Namespace, config: Path, out_dir: Path) -> list[
 
 
 def end_once(kind: str, config: Path, work_dir: Path, rng: random.Random) -> dict:
-    """Start a training, kill a worker of it or signal its group, and see how it ends."""
-    process = start(config, work_dir, resume=False, group=True)
+    """Start a training, kill a part of it or signal its group, and see how it ends."""
+    of_two = kind == "process of two"
+    rank = rng.randrange(2) if of_two else None
+    process, other = start(config, work_dir, rank, group=True), None
+    if of_two:
+        other = start(config, work_dir, 1 - rank, group=True)
     while process.poll() is None and not iterations(work_dir, 0):
         time.sleep(0.05)
     time.sleep(rng.uniform(0, 4))
     moment = time.monotonic()
     if kind == "worker":
         os.kill(rng.choice(data_workers(process.pid)), signal.SIGKILL)
+    elif other is not None:
+        other.kill()
+        other.wait()
     else:
         os.killpg(process.pid, signal.Signals[kind])
     try:
@@ -193,12 +206,14 @@ def end_once(kind: str, config: Path, work_dir: Path, rng: random.Random) -> dic
         process.wait()
     seconds = time.monotonic() - moment
     text = (work_dir / "output.txt").read_text()
-    found = [line for line in text.splitlines() if "data worker" in line or "told to end" in line]
+    found = [line for line in text.splitlines() if any(mark in line for mark in MESSAGES)]
     message = found[-1].rpartition("error: ")[2].rpartition("INFO - ")[2] if found else ""
     reached = max(iterations(work_dir, 0), default=0)
     saved = max((int(file.stem[5:]) for file in work_dir.glob("iter_*.pth")), default=0)
     named = ".jpg" in message or ".png" in message if kind == "worker" else bool(message)
-    good = named and process.returncode == STATUS[kind] and seconds < WITHIN and saved >= reached
+    good = named and process.returncode == STATUS[kind]
+    # A process that is killed in the middle of a step takes the step, and its share, with it.
+    good &= seconds < WITHIN_OF_TWO if of_two else seconds < WITHIN and saved >= reached
     return dict(
         kind=kind,
         status=process.returncode,
@@ -251,18 +266,30 @@ def campaign(args: argparse.Namespace, config: Path, out_dir: Path) -> list[dict
     return rows
 
 
-def start(config: Path, work_dir: Path, resume: bool, group: bool = False) -> subprocess.Popen:
-    """Start tools/train.py, as a group of its own or not; its output goes to the work dir."""
+def start(
+    config: Path,
+    work_dir: Path,
+    rank: int | None = None,
+    resume: bool = False,
+    group: bool = False,
+) -> subprocess.Popen:
+    """Start tools/train.py, alone or as one of two; its output goes to the work dir."""
     command = [sys.executable, str(TOOLS / "train.py"), str(config), "--work-dir", str(work_dir)]
     work_dir.mkdir(parents=True, exist_ok=True)
     paths = [str(config.parent), *filter(None, [os.environ.get("PYTHONPATH")])]
+    variables = {"PYTHONPATH": os.pathsep.join(paths)}
+    if rank is not None:
+        port = 20000 + zlib.crc32(str(work_dir).encode()) % 10000
+        variables |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "MASTER_PORT": str(port)}
+        variables |= {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1"}
+        command += ["--launcher", "pytorch"]
     with (work_dir / "output.txt").open("a") as output:
         return subprocess.Popen(
             command + ["--resume"] * resume,
             stdout=output,
             stderr=subprocess.STDOUT,
             start_new_session=group,
-            env=os.environ | {"PYTHONPATH": os.pathsep.join(paths)},
+            env=os.environ | variables,
         )
 
 
