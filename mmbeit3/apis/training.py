@@ -9,7 +9,7 @@ from mmengine.config import Config
 from mmengine.logging import print_log
 
 from mmbeit3.engine import Terminated, build_runner
-from mmbeit3.engine.checkpoint_hook import POINTER
+from mmbeit3.engine.checkpoint_hook import POINTER, read_pointer
 from mmbeit3.engine.distributed import start_processes
 from mmbeit3.engine.prepare import prepare, set_resume
 from mmbeit3.engine.process_state import separate_run
@@ -78,7 +78,7 @@ def use_amp(cfg: Config) -> None:
 def _results(work_dir: Path, log_dir: Path) -> str:
     lines = [f"results are in {work_dir}"]
     if (work_dir / POINTER).is_file():
-        lines.append(f"  last checkpoint: {Path((work_dir / POINTER).read_text()).name}")
+        lines.append(f"  last checkpoint: {Path(read_pointer(work_dir)).name}")
     lines += [f"  best checkpoint: {file.name}" for file in sorted(work_dir.glob("best_*.pth"))]
     lines.append(f"  log: {log_dir.name}/{log_dir.name}.log")
     return "\n".join(lines)

@@ -1,5 +1,6 @@
 """Checkpoint files: reading them without running their code, and loading them into a model."""
 
+from mmbeit3.checkpoint.class_names import dataset_meta_of
 from mmbeit3.checkpoint.layouts import (
     Tower,
     find_layout,
@@ -17,6 +18,7 @@ __all__ = [
     "Mismatch",
     "Tower",
     "check_checkpoint",
+    "dataset_meta_of",
     "find_layout",
     "load_backbone",
     "load_safely",

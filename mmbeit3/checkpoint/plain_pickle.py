@@ -20,6 +20,8 @@ import torch
 from mmengine.logging import HistoryBuffer
 from torch import Tensor
 
+from mmbeit3.utils.text_files import printable
+
 MAX_DEPTH = 100  # containers inside each other
 MAX_ENTRIES = 10_000_000  # entries of all containers, those used several times counted each time
 MAX_SIZE = 1 << 48  # of a dimension, stride or offset
@@ -96,7 +98,7 @@ def read_pickle(file: Any, find_storage: FindStorage | None = None) -> Any:
         Exception: Of any other type: it is damaged.
     """
     value = _Machine(find_storage).run(file)
-    _check_nesting(value)
+    check_nesting(value)
     return value
 
 
@@ -114,7 +116,7 @@ class _Machine:
         for opcode, argument, _ in pickletools.genops(file):
             name = opcode.name
             if name in PUSHED:
-                self.stack.append(_text(argument) if isinstance(argument, str) else argument)
+                self.stack.append(printable(argument) if isinstance(argument, str) else argument)
             elif name in CONSTANTS:
                 self.stack.append(CONSTANTS[name]())
             elif name in steps:
@@ -221,11 +223,6 @@ class _Machine:
             raise ValueError("it refers to a storage that is not there")
         size = _size(numel) * maker.dtype.itemsize
         return TypedStorage(maker.dtype, self.find_storage(str(_key(key)), size))
-
-
-def _text(text: str) -> str:
-    text.encode()  # lone surrogates, which cannot be printed, are an error
-    return text
 
 
 def _typed(kind: type, value: Any) -> Any:
@@ -459,8 +456,20 @@ LEAVES = (
 )
 
 
-def _check_nesting(root: Any) -> None:
-    """Refuse what is nested deeply, in itself, or unfolds to very much, and what is no data."""
+def check_nesting(
+    root: Any, max_entries: int = MAX_ENTRIES, leaves: tuple[type, ...] = LEAVES
+) -> None:
+    """Refuse what is nested deeply, in itself, or unfolds to very much, and what is no data.
+
+    Args:
+        root: What was read.
+        max_entries: How many entries all containers may have, those that are used several times
+            counted each time. Defaults to ten millions.
+        leaves: The types that are no containers. Defaults to those of a pickle.
+
+    Raises:
+        ValueError: It is so.
+    """
     if not isinstance(root, CONTAINERS):
         root = [root]
     done: dict[int, tuple[int, int]] = {}  # of a container: its depth, and its entries unfolded
@@ -470,7 +479,7 @@ def _check_nesting(root: Any) -> None:
         node, is_open = stack.pop()
         if id(node) in done:
             continue
-        children = list(_inside(node))
+        children = list(_inside(node, leaves))
         if not is_open:
             if id(node) in open_:
                 raise ValueError("it holds a list or dict inside itself")
@@ -481,23 +490,23 @@ def _check_nesting(root: Any) -> None:
         sizes = [done[id(each)] for each in children]
         depth = 1 + max((size[0] for size in sizes), default=0)
         entries = 1 + sum(size[1] for size in sizes) + _count(node) - len(children)
-        if depth > MAX_DEPTH or entries > MAX_ENTRIES:
+        if depth > MAX_DEPTH or entries > max_entries:
             raise ValueError(
                 f"it nests {depth} levels with {entries:,} entries; expected at most {MAX_DEPTH} "
-                f"and {MAX_ENTRIES:,}"
+                f"and {max_entries:,}"
             )
         done[id(node)] = depth, entries
         open_.discard(id(node))
 
 
-def _inside(node: Any) -> Iterator[Any]:
+def _inside(node: Any, leaves: tuple[type, ...]) -> Iterator[Any]:
     """Yield the containers among the entries of a container; check its other entries."""
     node = vars(node) if isinstance(node, Namespace) else node
     for value in node.values() if isinstance(node, dict) else node:
         if isinstance(value, CONTAINERS) and not isinstance(value, (Maker, TypedStorage)):
             if not isinstance(value, torch.Size):
                 yield value
-        elif not isinstance(value, LEAVES):
+        elif not isinstance(value, leaves):
             raise ValueError(f"it holds {getattr(value, 'name', type(value).__name__)} as a value")
 
 

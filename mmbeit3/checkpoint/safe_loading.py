@@ -26,7 +26,7 @@ from mmengine.logging import print_log
 from mmengine.runner import checkpoint as mmengine_checkpoint
 from mmengine.runner.checkpoint import CheckpointLoader
 
-from mmbeit3.checkpoint.plain_pickle import ForeignGlobal, read_pickle
+from mmbeit3.checkpoint.plain_pickle import ForeignGlobal, check_nesting, read_pickle
 from mmbeit3.utils import InputError
 from mmbeit3.utils.regular_files import check_regular
 
@@ -35,6 +35,7 @@ UNSAFE = "TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD"
 YAML_SUFFIXES = ("yaml", "yml")
 PICKLE_SUFFIXES = ("pickle", "pkl")
 READERS = ("get", "get_text", "get_local_path")  # of mmengine's files on this machine
+MAX_ENTRIES = 1_000_000  # of a YAML file, those with several names counted each time
 PLAIN_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
@@ -128,10 +129,15 @@ def _name_of(file: Any) -> str:
 
 
 class _PlainYamlHandler(YamlHandler):
-    """As mmengine's, which lets a tag build any object."""
+    """As mmengine's, which lets a tag build any object, and names unfold to any size."""
 
     def load_from_fileobj(self, file: Any, **kwargs: Any) -> Any:
-        return yaml.load(file, **(kwargs | {"Loader": PLAIN_LOADER}))
+        content = yaml.load(file, **(kwargs | {"Loader": PLAIN_LOADER}))
+        try:
+            check_nesting(content, MAX_ENTRIES, (object,))
+        except ValueError as error:
+            raise InputError(f"{_name_of(file)} is no config that can be used: {error}") from None
+        return content
 
 
 @contextmanager

@@ -22,6 +22,7 @@ from mmbeit3.checkpoint.torch_files import WrongChecksum, map_file, storage_of
 METADATA = "__metadata__"
 CRC_KEY = "mmbeit3_crc32"
 ALIGNMENT = 8
+DENSE = {"memory_format": torch.contiguous_format}
 MAX_HEADER = 100_000_000  # bytes, as in the safetensors library
 DTYPES = {
     "F64": torch.float64,
@@ -129,8 +130,9 @@ def write_safetensors(file: BinaryIO, weights: Mapping[str, Tensor], meta: dict[
 
 
 def _bytes(value: Tensor) -> memoryview:
-    # A zero-dimensional tensor cannot be seen as bytes.
-    flat = value.detach().cpu().contiguous().reshape(-1)
+    # A zero-dimensional tensor cannot be seen as bytes, nor one whose only entry has a stride.
+    flat = value.detach().cpu().reshape(-1)
+    flat = flat if flat.stride(0) == 1 else torch.empty_like(flat, **DENSE).copy_(flat)
     return memoryview(flat.view(torch.uint8).numpy())
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from mmengine.config import Config, ConfigDict
 
+from mmbeit3.checkpoint import dataset_meta_of
 from mmbeit3.config.datasets import SEG_FOLDER_TYPE, dataset_class, find_datasets
 from mmbeit3.config.origin import set_by_user
 from mmbeit3.utils import InputError, compare_classes, listed, warn
@@ -47,7 +48,7 @@ def resolve_classes(
     datasets = find_datasets(cfg)
     if not datasets:
         return None
-    dataset_meta = (checkpoint_meta or {}).get("dataset_meta") or {}
+    dataset_meta = dataset_meta_of(checkpoint_meta)
     source, classes = _training_classes(*datasets[0], dataset_meta.get("classes"))
     if of_checkpoint := dataset_meta.get("classes"):
         _check_same(source, classes, "the checkpoint", tuple(of_checkpoint))

@@ -128,3 +128,5 @@ def _check_runner_keys(cfg: Config, path: Path) -> None:
             raise InputError(f"config {path}: unknown key {key!r}; did you mean {similar[0]!r}?")
     if "model" not in cfg:
         raise InputError(f"config {path} has no 'model'; its keys are {', '.join(cfg) or 'none'}")
+    if not isinstance(cfg.model, Mapping):
+        raise InputError(f"config {path}: model is {cfg.model!r:.60}, expected a dict with a type")

@@ -83,11 +83,16 @@ def _check_arguments(out_dir: Path, num_train: int, num_val: int, size: int, see
     if not out_dir.exists() or (out_dir.is_dir() and not any(out_dir.iterdir())):
         return
     ann_file = out_dir / "annotations" / "train.json"
-    if not (ann_file.is_file() and DESCRIPTION in ann_file.read_text()[:200]):
+    if not (ann_file.is_file() and DESCRIPTION.encode() in _head(ann_file)):
         raise InputError(
             f"{out_dir} exists and was not made by this command: nothing was written; "
             "give a new folder"
         )
+
+
+def _head(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return file.read(200)
 
 
 def _write_split(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,6 +21,7 @@ from mmbeit3.utils import InputError
 POINTER = "last_checkpoint"  # mmengine's name for the file that holds the path of the newest
 NUMBERED = re.compile(r"(?:iter|epoch)_(\d+)\.pth")
 PARTIAL = ".*.partial"
+MAX_PATH = 4096  # bytes, on nearly all systems
 
 
 @HOOKS.register_module()
@@ -82,7 +84,7 @@ class CheckpointHook(MMEngineCheckpointHook):
             self.keep_ckpt_ids.extend(ids[-limit:])
         if is_main_process():
             try:
-                write_durably(Path(runner.work_dir) / POINTER, self.last_ckpt.encode())
+                write_durably(Path(runner.work_dir) / POINTER, os.fsencode(self.last_ckpt))
             except InputError as error:  # resuming finds a file that is newer than the pointer
                 runner.logger.error(str(error))
             for number in ids[:-limit]:
@@ -149,7 +151,7 @@ def find_checkpoint(work_dir: str | Path) -> Path | None:
         Path | None: The file, or None if there is none.
     """
     for file in _candidates(Path(work_dir)):
-        outside = file.resolve().parent != Path(work_dir).resolve()
+        outside = os.path.dirname(os.path.realpath(file)) != os.path.realpath(work_dir)
         problem = f"{file} is a link to another folder" if outside else damage(file)
         if problem is None:
             return file
@@ -169,9 +171,10 @@ def _candidates(work_dir: Path) -> Iterator[Path]:
     if not pointer.is_file():
         yield from files
         return
-    named = pointer.read_text(encoding="utf-8", errors="replace").strip()
+    named = read_pointer(work_dir)
     target = work_dir / Path(named).name  # of a path only the name: the folder may have been moved
-    if not (named and target.is_file()):
+    is_there = bool(named) and os.path.isfile(target)
+    if not is_there:
         print_log(
             f"{pointer} names {named!r:.200}, of which nothing is in its folder: not followed. To "
             "resume a file of another folder, give it to resume",
@@ -179,13 +182,32 @@ def _candidates(work_dir: Path) -> Iterator[Path]:
             logging.WARNING,
         )
     # A run killed after writing a file and before naming it; files of an older run are older.
-    moment = pointer.stat().st_mtime
+    moment = _written(pointer)
     number = numbers.get(target, -1)
-    later = [f for f in files if numbers[f] > number and f.stat().st_mtime >= moment]
+    later = [f for f in files if numbers[f] > number and _written(f) >= moment]
     yield from later
-    if named and target.is_file():
+    if is_there:
         yield target
     yield from (file for file in files if file not in later and file != target)
+
+
+def read_pointer(work_dir: Path) -> str:
+    """Read what ``last_checkpoint`` names; empty if it cannot be read.
+
+    It may be of any content; of a path that is longer than any, the beginning is read.
+    """
+    try:
+        with (work_dir / POINTER).open("rb") as file:
+            return os.fsdecode(file.read(MAX_PATH)).strip()
+    except OSError:
+        return ""
+
+
+def _written(file: Path) -> float:
+    try:
+        return file.stat().st_mtime
+    except OSError:  # a link to nothing
+        return 0.0
 
 
 def damage(file: Path) -> str | None:

@@ -9,7 +9,7 @@ from mmengine.model import is_model_wrapper
 from mmengine.runner import BaseLoop
 from torch.utils.data import DataLoader
 
-from mmbeit3.checkpoint import load_weights
+from mmbeit3.checkpoint import dataset_meta_of, load_weights
 from mmbeit3.checkpoint.strict_loading import StrictLoading, is_partial, num_classes
 from mmbeit3.registry import HOOKS
 from mmbeit3.utils import InputError, compare_classes
@@ -35,9 +35,7 @@ class ClassesHook(Hook):
 
     def after_load_checkpoint(self, runner: Any, checkpoint: dict[str, Any]) -> None:
         """Note what the weights were trained on, and fit them to a model that is fine-tuned."""
-        meta = checkpoint.get("meta")
-        meta = meta.get("dataset_meta") if isinstance(meta, dict) else None
-        self._of_checkpoint = _names(meta)
+        self._of_checkpoint = _names(dataset_meta_of(checkpoint.get("meta")))
         model = runner.model.module if is_model_wrapper(runner.model) else runner.model
         trains = isinstance(runner._train_loop, BaseLoop) and not runner._resume
         if trains and isinstance(model, StrictLoading) and not is_partial():

@@ -33,7 +33,7 @@ def output_file(
     relative = image.relative_to(root) if image.is_relative_to(root) else Path(image.name)
     file = Path(folder, relative.with_name(relative.stem + suffix))
     for path in (sample.get("img_path"), sample.get("seg_map_path")):
-        if path and file.resolve() == Path(path).resolve():
+        if path and osp.realpath(file) == osp.realpath(path):
             raise InputError(
                 f"{path} is part of the data, and results in {folder} would overwrite it; choose "
                 "another folder"

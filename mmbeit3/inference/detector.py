@@ -10,6 +10,7 @@ import numpy as np
 from mmdet.structures import DetDataSample
 from mmengine.config import Config
 
+from mmbeit3.checkpoint import dataset_meta_of
 from mmbeit3.config.classes import follow_checkpoint, resolve_classes
 from mmbeit3.inference.inferencer import Inferencer, Loaded, Predicted
 from mmbeit3.utils import InputError
@@ -59,8 +60,7 @@ def checkpoint_classes(cfg: Config, meta: Any) -> tuple[str, ...]:
     Raises:
         InputError: If neither names any.
     """
-    meta = meta if isinstance(meta, Mapping) else {}
-    if trained := (meta.get("dataset_meta") or {}).get("classes"):
+    if trained := dataset_meta_of(meta).get("classes"):
         follow_checkpoint(cfg, trained)
         return tuple(trained)
     configured = resolve_classes(cfg)

@@ -33,7 +33,7 @@ class EvaluationOutputs:
 
     def folder(self, place: str | Path, option: str) -> str:
         """Where the files of a folder are written."""
-        real = Path(place).resolve()
+        real = Path(osp.realpath(place))
         if real not in self._folders:
             kept = staged(Path(place), "a test", option)
             self._folders[real] = broadcast_from_rank0(lambda: str(self._stack.enter_context(kept)))

@@ -10,7 +10,6 @@ Where torch.distributed runs, its processes share the folder; see
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import sys
@@ -47,7 +46,7 @@ from mmbeit3.inference.writer import ResultWriter, Written
 from mmbeit3.utils import InputError, listed
 from mmbeit3.utils.collective import broadcast_from_rank0, run_on_all_ranks
 from mmbeit3.utils.folder_lock import folder_locked
-from mmbeit3.utils.text_files import printable
+from mmbeit3.utils.text_files import printable, read_small_json
 from mmbeit3.utils.whole_files import WriteError
 from mmbeit3.version import __version__
 
@@ -229,7 +228,7 @@ def _put(summary: dict[str, Any], report: Report) -> None:
 def _holds_whole_run(out_dir: Path) -> bool:
     """Whether a folder holds the results of a run that went to its end."""
     try:
-        summary = json.loads((out_dir / SUMMARY).read_text(encoding="utf-8"))
+        summary = read_small_json(out_dir / SUMMARY)
         return not (summary["interrupted"] or summary["error"])
     except (OSError, ValueError, KeyError, TypeError):
         return False
@@ -262,7 +261,7 @@ def check_folders(task: Task, out_dir: Path) -> None:
     folders = [out_dir / name for name, _ in task.writer_type.further.values()]
     held = [folder for folder in folders if folder.is_dir() and any(folder.iterdir())]
     try:
-        summary = json.loads((out_dir / SUMMARY).read_text(encoding="utf-8"))
+        summary = read_small_json(out_dir / SUMMARY)
         ours = summary["task"] == task.writer_type.task
     except (OSError, ValueError, KeyError, TypeError):
         ours = False

@@ -84,7 +84,7 @@ def list_sources(
     further = further or {}
     written = [out_dir / name for name in (OVERLAYS, *(folder for folder, _ in further.values()))]
     for place in written:
-        if folder.resolve().is_relative_to(place.resolve()):
+        if Path(os.path.realpath(folder)).is_relative_to(os.path.realpath(place)):
             raise InputError(
                 f"{folder} lies in {place}, where results are written: choose another out_dir"
             )

@@ -6,12 +6,15 @@ import inspect
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from numbers import Real
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from mmengine.config import Config
 from mmengine.registry import DATASETS
 
+from mmbeit3.checkpoint import dataset_meta_of
 from mmbeit3.config.classes import follow_checkpoint, resolve_classes
 from mmbeit3.config.datasets import find_datasets
 from mmbeit3.datasets.class_list import read_class_list
@@ -55,7 +58,7 @@ def find_seg_classes(cfg: Config, meta: Mapping[str, Any]) -> SegClasses:
     Raises:
         InputError: If there are no names, more than 256, some twice, or not as many colours.
     """
-    source = meta.get("dataset_meta") or {}
+    source = dataset_meta_of(meta)
     if source.get("classes"):
         follow_checkpoint(cfg, source["classes"])
     else:
@@ -86,12 +89,26 @@ def _check(names: Sequence[str]) -> None:
 
 
 def _to_bgr(colours: Sequence[Sequence[int]], names: Sequence[str]) -> list[Colour]:
+    kinds = (list, tuple, np.ndarray)
+    if not isinstance(colours, kinds) or not all(map(_is_colour, colours)):
+        raise InputError(
+            "the palette holds something else than colours; expected three numbers from 0 to 255 "
+            "for each class"
+        )
     if len(colours) != len(names):
         raise InputError(
             f"the palette has {len(colours)} colours for {len(names)} classes; expected one for "
             "each"
         )
     return [(int(blue), int(green), int(red)) for red, green, blue in colours]
+
+
+def _is_colour(value: Any) -> bool:
+    return (
+        isinstance(value, (list, tuple, np.ndarray))
+        and len(value) == 3
+        and all(isinstance(part, Real) and 0 <= part <= 255 for part in value)
+    )
 
 
 def _configured(cfg: Config) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from mmbeit3.utils.errors import InputError
+from mmbeit3.utils.text_files import read_small_json
 
 try:
     import fcntl
@@ -75,7 +76,7 @@ def folder_locked(folder: str | Path, what: str, option: str) -> Iterator[None]:
     """
     folder = Path(folder)
     real, runner, owner = (
-        folder.resolve(),
+        Path(os.path.realpath(folder)),
         (os.getpid(), threading.get_ident()),
         _this_process(what),
     )
@@ -170,7 +171,7 @@ def _this_process(what: str) -> Owner:
 def _read(path: Path) -> Owner | None:
     """Who is said to have locked a folder; None if that cannot be read."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = read_small_json(path)
         owner = Owner(**content)
         return owner if isinstance(owner.pid, int) and owner.pid > 0 else None
     except (OSError, ValueError, TypeError):

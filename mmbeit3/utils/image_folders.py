@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from mmbeit3.utils import InputError
 from mmbeit3.utils.image_reading import EXTENSIONS
+from mmbeit3.utils.text_files import read_small_json
 
 #: Folders of pictures that a run writes, by the file beside them that says so.
 WRITTEN = {"summary.json": ("overlays", "labels"), "report.json": ("samples",)}
@@ -100,7 +100,7 @@ def _written(root: str, folders: list[str], files: list[str]) -> list[str]:
 def _says(file: Path, name: str) -> bool:
     """Whether an inference or a data check wrote a file and, beside it, a folder of this name."""
     try:
-        content = json.loads(file.read_text(encoding="utf-8"))
+        content = read_small_json(file)
         if name == "samples":
             return bool(content) and all({"place", "pictures"} <= each.keys() for each in content)
         maps = name != "labels" or content["task"] == "segmentation"

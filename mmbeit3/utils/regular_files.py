@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from pathlib import Path
@@ -23,11 +24,18 @@ def refuse_endless(path: str | Path) -> None:
         path (str | Path): The file; of one that is not on this machine nothing is known.
 
     Raises:
-        InputError: It is one of these; the message is the reason, without the path.
+        InputError: It is one of these, or its name is too long; the message is the reason, without
+            the path.
     """
     try:
         mode = os.stat(path).st_mode
-    except (OSError, ValueError):  # opening it says why
+    except OSError as error:
+        if error.errno == errno.ENAMETOOLONG:  # Path.is_file raises it
+            raise InputError(
+                "its name is too long for the file system: give a shorter one"
+            ) from None
+        return  # opening it says why
+    except ValueError:
         return
     if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
         kind = KINDS.get(stat.S_IFMT(mode), "special file")

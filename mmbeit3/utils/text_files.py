@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
+from typing import Any
 
 from mmbeit3.utils.errors import InputError
 from mmbeit3.utils.regular_files import check_regular
 
 HEAD = 4  # bytes that tell the encoding
+MAX_SMALL = 64_000_000  # bytes
 
 
 def find_encoding(head: bytes) -> str:
@@ -38,6 +41,23 @@ def read_text(path: str | Path) -> str:
             return file.read()
     except UnicodeError as error:
         raise InputError(f"{path} {not_text(encoding, error)}") from error
+
+
+def read_small_json(path: str | Path) -> Any:
+    """Read a file that one of our runs may have written; it may be anything else, too.
+
+    Raises:
+        ValueError: It is no JSON, larger than 64 MB, nested deeply, or no regular file.
+        OSError: It cannot be read.
+    """
+    check_regular(path)
+    with open(path, "rb") as file:
+        if os.fstat(file.fileno()).st_size > MAX_SMALL:
+            raise ValueError(f"{path} is larger than {MAX_SMALL:,} bytes")
+        try:
+            return json.loads(file.read())
+        except RecursionError as error:
+            raise ValueError(f"{path} is nested too deeply") from error
 
 
 def printable(text: str) -> str:

@@ -35,6 +35,7 @@ from mmbeit3.config.loading import load_config
 from mmbeit3.engine import Runner, build_runner
 from mmbeit3.inference.folder import infer_folder
 from mmbeit3.utils import InputError
+from tests.test_datasets.fuzzing import time_limit
 
 TOOLS = Path(__file__).resolve().parents[2] / "tools"
 ENTRIES: dict[str, Callable[..., object]] = {}
@@ -379,6 +380,24 @@ def test_a_yaml_config_builds_no_objects(suffix: str, tmp_path: Path) -> None:
     assert not (tmp_path / "ran").exists()
     config.write_text("model: {type: Toy}\nvalues: [1, 2.5, yes]\n")
     assert load_config(config)["values"] == [1, 2.5, True]
+
+
+@pytest.mark.parametrize("kind", ["{{{}}}", "[{}]"])
+def test_a_yaml_config_does_not_unfold_without_end(kind: str, tmp_path: Path) -> None:
+    lines = ["model: {type: Toy}", "a0: &a0 x"]
+    for number in range(1, 12):
+        values = [f"*a{number - 1}"] * 9
+        if "{{" in kind:
+            values = [f"k{i}: {value}" for i, value in enumerate(values)]
+        lines.append(f"a{number}: &a{number} {kind.format(', '.join(values))}")
+    (tmp_path / "laughs.yaml").write_text("\n".join(lines))
+    (tmp_path / "itself.yaml").write_text("model: &a {type: Toy, again: *a}")
+    with time_limit(0):
+        for name, text in (("laughs", "it nests .* entries"), ("itself", "dict inside itself")):
+            with pytest.raises(InputError, match=rf"{name}.yaml is no config .*{text}"):
+                load_config(tmp_path / f"{name}.yaml")
+    (tmp_path / "few.yaml").write_text("\n".join(lines[:5]))
+    assert len(load_config(tmp_path / "few.yaml").a3) == 9
 
 
 @pytest.mark.parametrize("base", ["evil.py", "data.json", "mmbeit3::../../evil.py"])

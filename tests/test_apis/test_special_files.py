@@ -196,6 +196,12 @@ def test_what_may_never_end_is_named(
     assert f"{file} " in str(refused.value) and f"it is a {kind}" in str(refused.value)
 
 
+@pytest.mark.parametrize("read", [load_config, read_checkpoint, read_class_list])
+def test_a_name_that_is_too_long_is_named(read: Callable, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="xxx.py cannot be read: its name is too long"):
+        read(tmp_path / f"{'x' * 300}.py")
+
+
 def test_a_work_dir_of_pipes_has_no_checkpoint(tmp_path: Path) -> None:
     for name in ("iter_1.pth", "iter_20.pth", "last_checkpoint"):
         os.mkfifo(tmp_path / name)

@@ -67,6 +67,7 @@ def test_safetensors_takes_views_shared_tensors_and_other_strides(tmp_path: Path
         "again": table,
         "turned": table.mT,
         "x": table[0, 0],
+        "far": table.reshape(-1)[3::24],
     }
     path = save_checkpoint({"model": state}, tmp_path / "w.safetensors")
     assert_same(read_checkpoint(path)["state_dict"], state)

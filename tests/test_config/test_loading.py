@@ -484,3 +484,10 @@ def test_pipelines_of_augmented_tests_are_keys_of_their_own(toy: Path, logged: l
 def test_options_may_add_what_the_runner_knows(toy: Path) -> None:
     cfg = load_config(toy, {"model_wrapper_cfg.type": "mmbeit3.FullySharded"})
     assert cfg.model_wrapper_cfg == {"type": "mmbeit3.FullySharded"}
+
+
+@pytest.mark.parametrize("model", ["5", "None", "[1]", "'x'"])
+def test_a_model_that_is_no_dict_is_named(model: str, tmp_path: Path) -> None:
+    (tmp_path / "config.py").write_text(f"model = {model}\n")
+    with pytest.raises(InputError, match=r"config.py: model is .*, expected a dict with a type"):
+        load_config(tmp_path / "config.py")

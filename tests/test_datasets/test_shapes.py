@@ -140,3 +140,10 @@ def test_the_tool(
         runpy.run_path(str(tool), run_name="__main__")
     assert end.value.code == 2
     assert "at least 1 image" in capsys.readouterr().err
+
+
+def test_a_folder_with_binary_annotations_is_not_written_to(tmp_path: Path) -> None:
+    (tmp_path / "annotations").mkdir()
+    (tmp_path / "annotations" / "train.json").write_bytes(bytes(range(256)))
+    with pytest.raises(InputError, match="was not made by this command"):
+        make_shapes(tmp_path)

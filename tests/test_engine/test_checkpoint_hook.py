@@ -15,6 +15,8 @@ from mmbeit3.checkpoint import read_checkpoint
 from mmbeit3.engine import build_runner, checkpoint_hook, find_checkpoint
 from mmbeit3.engine.checkpoint_hook import POINTER, damage
 from mmbeit3.utils import InputError
+from tests.special_files import SPECIAL
+from tests.test_datasets.fuzzing import time_limit
 
 from .toy import config
 
@@ -98,6 +100,26 @@ def test_what_lies_elsewhere_is_not_followed(tmp_path: Path, logged: list[str], 
     assert "link to another folder" in logged[0] or "not followed" in logged[0]
     inside = checkpoint(tmp_path / "run", 2, 5)
     assert find_checkpoint(tmp_path / "run") == inside
+
+
+@pytest.mark.parametrize("name", [POINTER, "iter_9.pth", f"iter_{9**30}.pth", "epoch_9.pth"])
+@pytest.mark.parametrize("kind", SPECIAL)
+def test_what_is_no_file_of_a_training_is_passed_over(
+    tmp_path: Path, logged: list[str], kind: str, name: str
+) -> None:
+    good = checkpoint(tmp_path, 2, 1)
+    point_at(tmp_path, good, 2)
+    (tmp_path / name).unlink(missing_ok=True)
+    SPECIAL[kind](tmp_path / name)
+    with time_limit(0):
+        assert find_checkpoint(tmp_path) == good
+
+
+def test_a_work_dir_may_have_a_name_that_is_no_text(tmp_path: Path) -> None:
+    work_dir = tmp_path / os.fsdecode(b"a\xff\nb")
+    for iters in (2, 3):
+        build_runner(config(work_dir, max_iters=iters, resume=iters > 2)).train()
+    assert find_checkpoint(work_dir) == work_dir / "iter_3.pth"
 
 
 def test_a_work_dir_may_be_a_link(tmp_path: Path) -> None:

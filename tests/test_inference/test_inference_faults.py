@@ -20,6 +20,8 @@ from mmbeit3.inference.staging import NEW
 from mmbeit3.utils import InputError, whole_files
 from mmbeit3.utils import image_folders as images
 from tests.damaged_jpegs import END, encode, photograph
+from tests.special_files import SPECIAL
+from tests.test_datasets.fuzzing import time_limit
 
 
 def picture(path: Path, seed: int = 0) -> Path:
@@ -327,3 +329,23 @@ def test_a_damaged_image_is_predicted_and_named(
     assert summary["num_damaged"] == 1
     assert f"damaged: 3 damaged.jpg: {reason}; the results are those of what could be" in said.out
     assert "done, but damaged" in said.out
+
+
+@pytest.mark.parametrize("name", ["summary.json", "results.json", ".mmbeit3-lock", "overlays"])
+@pytest.mark.parametrize("kind", SPECIAL)
+def test_an_output_folder_may_hold_anything(kind, name, colour_cfg, colour_checkpoint, tmp_path):
+    picture(tmp_path / "images" / "a.png")
+    for place in (tmp_path / "images" / "deep", tmp_path / "out"):
+        place.mkdir()
+        SPECIAL[kind](place / name)
+    (tmp_path / "images" / "deep" / "overlays").mkdir(exist_ok=True) if name[0] == "s" else None
+    with time_limit(0):
+        try:
+            infer_folder(
+                colour_cfg, colour_checkpoint, tmp_path / "images", tmp_path / "out", device="cpu"
+            )
+        except InputError as error:  # where a folder or a loop is in the way
+            assert str(tmp_path / "out" / name) in str(error)
+            return
+    summary = json.loads((tmp_path / "out" / "summary.json").read_text())
+    assert summary["num_images"] == 1

@@ -107,3 +107,13 @@ def test_classes_must_be_named(dataset):
 def test_classes_that_cannot_be_written(change, message):
     with pytest.raises(InputError, match=message):
         find_seg_classes(config(), {"dataset_meta": META | change})
+
+
+@pytest.mark.parametrize(
+    "palette",
+    [5, "ab", [[1, 2], [3, 4]], [["x", "y", "z"]] * 2, [[1, 2, 300], [1, 2, 3]]]
+    + [[[1, 2, -1], [1, 2, 3]], [[1, 2, float("nan")], [1, 2, 3]], [None, None], {"a": 1}],
+)
+def test_a_palette_of_something_else_is_refused(palette):
+    with pytest.raises(InputError, match="the palette holds something else than colours"):
+        find_seg_classes(config(ADE), {"dataset_meta": META | {"palette": palette}})

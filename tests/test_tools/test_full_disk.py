@@ -21,7 +21,7 @@ from PIL import Image
 
 from mmbeit3.config.loading import load_config
 from mmbeit3.datasets import make_shapes
-from mmbeit3.datasets.prepare_ade20k import NAME, expected_names
+from mmbeit3.datasets.converters.ade20k import NAME, expected_names
 
 ROOT = Path(__file__).resolve().parents[2]
 CONFIGS = ROOT / "configs"
@@ -185,19 +185,19 @@ def make_objects365(folder: Path) -> None:
                 archive.writestr(name, picture((150, 150, 3), 255, "JPEG"))
 
 
-CALL = "from mmbeit3.apis.console import run\nfrom mmbeit3.datasets.{0} import {1}\n"
-CALL += "run(lambda: print({1}({2})))"
-CONVERTERS: dict[str, tuple[Callable[[Path], None], str, str, str]] = {
+CALL = "from mmbeit3.apis.console import run\nfrom mmbeit3.datasets.converters import {0}\n"
+CALL += "run(lambda: print({0}({1})))"
+CONVERTERS: dict[str, tuple[Callable[[Path], None], str, str]] = {
     "ADE20K": (
-        *(make_ade20k, "prepare_ade20k", "prepare_ade20k"),
+        *(make_ade20k, "prepare_ade20k"),
         "'{data}/ade.zip', '{out}', num_train=3, num_val=2",
     ),
     "COCO-Stuff": (
-        *(make_coco_stuff, "prepare_coco_stuff", "prepare_coco_stuff"),
+        *(make_coco_stuff, "prepare_coco_stuff"),
         "'{data}/maps.zip', '{data}/coco', '{out}', num_train=3, num_val=2, num_workers=1",
     ),
     "Objects365": (
-        *(make_objects365, "prepare_objects365", "prepare_objects365"),
+        *(make_objects365, "prepare_objects365"),
         "'{data}', '{out}', num_workers=1",
     ),
 }
@@ -218,13 +218,13 @@ def finished(folder: Path) -> dict[str, bytes]:
 def test_a_data_set_is_gone_on_with_when_there_is_room(
     tmp_path: Path, disk: Path, name: str, left: int
 ) -> None:
-    make, *call, arguments = CONVERTERS[name]
+    make, function, arguments = CONVERTERS[name]
     data, out = tmp_path / "data", disk / "out"
     data.mkdir()
     make(data)
 
     def convert(folder: Path) -> tuple[int, str]:
-        return run("-c", CALL.format(*call, arguments.format(data=data, out=folder)))
+        return run("-c", CALL.format(function, arguments.format(data=data, out=folder)))
 
     def on_full_disk(room: int) -> None:
         fill(disk, room)

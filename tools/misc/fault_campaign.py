@@ -107,6 +107,8 @@ def parse_args() -> argparse.Namespace:
 def main() -> int:
     """Do what the command line asks for."""
     args = parse_args()
+    # A shell has its background jobs ignore Ctrl-C, and the trainings would inherit that.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     from mmbeit3.datasets import make_shapes
 
     out_dir = Path(args.out_dir)

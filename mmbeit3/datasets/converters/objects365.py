@@ -45,6 +45,7 @@ from mmbeit3.datasets.converters.worker_pool import run_in_processes
 from mmbeit3.datasets.image_files import ImageFile, read_size, unreadable
 from mmbeit3.datasets.json_stream import stream_entries
 from mmbeit3.utils import InputError, listed
+from mmbeit3.utils.text_files import read_small_json
 
 # Annotations by version; v2's come as .json or, for training, packed in a .tar.gz
 NAMES = {"v1": "objects365_{split}", "v2": "zhiyuan_objv2_{split}"}
@@ -194,7 +195,7 @@ def _finished(
     if not all(run_in_processes(_is_same, jobs, title, num_workers, CHUNK, progress)):
         return None
     try:
-        summary = Summary(**json.loads(output[1].read_text(encoding="utf-8")))
+        summary = Summary(**read_small_json(output[1]))
     except (ValueError, TypeError):  # of another version
         return None
     if summary.dropped_images:
