@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from mmbeit3.checkpoint import read_checkpoint
+from mmbeit3.checkpoint.safe_loading import loading_kept
 from mmbeit3.engine import build_runner
 from mmbeit3.engine.state_checks import check_training_state
 from mmbeit3.utils import InputError
@@ -104,7 +105,8 @@ BAD: dict[str, tuple[Callable[[dict], Any], str]] = {
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     folder = tmp_path_factory.mktemp("trained")
-    build_runner(config(folder, max_iters=2, train_cfg__val_interval=100)).train()
+    with loading_kept():  # before the fixture that does it for each test
+        build_runner(config(folder, max_iters=2, train_cfg__val_interval=100)).train()
     return read_checkpoint(folder / "iter_2.pth")
 
 

@@ -189,15 +189,18 @@ CALL = "from mmbeit3.apis.console import run\nfrom mmbeit3.datasets.converters i
 CALL += "run(lambda: print({0}({1})))"
 CONVERTERS: dict[str, tuple[Callable[[Path], None], str, str]] = {
     "ADE20K": (
-        *(make_ade20k, "prepare_ade20k"),
+        make_ade20k,
+        "prepare_ade20k",
         "'{data}/ade.zip', '{out}', num_train=3, num_val=2",
     ),
     "COCO-Stuff": (
-        *(make_coco_stuff, "prepare_coco_stuff"),
+        make_coco_stuff,
+        "prepare_coco_stuff",
         "'{data}/maps.zip', '{data}/coco', '{out}', num_train=3, num_val=2, num_workers=1",
     ),
     "Objects365": (
-        *(make_objects365, "prepare_objects365"),
+        make_objects365,
+        "prepare_objects365",
         "'{data}', '{out}', num_workers=1",
     ),
 }
