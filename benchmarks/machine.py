@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from mmbeit3.utils.processor import bfloat16_obstacle
+from mmbeit3.ops.cpu.processor import bfloat16_obstacle
 
 PACKAGES = ("mmbeit3", "torch", "torchvision", "timm", "torchscale", "pycocotools")
 

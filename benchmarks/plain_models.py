@@ -10,18 +10,17 @@ from typing import Any
 
 from mmengine.config import ConfigDict
 from mmseg.models import EncoderDecoder
-from torch import Tensor, nn
+from torch import nn
 
 from benchmarks.plain import make_plain
 
 
 def make_plain_detector(model: nn.Module) -> nn.Module:
-    """Have a detector run mmdet's mask pasting and naive attention.
+    """Have a detector run naive attention; what is not accelerated pastes masks as mmdet does.
 
     Build it from a config that went through :func:`plain_detector_cfg`.
     """
     make_plain(model.backbone)
-    model.roi_head.predict_mask = MethodType(_predict_mask, model.roi_head)
     return model
 
 
@@ -64,22 +63,3 @@ def _with_mmcvs_attention(run: Callable[..., Any]) -> Callable[..., Any]:
             setattr(module, name, ours)
 
     return call
-
-
-def _predict_mask(
-    self: nn.Module,
-    x: tuple[Tensor, ...],
-    batch_img_metas: list[dict],
-    results_list: list,
-    rescale: bool = False,
-) -> list:
-    from mmdet.structures.bbox import bbox2roi
-
-    logits = self._mask_forward(x, bbox2roi([results.bboxes for results in results_list]))
-    return self.mask_head.predict_by_feat(
-        mask_preds=logits.split([len(results) for results in results_list]),
-        results_list=results_list,
-        batch_img_metas=batch_img_metas,
-        rcnn_test_cfg=self.test_cfg,
-        rescale=rescale,
-    )

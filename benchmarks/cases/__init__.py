@@ -30,7 +30,7 @@ CASES = {
 
 def make_case(name: str, options: Options) -> Case:
     """Set up one of :data:`CASES`, in bfloat16 too where the device has it."""
-    from mmbeit3.utils.processor import bfloat16_obstacle
+    from mmbeit3.ops.cpu.processor import bfloat16_obstacle
 
     module = import_module(f"{__name__}.{CASES[name][0]}")
     case = getattr(module, name.replace("-", "_"))(options)

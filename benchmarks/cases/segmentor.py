@@ -14,7 +14,7 @@ from benchmarks.benchmark import Candidate, Case, Comparison
 from benchmarks.data import batch_of, model_config, require
 from benchmarks.options import Options
 from benchmarks.plain_models import make_plain_segmentor
-from mmbeit3.apis.acceleration import accelerate
+from mmbeit3.models.acceleration import accelerate
 from mmbeit3.registry import MODELS
 from mmbeit3.utils.image_folders import find_images
 from mmbeit3.utils.image_reading import read_image
@@ -78,7 +78,8 @@ def build(
     model.to(device).eval()
     if plain:
         make_plain_segmentor(model)
-    accelerate(model, torch.device(device), dtype, compiles=False)
+    else:
+        accelerate(model, dtype)
 
     @torch.no_grad()
     def call() -> Tensor:

@@ -19,8 +19,9 @@ from benchmarks.options import Options
 from benchmarks.plain import make_plain
 from mmbeit3.checkpoint import official_state_dict
 from mmbeit3.models import BEiT3
+from mmbeit3.models.acceleration import accelerate
 from mmbeit3.models.archs import ARCH_ZOO
-from mmbeit3.models.layers.linear import Linear
+from mmbeit3.ops.cpu.linear import OneDNNLinear
 from mmbeit3.utils import InputError
 
 TORCHSCALE = "torchscale BEiT3 (published code), all global, float32"
@@ -141,7 +142,7 @@ def build_matrices(arch: str, size: int, device: str, dtype: str) -> Callable[[]
     pairs = [
         (
             torch.randn(rows, inner, device=device, dtype=type_),
-            Linear(inner, columns).eval().to(device, type_),
+            OneDNNLinear(inner, columns).eval().to(device, type_),
         )
         for rows, inner, columns in _products(arch, size)
     ]
@@ -174,7 +175,8 @@ def build_tower(
     x = torch.randn(batch, 3, size, size).to(device)
     if kind in ("windows", "plain"):
         model = make_tower(arch, size).to(device)
-        run = (make_plain(model) if kind == "plain" else model).forward
+        make_plain(model) if kind == "plain" else accelerate(model)
+        run = model.forward
         run = partial(lambda forward: forward(x)[0], run)
     else:
         run = partial(ALL_GLOBAL[kind](arch, size, device), x)
@@ -214,6 +216,7 @@ def make_tower(arch: str, size: int, published: bool = False, **options: Any) ->
 
 def _ours(arch: str, size: int, device: str) -> Callable[[Tensor], Tensor]:
     model = make_tower(arch, size, published=True).to(device)
+    accelerate(model)
 
     def run(x: Tensor) -> Tensor:
         feature_map, cls = model.encode(x)

@@ -66,8 +66,8 @@ def rules_of(device: str, memory: LiveMemory) -> Iterator[None]:
             stack.enter_context(patch.object(deform_attn, "_attend_by_rows", by_grids))
             stack.callback(_float32_operators()._destroy)
         # The layouts of windows that are kept must be neither with content here nor without later.
-        token_layout.window_layout.cache_clear()
-        stack.callback(token_layout.window_layout.cache_clear)
+        token_layout.kept_layout.cache_clear()
+        stack.callback(token_layout.kept_layout.cache_clear)
         yield
 
 

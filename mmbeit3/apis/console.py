@@ -39,7 +39,7 @@ def run(main: Callable[[], int | None]) -> NoReturn:
 
 
 def add_acceleration(parser: argparse.ArgumentParser) -> None:
-    """Add the options of :func:`mmbeit3.apis.acceleration.accelerate`."""
+    """Add the options of :func:`mmbeit3.accelerate`."""
     parser.add_argument(
         "--dtype",
         choices=("float32", "bfloat16"),

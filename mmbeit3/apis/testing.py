@@ -8,14 +8,11 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-import torch
 from mmengine.config import Config
-from mmengine.device import get_device
 from mmengine.dist import is_main_process
 from mmengine.logging import print_log
 from mmengine.runner import Runner
 
-from mmbeit3.apis.acceleration import accelerate
 from mmbeit3.config.tta import use_tta
 from mmbeit3.engine.prepare import prepare
 from mmbeit3.engine.process_state import separate_run
@@ -24,6 +21,7 @@ from mmbeit3.evaluation.output_places import check_output_files
 from mmbeit3.inference.evaluation_outputs import EvaluationOutputs
 from mmbeit3.inference.pipeline import write_json
 from mmbeit3.inference.task import find_task
+from mmbeit3.models.acceleration import accelerate
 from mmbeit3.utils.whole_files import WriteError
 
 FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS}
@@ -57,7 +55,7 @@ def test(
         tta: Test-time augmentation, 'multi-scale' or 'flip'; see
             :func:`mmbeit3.config.tta.use_tta`. Defaults to None, without.
         dtype: Compute in 'float32' or 'bfloat16'; see
-            :func:`mmbeit3.apis.acceleration.accelerate`. Defaults to 'float32'.
+            :func:`mmbeit3.accelerate`. Defaults to 'float32'.
         compiles: Whether to compile the backbone by torch.compile. Defaults to False.
 
     Returns:
@@ -85,7 +83,7 @@ def test(
         runner = build_runner(plan)
         suffix = task.prediction_suffix
         _check_output_files(runner, [(show_dir, ".jpg"), (suffix and out, suffix)], outputs)
-        dtype = accelerate(runner.model, torch.device(get_device()), dtype, compiles)
+        dtype = accelerate(runner.model, dtype, compiles)
         if hook is not None:
             runner.register_hook(hook)
         with _writing(out or runner.log_dir):

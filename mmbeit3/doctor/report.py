@@ -152,7 +152,7 @@ def describe_device(device: str) -> str:
 def _describe_processor() -> str:
     import torch
 
-    from mmbeit3.utils.processor import bfloat16_obstacle
+    from mmbeit3.ops.cpu.processor import bfloat16_obstacle
 
     instructions = torch.backends.cpu.get_cpu_capability()
     has_bfloat16 = bfloat16_obstacle() is None
@@ -166,7 +166,7 @@ def describe_products() -> list[str]:
     """Which way matrix products take on the CPU in float32 and bfloat16, in two lines."""
     import torch
 
-    from mmbeit3.utils.processor import bfloat16_obstacle, onednn_dtypes
+    from mmbeit3.ops.cpu.processor import bfloat16_obstacle, onednn_dtypes
 
     obstacle = bfloat16_obstacle()
     library = {

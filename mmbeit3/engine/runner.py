@@ -223,7 +223,17 @@ class Runner(MMEngineRunner):
         return super().test()
 
     def wrap_model(self, model_wrapper_cfg: dict | None, model: nn.Module) -> nn.Module:
-        """Wrap a model for several processes: by DDP, or as ``model_wrapper_cfg`` says."""
+        """Wrap a model for several processes: by DDP, or as ``model_wrapper_cfg`` says.
+
+        Validation and test then run it in the faster ways of :func:`mmbeit3.accelerate`.
+        """
+        from mmbeit3.models.acceleration import accelerate  # brings mmdet, as for check_strides
+
+        wrapped = self._wrapped(model_wrapper_cfg, model)
+        accelerate(wrapped)
+        return wrapped
+
+    def _wrapped(self, model_wrapper_cfg: dict | None, model: nn.Module) -> nn.Module:
         self._shards = self.distributed and divides(model_wrapper_cfg)
         if not self.distributed:
             if divides(model_wrapper_cfg):

@@ -106,7 +106,7 @@ def infer_folder(
         device (str): A device of PyTorch, or 'auto': the first GPU if there is one. Defaults to
             'auto'; in several processes to the GPU of each.
         dtype (str): Compute in 'float32' or 'bfloat16'; see
-            :func:`mmbeit3.apis.acceleration.accelerate`. Defaults to 'float32'.
+            :func:`mmbeit3.accelerate`. Defaults to 'float32'.
         compiles (bool): Whether to compile the backbone by torch.compile. Defaults to False.
         overlays (bool): Whether to draw pictures. Defaults to True.
         **options: Those of the task. Of a detector ``score_thr``, to draw and count detections of

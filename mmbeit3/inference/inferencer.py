@@ -23,11 +23,11 @@ from mmengine.registry import MODELS, DefaultScope, init_default_scope
 from mmengine.structures import BaseDataElement
 from torch import nn
 
-from mmbeit3.apis.acceleration import accelerate
 from mmbeit3.checkpoint import load_weights, loading_safely, read_checkpoint
 from mmbeit3.config import check_arguments
 from mmbeit3.datasets.transforms.loading import image_loader, load_image
 from mmbeit3.inference.image_list import Source
+from mmbeit3.models.acceleration import accelerate
 from mmbeit3.utils import InputError
 from mmbeit3.utils.image_reading import to_bgr
 
@@ -71,7 +71,7 @@ class Inferencer(ABC):
         cfg (Config): The config; ``model`` and ``test_dataloader`` are used.
         checkpoint (str | Path): The weights; they must be those of exactly this model.
         device (str): A device of PyTorch, or 'auto'.
-        dtype (str): 'float32' or 'bfloat16'; see :func:`mmbeit3.apis.acceleration.accelerate`.
+        dtype (str): 'float32' or 'bfloat16'; see :func:`mmbeit3.accelerate`.
             Defaults to 'float32'.
         compiles (bool): Whether to compile the backbone. Defaults to False.
 
@@ -105,7 +105,7 @@ class Inferencer(ABC):
         load_weights(self.model, content)
         self.model.to(self.device).eval()
         #: The type that is computed in, by its name.
-        self.dtype = accelerate(self.model, self.device, dtype, compiles)
+        self.dtype = accelerate(self.model, dtype, compiles)
 
     @abstractmethod
     def find_classes(self, cfg: Config, meta: Mapping[str, Any]) -> None:

@@ -6,10 +6,10 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from mmbeit3.ops.cpu.pasting import paste_masks
+    from mmbeit3.ops.cpu.roi_align import multi_level_roi_align
     from mmbeit3.ops.deform_attn import multi_scale_deformable_attn
-    from mmbeit3.ops.pasting import paste_masks
     from mmbeit3.ops.rle import encode_masks
-    from mmbeit3.ops.roi_align import multi_level_roi_align
     from mmbeit3.ops.softnms import soft_nms
 
 __all__ = [
@@ -23,9 +23,9 @@ __all__ = [
 # Loaded on first use, since `import mmbeit3` passes here and must not wait for torch.
 _HOMES = {
     "encode_masks": "rle",
-    "multi_level_roi_align": "roi_align",
+    "multi_level_roi_align": "cpu.roi_align",
     "multi_scale_deformable_attn": "deform_attn",
-    "paste_masks": "pasting",
+    "paste_masks": "cpu.pasting",
     "soft_nms": "softnms",
 }
 

@@ -13,9 +13,10 @@ from mmdet.utils import register_all_modules
 from mmengine.config import Config
 from mmengine.fileio import LocalBackend
 
-from mmbeit3.apis import acceleration, testing
+from mmbeit3.apis import testing
 from mmbeit3.config.loading import load_config
 from mmbeit3.datasets import make_shapes
+from mmbeit3.models import acceleration
 from mmbeit3.utils import InputError
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"

@@ -20,10 +20,10 @@ from PIL import Image
 from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 
-from mmbeit3.apis import acceleration
 from mmbeit3.apis.console import run
 from mmbeit3.inference.folder import infer_folder, print_summary
 from mmbeit3.inference.image_list import list_sources
+from mmbeit3.models import acceleration
 from mmbeit3.utils import InputError
 
 TOOL = Path(__file__).resolve().parents[2] / "tools" / "infer.py"

@@ -21,6 +21,7 @@ from mmengine.runner import load_checkpoint
 from mmseg.apis import MMSegInferencer, inference_model, init_model
 from PIL import Image
 
+from mmbeit3 import accelerate
 from mmbeit3.apis.testing import test as run_test
 from mmbeit3.apis.training import train
 from mmbeit3.checkpoint import save_checkpoint
@@ -207,6 +208,7 @@ def test_init_detector_finds_what_infer_finds(
 ) -> None:
     expected = predict(Detector, detector)
     model = init_detector(config(detector), str(detector.checkpoint), device="cpu")
+    accelerate(model)
     found = inference_detector(model, str(detector.image)).pred_instances.numpy()
     assert model.dataset_meta["classes"] == NAMES
     assert len(set(expected.labels.tolist())) > 1 and len(expected.scores) > 10
@@ -222,6 +224,7 @@ def test_det_inferencer_finds_what_infer_finds(
 ) -> None:
     expected = predict(Detector, detector)
     inferencer = DetInferencer(config(detector), str(detector.checkpoint), device="cpu")
+    accelerate(inferencer.model)
     [found] = inferencer(str(detector.image), no_save_vis=True)["predictions"]
     assert inferencer.visualizer.dataset_meta["classes"] == NAMES
     assert found["scores"] == pytest.approx(expected.scores.tolist(), abs=1e-7)
@@ -234,6 +237,7 @@ def test_init_model_finds_what_infer_finds(
 ) -> None:
     expected = predict(Segmentor, segmentor)
     model = init_model(config(segmentor), str(segmentor.checkpoint), device="cpu")
+    accelerate(model)
     found = inference_model(model, str(segmentor.image)).pred_sem_seg.data[0].numpy()
     assert model.dataset_meta["classes"] == NAMES
     assert len(np.unique(expected.labels)) > 1
@@ -246,6 +250,7 @@ def test_mmseg_inferencer_finds_what_infer_finds(
 ) -> None:
     expected = predict(Segmentor, segmentor)
     inferencer = MMSegInferencer(config(segmentor), str(segmentor.checkpoint), device="cpu")
+    accelerate(inferencer.model)
     found = inferencer(str(segmentor.image))["predictions"]
     assert inferencer.model.dataset_meta["classes"] == NAMES
     assert np.array_equal(found, expected.labels)

@@ -230,7 +230,8 @@ class BEiT3(BaseModule):
         """Positions (1, height * width, C) of a grid, kept per size while nothing is trained."""
         table = self.pos_embed[:, self.cls_token is not None :].unflatten(1, self.grid_size)
         spread = tile_position_embedding if self.tile_positions else resize_position_embedding
-        if self.training or torch.is_grad_enabled() or self.pos_embed.is_inference():
+        changes = self.training or torch.is_grad_enabled()
+        if changes or torch.compiler.is_compiling() or self.pos_embed.is_inference():
             return spread(table, (height, width))
         # _version changes with every in-place update of the table, loading included.
         key = (height, width, table.dtype, table.device, self.pos_embed._version)

@@ -6,9 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mmbeit3.models.layers.linear import Linear
 from mmbeit3.models.layers.relative_position import RelativePosition
-from mmbeit3.ops.attention import attention
 
 
 class Attention(nn.Module):
@@ -32,9 +30,9 @@ class Attention(nn.Module):
     ) -> None:
         super().__init__()
         self.num_heads = num_heads
-        self.qkv = Linear(embed_dims, 3 * embed_dims)
+        self.qkv = nn.Linear(embed_dims, 3 * embed_dims)
         self.norm = nn.LayerNorm(embed_dims, eps=eps)
-        self.proj = Linear(embed_dims, embed_dims)
+        self.proj = nn.Linear(embed_dims, embed_dims)
         self.rel_pos = (
             RelativePosition(embed_dims // num_heads, rel_pos_size) if rel_pos_size else None
         )
@@ -92,11 +90,7 @@ class Attention(nn.Module):
         Returns:
             Tensor: (B, N, C).
         """
-        # Not in training: a layer computed again must do what it did without gradient.
-        if self.training or mask is not None:
-            out = F.scaled_dot_product_attention(q, k, v, mask, scale=scale)
-        else:
-            out = attention(q, k, v, scale=scale)
+        out = F.scaled_dot_product_attention(q, k, v, mask, scale=scale)
         return out.transpose(1, 2).flatten(2)
 
     def output(self, x: Tensor) -> Tensor:

@@ -9,7 +9,6 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from mmbeit3.models.layers.linear import Linear
 from mmbeit3.ops import multi_scale_deformable_attn
 from mmbeit3.utils import InputError
 
@@ -91,10 +90,10 @@ class DeformableAttention(nn.Module):
         self.num_heads = num_heads
         self.places = (num_heads, num_levels, num_points)
         samples = math.prod(self.places)
-        self.sampling_offsets = Linear(embed_dims, 2 * samples)
-        self.attention_weights = Linear(embed_dims, samples)
-        self.value_proj = Linear(embed_dims, value_dims)
-        self.output_proj = Linear(value_dims, embed_dims)
+        self.sampling_offsets = nn.Linear(embed_dims, 2 * samples)
+        self.attention_weights = nn.Linear(embed_dims, samples)
+        self.value_proj = nn.Linear(embed_dims, value_dims)
+        self.output_proj = nn.Linear(value_dims, embed_dims)
         self.reset_parameters()
 
     def reset_parameters(self) -> None:

@@ -6,7 +6,6 @@ from timm.layers import DropPath
 from torch import Tensor, nn
 
 from mmbeit3.models.layers.attention import Attention
-from mmbeit3.models.layers.linear import Linear
 
 
 class FFN(nn.Module):
@@ -20,13 +19,14 @@ class FFN(nn.Module):
 
     def __init__(self, embed_dims: int, feedforward_channels: int, eps: float = 1e-5) -> None:
         super().__init__()
-        self.fc1 = Linear(embed_dims, feedforward_channels, gelu=True)
+        self.fc1 = nn.Linear(embed_dims, feedforward_channels)
+        self.act = nn.GELU()
         self.norm = nn.LayerNorm(feedforward_channels, eps=eps)
-        self.fc2 = Linear(feedforward_channels, embed_dims)
+        self.fc2 = nn.Linear(feedforward_channels, embed_dims)
 
     def forward(self, x: Tensor) -> Tensor:
         """``x`` (..., C) -> (..., C)."""
-        return self.fc2(self.norm(self.fc1(x)))
+        return self.fc2(self.norm(self.act(self.fc1(x))))
 
 
 class EncoderLayer(nn.Module):

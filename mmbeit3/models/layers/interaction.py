@@ -9,7 +9,6 @@ from timm.layers import DropPath
 from torch import Tensor, nn
 
 from mmbeit3.models.layers.deformable_attention import DeformableAttention, Grid
-from mmbeit3.models.layers.linear import Linear
 from mmbeit3.models.layers.spatial_prior import init_conv
 
 EPS = 1e-6  # of the adapter's LNs, as in ViT-Adapter's code
@@ -96,10 +95,10 @@ class ConvFFN(nn.Module):
 
     def __init__(self, embed_dims: int, hidden_dims: int) -> None:
         super().__init__()
-        self.fc1 = Linear(embed_dims, hidden_dims)
+        self.fc1 = nn.Linear(embed_dims, hidden_dims)
         self.conv = nn.Conv2d(hidden_dims, hidden_dims, 3, padding=1, groups=hidden_dims)
         self.act = nn.GELU()
-        self.fc2 = Linear(hidden_dims, embed_dims)
+        self.fc2 = nn.Linear(hidden_dims, embed_dims)
         for linear in (self.fc1, self.fc2):
             nn.init.trunc_normal_(linear.weight, std=0.02)
             nn.init.zeros_(linear.bias)

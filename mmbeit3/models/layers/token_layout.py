@@ -45,13 +45,20 @@ class TokenLayout:
         return len(self.segments) == 1 and self.segments[0][0] == 1
 
 
-@lru_cache(maxsize=64)
-@torch.inference_mode(False)  # the tensors are kept, and training cannot use those of inference
 def window_layout(height: int, width: int, window_size: int) -> TokenLayout:
     """Lay out a grid of ``height`` x ``width`` tokens in windows of ``window_size`` tokens a side.
 
     ``window_size`` 0 means one window over the whole grid (global attention only).
     """
+    # The tensors of a trace have no content for who comes later.
+    lay_out = kept_layout.__wrapped__ if torch.compiler.is_compiling() else kept_layout
+    return lay_out(height, width, window_size)
+
+
+@lru_cache(maxsize=64)
+@torch.inference_mode(False)  # the tensors are kept, and training cannot use those of inference
+def kept_layout(height: int, width: int, window_size: int) -> TokenLayout:
+    """As :func:`window_layout`, the same object for the same sizes."""
     index = torch.arange(height * width, device="cpu").view(height, width)
     if window_size == 0:
         parts = [index.view(1, -1)]

@@ -16,7 +16,7 @@ from mmdet.utils import ConfigType, InstanceList
 from mmengine.structures import InstanceData
 from torch import Tensor
 
-from mmbeit3.ops import paste_masks, soft_nms
+from mmbeit3.ops import soft_nms
 from mmbeit3.registry import MODELS
 from mmbeit3.utils import InputError
 
@@ -223,29 +223,12 @@ class ViTDetCascadeRoIHead(CascadeRoIHead):
                 instance_results=results_list,
                 mask_thr_binary=self.test_cfg.mask_thr_binary,
             )
-        logits = self._mask_forward(x, rois).float().split(sizes)
-        for own, results, meta in zip(logits, results_list, batch_img_metas, strict=True):
-            self._add_masks(own, results, meta, rescale)
-        return results_list
-
-    def _add_masks(
-        self, logits: Tensor, results: InstanceData, img_meta: dict, rescale: bool
-    ) -> None:
-        """What mmdet's ``mask_head.predict_by_feat`` does, for the boxes of one image."""
-        scale = results.bboxes.new_tensor(img_meta["scale_factor"])
-        height, width = img_meta["ori_shape"][:2]
-        if rescale:
-            results.bboxes = results.bboxes / scale.repeat(2)
-        else:
-            height, width = (
-                round(length * factor)
-                for length, factor in zip((height, width), scale.flip(0).tolist(), strict=True)
-            )
-        classes = 0 if self.mask_head.class_agnostic else results.labels
-        index = torch.arange(len(logits), device=logits.device)
-        masks = logits[index, classes].sigmoid()
-        results.masks = paste_masks(
-            masks, results.bboxes, height, width, self.test_cfg.mask_thr_binary
+        return self.mask_head.predict_by_feat(
+            mask_preds=self._mask_forward(x, rois).float().split(sizes),
+            results_list=results_list,
+            batch_img_metas=batch_img_metas,
+            rcnn_test_cfg=self.test_cfg,
+            rescale=rescale,
         )
 
     def forward(

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from mmdet.models.roi_heads.mask_heads import fcn_mask_head
 from mmdet.models.roi_heads.roi_extractors import SingleRoIExtractor
 from mmdet.models.task_modules.samplers import PseudoSampler, RandomSampler
 from mmdet.structures import DetDataSample
@@ -15,6 +16,7 @@ from mmengine.config import Config
 from mmengine.registry import init_default_scope
 from mmengine.structures import InstanceData
 
+from mmbeit3 import accelerate
 from mmbeit3.models import PreciseRoIExtractor
 from mmbeit3.registry import MODELS
 
@@ -179,7 +181,7 @@ def test_no_proposals(detector: torch.nn.Module) -> None:
 @pytest.mark.parametrize("rescale", [True, False])
 @pytest.mark.parametrize("threshold", [0.5, 0.4, -1])
 @pytest.mark.parametrize("class_agnostic", [True, False])
-def test_masks_are_those_of_mmdet(
+def test_accelerated_masks_are_those_of_mmdet(
     detector: torch.nn.Module,
     monkeypatch: pytest.MonkeyPatch,
     rescale: bool,
@@ -202,10 +204,10 @@ def test_masks_are_those_of_mmdet(
             InstanceData(bboxes=torch.tensor(one), labels=torch.tensor([2])),
         ]
 
+    theirs = head.predict_mask((), metas, boxes(), rescale)
+    accelerate(head)
+    monkeypatch.setattr(fcn_mask_head, "_do_paste_mask", None)
     ours = head.predict_mask((), metas, boxes(), rescale)
-    theirs = head.mask_head.predict_by_feat(
-        logits.split([2, 1]), boxes(), metas, head.test_cfg, rescale
-    )
     for found, expected in zip(ours, theirs, strict=True):
         assert torch.equal(found.bboxes, expected.bboxes)
         assert found.masks.dtype == expected.masks.dtype and found.masks.any()
@@ -216,10 +218,13 @@ def test_masks_are_those_of_mmdet(
 
 
 @torch.no_grad()
+@pytest.mark.parametrize("fast", [False, True])
 def test_an_image_without_boxes_beside_one_with(
-    detector: torch.nn.Module, monkeypatch: pytest.MonkeyPatch
+    detector: torch.nn.Module, monkeypatch: pytest.MonkeyPatch, fast: bool
 ) -> None:
     head = detector.roi_head.eval()
+    if fast:
+        accelerate(head)
     monkeypatch.setattr(head, "_mask_forward", lambda x, rois: torch.ones(len(rois), 5, 28, 28))
     metas = [dict(ori_shape=(50, 60), scale_factor=(1.0, 1.0))] * 2
     results = [
@@ -252,13 +257,14 @@ def extractor_and_rois(levels: int, **layer: object) -> tuple[PreciseRoIExtracto
 @pytest.mark.parametrize("levels", [1, 3])
 @pytest.mark.parametrize("factor", [None, 1.3])
 @pytest.mark.parametrize("layer", [{}, {"sampling_ratio": 2}, {"aligned": False}])
-def test_features_on_the_cpu_are_those_of_mmdet(
+def test_accelerated_features_are_those_of_mmdet(
     monkeypatch: pytest.MonkeyPatch, layer: dict, factor: float | None, levels: int
 ) -> None:
     extractor, rois = extractor_and_rois(levels, **layer)
     maps = pyramid()[:levels]
     rois = rois if levels > 1 else rois[:-1]  # torchvision crashes on the last
-    expected = SingleRoIExtractor.forward(extractor, maps, rois, factor)
+    expected = extractor(maps, rois, factor)
+    accelerate(extractor)
     monkeypatch.setattr(SingleRoIExtractor, "forward", None)
     torch.testing.assert_close(extractor(maps, rois, factor), expected)
     assert expected.any()
@@ -266,6 +272,7 @@ def test_features_on_the_cpu_are_those_of_mmdet(
 
 def test_what_needs_a_gradient_gets_it() -> None:
     extractor, rois = extractor_and_rois(3)
+    accelerate(extractor)
     maps = [level.requires_grad_() for level in pyramid()]
     pooled = extractor(maps, rois)
     pooled.sum().backward()
@@ -278,6 +285,7 @@ def test_what_needs_a_gradient_gets_it() -> None:
 @pytest.mark.parametrize("layer", [{"pool_mode": "max"}, {"type": torch.nn.Identity}])
 def test_other_layers_are_left_to_mmdet(monkeypatch: pytest.MonkeyPatch, layer: dict) -> None:
     extractor, rois = extractor_and_rois(3, **layer)
+    accelerate(extractor)
     result = torch.full((5, 4, 7, 7), 3.0)
     monkeypatch.setattr(SingleRoIExtractor, "forward", lambda *args: result)
     assert torch.equal(extractor(pyramid(), rois), result)

@@ -7,7 +7,8 @@ import torch
 from mmdet.models.roi_heads.mask_heads.fcn_mask_head import _do_paste_mask
 from torch import Tensor
 
-from mmbeit3.ops import paste_masks, pasting
+from mmbeit3.ops import paste_masks
+from mmbeit3.ops.cpu import pasting
 
 HEIGHT, WIDTH = 120, 160
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 TINY = ROOT / "configs" / "beit3_vitdet" / "cascade-mask-rcnn_beit3-tiny_shapes.py"
 
 LOWERED = {
@@ -29,10 +29,10 @@ import torch
 from mmdet.registry import MODELS
 from mmdet.structures import DetDataSample
 from mmengine.registry import init_default_scope
-from mmbeit3.apis.acceleration import accelerate
+from mmbeit3.models.acceleration import accelerate
 from mmbeit3.config.loading import load_config
 from mmbeit3.doctor.report import describe_device, describe_products
-from mmbeit3.utils.processor import bfloat16_obstacle
+from mmbeit3.ops.cpu.processor import bfloat16_obstacle
 
 init_default_scope("mmdet")
 torch.manual_seed(0)
@@ -47,8 +47,9 @@ def detect():
     found = model.test_step(dict(inputs=[image], data_samples=[sample.clone()]))
     return found[0].pred_instances
 
+accelerate(model)
 want = detect()
-said = accelerate(model, torch.device("cpu"), "bfloat16", compiles=False)
+said = accelerate(model, "bfloat16")
 found = detect()
 equal = torch.equal(found.bboxes, want.bboxes) and torch.equal(found.scores, want.scores)
 

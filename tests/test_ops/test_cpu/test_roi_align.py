@@ -8,7 +8,7 @@ from torch import Tensor
 from torchvision.ops import roi_align as torchvision_roi_align
 
 from mmbeit3.ops import multi_level_roi_align
-from mmbeit3.ops import roi_align as module
+from mmbeit3.ops.cpu import roi_align as module
 
 NAN, INF = float("nan"), float("inf")
 

@@ -7,8 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mmbeit3.ops import attention as module
-from mmbeit3.ops.attention import attention
+from mmbeit3.ops.cpu import attention as module
+from mmbeit3.ops.cpu.attention import attend_by_tiles, is_tiled
 
 SHAPES = {  # q, k, v
     "windows": ((40, 3, 64, 16), (40, 3, 64, 16), (40, 3, 64, 16)),
@@ -33,12 +33,11 @@ def error(found: Tensor, want: Tensor) -> float:
 def test_bfloat16_by_tiles_is_right_within_roundoff(
     monkeypatch: pytest.MonkeyPatch, name: str, scale: float | None, tile: int
 ) -> None:
-    monkeypatch.setattr(module, "TILES_PAY", True)
     monkeypatch.setattr(module, "_TILE_BYTES", tile)
     q, k, v = tensors(SHAPES[name])
     want = F.scaled_dot_product_attention(q.double(), k.double(), v.double(), scale=scale)
     with torch.no_grad():
-        found = attention(q, k, v, scale)
+        found = attend_by_tiles(q, k, v, scale)
     assert found.dtype == torch.bfloat16 and found.shape == want.shape
     # In units of roundoff: 0.6 is torch's own; sharper scores are rounded in larger steps.
     assert error(found, want) < (2 if scale is None else 6) * 2**-8
@@ -49,35 +48,25 @@ def test_strided_inputs_as_attention_makes_them() -> None:
     qkv = torch.randn(2, 50, 3, 4, 8).bfloat16()
     q, k, v = qkv.permute(2, 0, 3, 1, 4).unbind(0)
     with torch.inference_mode():
-        want = attention(q.contiguous(), k.contiguous(), v.contiguous())
-        assert torch.equal(attention(q, k, v), want)
-
-
-def test_processors_without_bfloat16_take_torchs(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "TILES_PAY", False)
-    inputs = tensors(SHAPES["windows"])
-    with torch.no_grad():
-        assert torch.equal(attention(*inputs), F.scaled_dot_product_attention(*inputs))
+        want = attend_by_tiles(q.contiguous(), k.contiguous(), v.contiguous())
+        assert torch.equal(attend_by_tiles(q, k, v), want)
 
 
 @pytest.mark.parametrize(
-    ("dtype", "trains", "tiled"),
+    ("dtype", "trains", "pays", "tiled"),
     [
-        (torch.bfloat16, False, True),
-        (torch.bfloat16, True, False),
-        (torch.float32, False, False),
-        (torch.float16, False, False),
+        (torch.bfloat16, False, True, True),
+        (torch.bfloat16, True, True, False),
+        (torch.bfloat16, False, False, False),
+        (torch.float32, False, True, False),
+        (torch.float16, False, True, False),
     ],
 )
-def test_all_else_is_torchs(
-    monkeypatch: pytest.MonkeyPatch, dtype: torch.dtype, trains: bool, tiled: bool
+def test_tiles_are_for_inference_in_bfloat16_where_they_pay(
+    monkeypatch: pytest.MonkeyPatch, dtype: torch.dtype, trains: bool, pays: bool, tiled: bool
 ) -> None:
-    monkeypatch.setattr(module, "TILES_PAY", True)
+    monkeypatch.setattr(module, "TILES_PAY", pays)
     inputs = [x.requires_grad_(trains) for x in tensors(SHAPES["windows"], dtype)]
-    expected = F.scaled_dot_product_attention(*inputs)
-    calls = []
-    monkeypatch.setattr(
-        module, "_attend_by_tiles", lambda q, k, v, scale: calls.append(scale) or expected
-    )
-    assert torch.equal(attention(*inputs), expected)
-    assert calls == [0.25] * tiled
+    assert is_tiled(*inputs) == tiled
+    with torch.no_grad():
+        assert is_tiled(*inputs) == (dtype == torch.bfloat16 and pays)

@@ -1,0 +1,202 @@
+"""What makes a finished model faster: kernels for the CPU, bfloat16, and torch.compile."""
+
+from __future__ import annotations
+
+import logging
+
+import torch
+from mmcv.ops import RoIAlign
+from mmdet.models.roi_heads.mask_heads import FCNMaskHead as MMDetFCNMaskHead
+from mmengine.config import ConfigDict
+from mmengine.logging import print_log
+from torch import Tensor, nn
+
+from mmbeit3.models.layers import FFN, Attention, DeformableAttention
+from mmbeit3.models.layers.interaction import ConvFFN
+from mmbeit3.models.roi_heads import FCNMaskHead, PreciseRoIExtractor
+from mmbeit3.ops.cpu.attention import attend_by_tiles, is_tiled
+from mmbeit3.ops.cpu.linear import OneDNNLinear, fits_onednn, onednn_linear
+from mmbeit3.ops.cpu.pasting import paste_masks
+from mmbeit3.ops.cpu.processor import bfloat16_obstacle
+from mmbeit3.ops.cpu.roi_align import multi_level_roi_align
+from mmbeit3.utils import InputError
+from mmbeit3.utils.towers import find_layers
+
+#: float16 is no choice: the residual stream of sub-LN models can leave its range (65504).
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+
+
+def accelerate(model: nn.Module, dtype: str = "float32", compile: bool = False) -> str:
+    """Have a finished model compute in a faster way, on the device that it is on.
+
+    Modules of this project get a subclass of their class that has a faster way for inference:
+    their weights, names and training stay as they are. On the CPU these are linear layers (by
+    oneDNN), attention in bfloat16 (by tiles) and RoIAlign; on every device it is the pasting of
+    masks. Whoever exports a model, or replaces its layers (LoRA, quantization), does so with one
+    that is not accelerated.
+
+    In bfloat16 matrix products and convolutions are computed in that type (autocast); weights,
+    residual stream, norms and box coordinates stay in float32. On a CPU without instructions for
+    bfloat16 that is slower (with AVX2, products take about 3 times as long and convolutions up to
+    hundreds of times): float32 is computed there, and one line says so. Compiled are the
+    backbone's layers, for any image size: a further size costs no compilation, only a new kind of
+    split into windows (rest on the right, below, both, none) or a batch of another kind (one,
+    several) does.
+
+    Args:
+        model (nn.Module): A detector, segmentor or tower, maybe inside a wrapper. It is changed.
+        dtype (str): 'float32' or 'bfloat16'. Defaults to 'float32'.
+        compile (bool): Whether to compile the layers of the backbone. Defaults to False.
+
+    Returns:
+        str: The type that is computed in.
+
+    Raises:
+        InputError: The type is not known, the model has no layers to compile, or torch.compile does
+            not work here.
+    """
+    if dtype not in DTYPES:
+        raise InputError(f"dtype is {dtype!r}; expected one of {', '.join(DTYPES)}")
+    device = next((param.device for param in model.parameters()), torch.device("cpu"))
+    _use_kernels(model, device)
+    if compile:
+        _compile_layers(model, device)
+    obstacle = bfloat16_obstacle() if dtype == "bfloat16" and device.type == "cpu" else None
+    if obstacle is not None:
+        print_log(
+            f"{obstacle}: computing in float32, which is faster here than --dtype bfloat16",
+            "current",
+            logging.WARNING,
+        )
+        dtype = "float32"
+    if dtype != "float32":
+        name = "test_step" if hasattr(model, "test_step") else "forward"
+        setattr(model, name, torch.autocast(device.type, DTYPES[dtype])(getattr(model, name)))
+    return dtype
+
+
+def _use_kernels(model: nn.Module, device: torch.device) -> None:
+    """Give modules their faster class; one of a class that is not known here stays as it is."""
+    faster = {MMDetFCNMaskHead: _PastingMaskHead, FCNMaskHead: _PastingMaskHead}
+    if device.type == "cpu":
+        faster |= {FFN: _FusedFFN, Attention: _TiledAttention, PreciseRoIExtractor: _RoIExtractor}
+        for module in model.modules():
+            if isinstance(module, (Attention, FFN, DeformableAttention, ConvFFN)):
+                for layer in module.children():
+                    if type(layer) is nn.Linear:
+                        layer.__class__ = OneDNNLinear
+    for module in model.modules():
+        module.__class__ = faster.get(type(module), type(module))
+
+
+class _FusedFFN(FFN):
+    """Applies GELU while the product is written."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        fc1 = self.fc1
+        # A layer that was replaced, or that someone listens to, is called.
+        is_plain = type(fc1) is OneDNNLinear and type(self.act) is nn.GELU
+        listened = any(m._forward_hooks or m._forward_pre_hooks for m in (fc1, self.act))
+        if listened or not (is_plain and fits_onednn(fc1, x)):
+            return super().forward(x)
+        return self.fc2(self.norm(onednn_linear(x, fc1.weight, fc1.bias, True)))
+
+
+class _TiledAttention(Attention):
+    """Attends by tiles in bfloat16."""
+
+    def attend(
+        self,
+        q: Tensor,
+        k: Tensor,
+        v: Tensor,
+        mask: Tensor | None = None,
+        scale: float | None = None,
+    ) -> Tensor:
+        # Not in training: a layer computed again must do what it did without gradient.
+        if self.training or mask is not None or not is_tiled(q, k, v):
+            return super().attend(q, k, v, mask, scale)
+        return attend_by_tiles(q, k, v, scale).transpose(1, 2).flatten(2)
+
+
+class _RoIExtractor(PreciseRoIExtractor):
+    """Pools all levels by one kernel where there is nothing to be differentiated."""
+
+    def pool(
+        self, feats: tuple[Tensor, ...], rois: Tensor, roi_scale_factor: float | None
+    ) -> Tensor:
+        layer = self.roi_layers[0]
+        needs_grad = torch.is_grad_enabled() and any(feat.requires_grad for feat in feats)
+        averages = isinstance(layer, RoIAlign) and layer.pool_mode == "avg"
+        on_cpu = feats[0].device.type == "cpu"
+        if needs_grad or torch.jit.is_tracing() or not (averages and on_cpu):
+            return super().pool(feats, rois, roi_scale_factor)
+        levels = torch.zeros(len(rois), dtype=torch.long)
+        if len(feats) > 1:  # mmdet rescales none where there is one level
+            levels = self.map_roi_levels(rois, len(feats))
+            if roi_scale_factor is not None:
+                rois = self.roi_rescale(rois, roi_scale_factor)
+        scales = [layer.spatial_scale for layer in self.roi_layers[: len(feats)]]
+        return multi_level_roi_align(
+            feats, rois, levels, layer.output_size, scales, layer.sampling_ratio, layer.aligned
+        )
+
+
+class _PastingMaskHead(FCNMaskHead):
+    """Enlarges the masks of an image by :func:`mmbeit3.ops.paste_masks`."""
+
+    def _predict_by_feat_single(
+        self,
+        mask_preds: Tensor,
+        bboxes: Tensor,
+        labels: Tensor,
+        img_meta: dict,
+        rcnn_test_cfg: ConfigDict,
+        rescale: bool = False,
+        activate_map: bool = False,
+    ) -> Tensor:
+        scale = bboxes.new_tensor(img_meta["scale_factor"])
+        height, width = img_meta["ori_shape"][:2]
+        if rescale:
+            bboxes /= scale.repeat(2)  # in place, as mmdet does
+        else:
+            height, width = (
+                round(length * factor)
+                for length, factor in zip((height, width), scale.flip(0).tolist(), strict=True)
+            )
+        classes = 0 if self.class_agnostic else labels
+        masks = mask_preds[torch.arange(len(mask_preds), device=mask_preds.device), classes]
+        masks = masks if activate_map else masks.sigmoid()
+        return paste_masks(masks, bboxes, height, width, rcnn_test_cfg.mask_thr_binary)
+
+
+def _compile_layers(model: nn.Module, device: torch.device) -> None:
+    layers = find_layers(model)
+    if not layers:
+        raise InputError(
+            f"{type(getattr(model, 'backbone', model)).__name__} has no list of layers to compile: "
+            "leave --compile out, it is for mmbeit3.BEiT3 and mmbeit3.BEiT3Adapter"
+        )
+    _try_compiler(device)
+    for layer in layers.values():
+        layer.compile(dynamic=True)
+    print_log(
+        f"the {len(layers)} layers of the backbone are compiled while the first images run, which "
+        "takes a minute or so",
+        "current",
+    )
+
+
+def _try_compiler(device: torch.device) -> None:
+    """Compile something small, so that a missing compiler is found before the run."""
+    try:
+        torch.compile(torch.square)(torch.ones(2, device=device))
+    except Exception as error:  # torch's errors here come from many modules
+        reason = str(error).strip().partition("\n")[0]
+        needs = "a C++ compiler" if device.type == "cpu" else "Triton"
+        raise InputError(
+            f"torch.compile does not work on {device} here; it needs {needs}: {reason}. Leave "
+            "--compile out"
+        ) from None
+    finally:
+        torch.compiler.reset()
