@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from benchmarks.cases import CASES
-from mmbeit3.apis.console import run
+from mmbeit3.commands.console import run
 
 
 def parse_args() -> argparse.Namespace:

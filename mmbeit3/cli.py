@@ -5,77 +5,76 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from importlib import import_module
+from types import ModuleType
 from typing import NoReturn
 
+from mmbeit3.commands import console
 from mmbeit3.version import __version__
 
-
-def _doctor(_: argparse.Namespace) -> int:
-    from mmbeit3.doctor.report import main as doctor_main
-
-    return doctor_main()
-
-
-def _run_script(arguments: argparse.Namespace) -> NoReturn:
-    import runpy
-    from importlib.util import find_spec
-    from pathlib import Path
-
-    from mmbeit3.apis import console  # and with mmbeit3, what stands in for mmcv's operators
-    from mmbeit3.utils import InputError
-
-    def run() -> None:
-        package, packaged, name = arguments.script.rpartition("::")
-        script = Path(name)
-        if packaged:
-            found = find_spec(package)
-            if found is None or not found.origin:
-                raise InputError(f"{arguments.script}: no package {package!r} is installed")
-            script = Path(found.origin).parent / ".mim" / "tools" / name
-        if not script.is_file():
-            others = sorted(path.name for path in script.parent.glob("*.py"))
-            raise InputError(f"{script} is no file; there are {', '.join(others) or 'no scripts'}")
-        sys.argv = [str(script), *arguments.arguments]
-        sys.path.insert(0, str(script.parent))  # as Python does
-        runpy.run_path(str(script), run_name="__main__")
-
-    console.run(run)
+# In the order of --help. Of each there is a module of that name in mmbeit3/commands.
+COMMANDS = (
+    "train",
+    "test",
+    "infer",
+    "check-data",
+    "plan-memory",
+    "plot-lr",
+    "convert",
+    "publish",
+    "eval-coco",
+    "prepare-ade20k",
+    "prepare-coco-stuff",
+    "prepare-objects365",
+    "make-shapes",
+    "run",
+    "doctor",
+)
 
 
 def build_parser() -> argparse.ArgumentParser:
     """The parser; each subcommand sets ``run``, a function of the parsed arguments."""
     parser = argparse.ArgumentParser(
-        prog="mmbeit3", description="BEiT-3 for object detection and segmentation."
+        prog="mmbeit3",
+        description="BEiT-3 for object detection and segmentation.",
+        epilog="mmbeit3 COMMAND --help explains a command. On several GPUs: torchrun "
+        "--nproc_per_node 8 -m mmbeit3 COMMAND ... --launcher pytorch",
     )
     parser.add_argument("--version", action="version", version=f"mmbeit3 {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    doctor = commands.add_parser(
-        "doctor",
-        help="check this environment: versions, operators, devices, known issues",
-        description="Print versions, the operators in use and the devices; name every known issue "
-        "and its fix. Exit status: 0 fine (warnings allowed), 1 something must be fixed.",
-    )
-    doctor.set_defaults(run=_doctor)
-    script = commands.add_parser(
-        "run",
-        help="run a script of another toolbox with this package's operators",
-        description="Run a Python script as `python SCRIPT` does, with the operators that mmcv "
-        "without compiled ones lacks, so that the tools of mmdet and mmsegmentation start.",
-    )
-    script.add_argument(
-        "script", metavar="SCRIPT", help="a file, or a tool that a package brings: mmdet::test.py"
-    )
-    script.add_argument(
-        "arguments", metavar="ARGS", nargs=argparse.REMAINDER, help="what the script takes"
-    )
-    script.set_defaults(run=_run_script)
+    for name in COMMANDS:
+        command = _module(name)
+        subparser = commands.add_parser(name, help=command.HELP, **_texts(command))
+        command.add_arguments(subparser)
+        subparser.set_defaults(run=command.run)
     return parser
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+def main(argv: Sequence[str] | None = None) -> int | None:
     """Run the command line and return its exit status."""
     arguments = build_parser().parse_args(argv)
-    return arguments.run(arguments)
+    return console.status_of(lambda: arguments.run(arguments))
+
+
+def run_script(name: str) -> NoReturn:
+    """Run one command as a script of its own, and leave the process with its exit status.
+
+    Args:
+        name: The command; its arguments are those of the process.
+    """
+    command = _module(name)
+    parser = argparse.ArgumentParser(**_texts(command))
+    command.add_arguments(parser)
+    arguments = parser.parse_args()
+    console.run(lambda: command.run(arguments))
+
+
+def _module(name: str) -> ModuleType:
+    return import_module(f"mmbeit3.commands.{name.replace('-', '_')}")
+
+
+def _texts(command: ModuleType) -> dict[str, str | None]:
+    return {"description": command.DESCRIPTION, "epilog": getattr(command, "EPILOG", None)}
 
 
 if __name__ == "__main__":

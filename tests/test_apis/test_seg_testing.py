@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import shutil
-import sys
 from pathlib import Path
 
 import cv2
@@ -19,6 +17,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from mmbeit3.apis import testing
+from mmbeit3.cli import build_parser
 from mmbeit3.config.classes import resolve_classes
 from mmbeit3.config.loading import load_config
 from mmbeit3.config.tta import use_tta
@@ -232,11 +231,6 @@ def test_a_detector_has_no_views_to_merge(shapes: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "views"), [([], None), (["--tta"], "multi-scale"), (["--tta", "flip"], "flip")]
 )
-def test_the_command_knows_the_views(
-    monkeypatch: pytest.MonkeyPatch, words: list[str], views: str | None
-) -> None:
-    spec = importlib.util.spec_from_file_location("tool", ROOT / "tools" / "test.py")
-    tool = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(tool)
-    monkeypatch.setattr(sys, "argv", ["test.py", "config.py", "weights.pth", *words])
-    assert tool.parse_args().tta == views
+def test_the_command_knows_the_views(words: list[str], views: str | None) -> None:
+    arguments = build_parser().parse_args(["test", "config.py", "weights.pth", *words])
+    assert arguments.tta == views

@@ -6,8 +6,8 @@ import sys
 
 import torch
 
-from mmbeit3.apis.console import run
 from mmbeit3.apis.training import train
+from mmbeit3.commands.console import run
 from mmbeit3.config.loading import load_config
 
 

@@ -9,7 +9,7 @@ import torch
 from mmengine.dist import get_rank
 from toy import config
 
-from mmbeit3.apis.console import run
+from mmbeit3.commands.console import run
 from mmbeit3.engine import build_runner
 from mmbeit3.engine.distributed import init_distributed
 

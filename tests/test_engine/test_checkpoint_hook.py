@@ -182,7 +182,7 @@ def test_a_full_disk_leaves_the_last_checkpoint(tmp_path: Path, until: int, stat
         from mmengine.hooks import Hook
         from mmengine.registry import HOOKS
         from mmbeit3.engine import build_runner
-        from mmbeit3.apis.console import run
+        from mmbeit3.commands.console import run
 
         @HOOKS.register_module()
         class Fill(Hook):

@@ -15,7 +15,7 @@ SCRIPT = """
     import sys
     from pathlib import Path
     from toy import config
-    from mmbeit3.apis.console import run
+    from mmbeit3.commands.console import run
     from mmbeit3.engine import build_runner
     from mmengine.hooks import Hook
     from mmengine.registry import HOOKS

@@ -1,4 +1,4 @@
-"""One of two processes that run ``tools/infer.py`` again and again; started by torchrun.
+"""One of two processes that run ``mmbeit3 infer`` again and again; started by torchrun.
 
 Arguments: a JSON list of command lines, and a folder for the exit statuses of each process. A
 command line has ``arguments`` for both, ``second`` for the second process alone, and ``kills``:
@@ -15,11 +15,10 @@ import sys
 from pathlib import Path
 from types import ModuleType
 
-from mmbeit3.apis.console import run
+from mmbeit3.cli import main as command_line
 from mmbeit3.inference import rank_parts as shares
 
 HERE = Path(__file__).resolve().parent
-TOOL = HERE.parents[1] / "tools" / "infer.py"
 
 
 def load(path: Path) -> ModuleType:
@@ -50,18 +49,14 @@ def main() -> None:
     commands, rank = json.loads(Path(sys.argv[1]).read_text()), int(os.environ["RANK"])
     statuses = Path(sys.argv[2]) / f"{rank}.txt"
     load(HERE.parent / "colour_models.py")  # registers the models
-    infer = load(TOOL)
     shares.GRACE = 1.0
     for command in commands:
         if command["kills"] and rank == 1:
             be_killed(after=2)
         further = command["second"] if rank == 1 else []
-        sys.argv = [str(TOOL), *command["arguments"], "--launcher", "pytorch", *further]
-        try:
-            run(infer.main)
-        except SystemExit as left:
-            with statuses.open("a") as file:
-                print(left.code, file=file)
+        status = command_line(["infer", *command["arguments"], "--launcher", "pytorch", *further])
+        with statuses.open("a") as file:
+            print(status, file=file)
 
 
 if __name__ == "__main__":

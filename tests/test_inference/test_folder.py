@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import re
@@ -20,7 +19,7 @@ from PIL import Image
 from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 
-from mmbeit3.apis.console import run
+from mmbeit3.cli import main as command_line
 from mmbeit3.inference.folder import infer_folder, print_summary
 from mmbeit3.inference.image_list import list_sources
 from mmbeit3.models import acceleration
@@ -382,23 +381,17 @@ class TestSegmentation:
 
 
 class TestCommand:
-    """``tools/infer.py``, run in this process, where the models above are registered."""
+    """``mmbeit3 infer``, run in this process, where the models above are registered."""
 
     @pytest.fixture
-    def status(self, monkeypatch, tmp_path, colour_cfg, colour_checkpoint):
+    def status(self, tmp_path, colour_cfg, colour_checkpoint):
         config = tmp_path / "config.py"
         Config(colour_cfg.to_dict()).dump(config)
-        spec = importlib.util.spec_from_file_location("infer", TOOL)
-        infer = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(infer)
 
         def status(folder: Path, *options: str, config=config, checkpoint=colour_checkpoint) -> int:
             arguments = [str(config), str(checkpoint), str(folder), "--out-dir"]
             arguments += [str(tmp_path / "out"), *options]
-            monkeypatch.setattr(sys, "argv", ["infer.py", *arguments])
-            with pytest.raises(SystemExit) as left:
-                run(infer.main)
-            return left.value.code
+            return command_line(["infer", *arguments])
 
         return status
 

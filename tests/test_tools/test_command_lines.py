@@ -18,7 +18,7 @@ def run(command: list[str], cwd: Path, **environment: str) -> subprocess.Complet
 
 
 COMMANDS = sorted(TOOLS.rglob("*.py"))
-COMMANDS += [ROOT / "mmbeit3" / "cli.py", ROOT / "benchmarks" / "__main__.py"]
+COMMANDS += [ROOT / "mmbeit3" / "__main__.py", ROOT / "benchmarks" / "__main__.py"]
 
 
 @pytest.mark.parametrize("argument", ["--help", "--no-such-option"])

@@ -185,7 +185,7 @@ def make_objects365(folder: Path) -> None:
                 archive.writestr(name, picture((150, 150, 3), 255, "JPEG"))
 
 
-CALL = "from mmbeit3.apis.console import run\nfrom mmbeit3.datasets.converters import {0}\n"
+CALL = "from mmbeit3.commands.console import run\nfrom mmbeit3.datasets.converters import {0}\n"
 CALL += "run(lambda: print({0}({1})))"
 CONVERTERS: dict[str, tuple[Callable[[Path], None], str, str]] = {
     "ADE20K": (

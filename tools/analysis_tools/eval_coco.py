@@ -1,61 +1,6 @@
-"""Score COCO result files again: python tools/analysis_tools/eval_coco.py GT.json RESULTS.json."""
+"""Score COCO result files: the script of ``mmbeit3 eval-coco``."""
 
-from __future__ import annotations
-
-import argparse
-import json
-from pathlib import Path
-
-from mmbeit3.apis.console import run
-
-
-def parse_args() -> argparse.Namespace:
-    """Read the command line; imports that take seconds come after it."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("ground_truth", type=Path, help="COCO annotation file")
-    parser.add_argument("results", type=Path, help="COCO results: a list of detections")
-    parser.add_argument("--iou-type", nargs="+", choices=("bbox", "segm"), default=["bbox"])
-    parser.add_argument(
-        "--backend", choices=("faster-coco-eval", "pycocotools"), default="faster-coco-eval"
-    )
-    parser.add_argument("--classwise", action="store_true", help="add a table of the classes")
-    parser.add_argument(
-        "--max-dets",
-        type=int,
-        nargs="+",
-        default=(1, 10, 100),
-        metavar="N",
-        help="detections of a class in an image that count at most: AR for each number, all else "
-        "for the largest (default: 1 10 100)",
-    )
-    parser.add_argument("--out", type=Path, help="write the unrounded numbers to this JSON file")
-    return parser.parse_args()
-
-
-def main() -> None:
-    """Do what the command line asks for."""
-    args = parse_args()
-    from mmbeit3.evaluation.coco import class_rows, evaluate_coco, format_table
-
-    metrics = {
-        iou_type: evaluate_coco(
-            args.ground_truth,
-            args.results,
-            iou_type,
-            args.backend,
-            args.classwise,
-            max_dets=args.max_dets,
-        )
-        for iou_type in args.iou_type
-    }
-    print(format_table(metrics))
-    for iou_type, values in metrics.items() if args.classwise else ():
-        print(f"{iou_type} by class\n{format_table(class_rows(values))}")
-    if args.out:
-        args.out.parent.mkdir(parents=True, exist_ok=True)
-        args.out.write_text(json.dumps(metrics, indent=2) + "\n")
-        print(f"the numbers are in {args.out}")
-
+from mmbeit3.cli import run_script
 
 if __name__ == "__main__":
-    run(main)
+    run_script("eval-coco")

@@ -1,47 +1,6 @@
-"""Draw the learning rates of a training: python tools/analysis_tools/plot_lr.py CONFIG."""
+"""Draw the learning rates of a training: the script of ``mmbeit3 plot-lr``."""
 
-from __future__ import annotations
-
-import argparse
-from pathlib import Path
-
-from mmbeit3.apis.console import add_cfg_options, run
-
-
-def parse_args() -> argparse.Namespace:
-    """Read the command line; imports that take seconds come after it."""
-    parser = argparse.ArgumentParser(
-        description="Draw the learning rate of every layer over the training of a config, by the "
-        "schedulers that train it, without training. The rates are those of the config, not scaled "
-        "by train.py --auto-scale-lr."
-    )
-    parser.add_argument("config", help="config file")
-    parser.add_argument(
-        "--out",
-        type=Path,
-        default=Path("lr.png"),
-        help="the picture; the numbers go to a .json beside it (default: lr.png)",
-    )
-    parser.add_argument(
-        "--epoch-iters",
-        type=int,
-        metavar="N",
-        help="iterations of an epoch, for configs that count in epochs (default: the batches of "
-        "the training set)",
-    )
-    add_cfg_options(parser)
-    return parser.parse_args()
-
-
-def main() -> None:
-    """Do what the command line asks for."""
-    args = parse_args()
-    from mmbeit3.analysis.lr_plot import report
-    from mmbeit3.config.loading import load_config
-    from mmbeit3.config.options import parse_options
-
-    report(load_config(args.config, parse_options(args.cfg_options)), args.out, args.epoch_iters)
-
+from mmbeit3.cli import run_script
 
 if __name__ == "__main__":
-    run(main)
+    run_script("plot-lr")

@@ -1,40 +1,6 @@
-"""Prepare COCO-Stuff 164k: ``coco_stuff164k.py stuffthingmaps_trainval2017.zip``."""
+"""Renumber the label maps of COCO-Stuff 164k: the script of ``mmbeit3 prepare-coco-stuff``."""
 
-from __future__ import annotations
-
-import argparse
-
-from mmbeit3.apis.console import run
-
-
-def parse_args() -> argparse.Namespace:
-    """Read the command line; imports that take seconds come after it."""
-    parser = argparse.ArgumentParser(
-        description="Number the label maps of COCO-Stuff 0..170, as MMSegmentation expects them, "
-        "and link the images of COCO 2017. A run that was stopped is taken up again."
-    )
-    parser.add_argument("archive", metavar="ZIP", help="stuffthingmaps_trainval2017.zip")
-    parser.add_argument(
-        "--coco", default="data/coco", help="folder with train2017/ and val2017/ (data/coco)"
-    )
-    parser.add_argument(
-        "--out", default="data/coco_stuff164k", help="folder to fill (data/coco_stuff164k)"
-    )
-    parser.add_argument("--workers", type=int, help="processes (default: one for each CPU core)")
-    return parser.parse_args()
-
-
-def main() -> None:
-    """Do what the command line asks for."""
-    args = parse_args()
-
-    from mmbeit3.datasets.converters.coco_stuff import NUM_TRAIN, NUM_VAL, prepare_coco_stuff
-
-    folder = prepare_coco_stuff(
-        args.archive, args.coco, args.out, num_workers=args.workers, progress=True
-    )
-    print(f"{NUM_TRAIN:,} training and {NUM_VAL:,} validation images are in {folder}")
-
+from mmbeit3.cli import run_script
 
 if __name__ == "__main__":
-    run(main)
+    run_script("prepare-coco-stuff")

@@ -24,7 +24,7 @@ import time
 import zlib
 from pathlib import Path
 
-from mmbeit3.apis.console import run
+from mmbeit3.commands.console import run
 
 TOOLS = Path(__file__).resolve().parents[1]
 INTERVAL = 4

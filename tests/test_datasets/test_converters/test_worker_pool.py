@@ -19,7 +19,7 @@ from mmbeit3.utils import InputError
 
 UNPACK = (
     "import sys; from pathlib import Path\n"
-    "from mmbeit3.apis.console import run\n"
+    "from mmbeit3.commands.console import run\n"
     "from mmbeit3.datasets.converters.image_archives import unpack_images\n"
     "run(lambda: unpack_images([Path(sys.argv[1])], Path(sys.argv[2]), 1))"
 )

@@ -13,29 +13,35 @@ INPUT_ERROR_STATUS = 2
 INTERRUPT_STATUS = 130  # 128 + SIGINT, as shells report it
 
 
-def run(main: Callable[[], int | None]) -> NoReturn:
-    """Run a command and leave the process with its exit status.
+def run(command: Callable[[], int | None]) -> NoReturn:
+    """Run a command and leave the process with its exit status, that of :func:`status_of`."""
+    sys.exit(status_of(command))
+
+
+def status_of(command: Callable[[], int | None]) -> int | None:
+    """Run a command; user errors are printed as one message.
 
     Args:
-        main: The command. It returns its exit status, or None for success. An
-            :class:`~mmbeit3.utils.InputError` is printed without a traceback (status 2), Ctrl-C
-            gives status 130; any other exception keeps its traceback.
+        command: The command. It returns its exit status, or None for success.
+
+    Returns:
+        Its exit status; 2 after an :class:`~mmbeit3.utils.InputError`, which is printed without a
+        traceback, and 130 after Ctrl-C. Any other exception keeps its traceback.
     """
     if hasattr(sys.stdout, "reconfigure"):  # names of files need not be text
         sys.stdout.reconfigure(errors="backslashreplace")
     try:
-        status = main()
+        return command()
     except InputError as error:
         # A data loader's worker hands its error on as text, its own traceback in front.
         message = str(error).rpartition("InputError: ")[2].rstrip()
         if error.argument:
             message = f"--{error.argument.replace('_', '-')}{message.removeprefix(error.argument)}"
         print(f"error: {message}", file=sys.stderr)
-        status = INPUT_ERROR_STATUS
+        return INPUT_ERROR_STATUS
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
-        status = INTERRUPT_STATUS
-    sys.exit(status)
+        return INTERRUPT_STATUS
 
 
 def add_acceleration(parser: argparse.ArgumentParser) -> None:

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from mmbeit3.apis.console import run
+from mmbeit3.commands.console import run
 from mmbeit3.utils import InputError
 
 FROM_WORKER = """Caught InputError in DataLoader worker process 0.

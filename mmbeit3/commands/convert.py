@@ -1,0 +1,35 @@
+"""Translate BEiT-3 weights between layouts: ``mmbeit3 convert SRC DST``."""
+
+from __future__ import annotations
+
+import argparse
+
+HELP = "translate BEiT-3 weights between layouts"
+DESCRIPTION = (
+    "Write the vision tower of an official beit3_*.pth, of a timm file or of this "
+    "project's (a detector's backbone too) in this project's layout, or back in the official "
+    "one. Training reads all of them as they are: this is for looking, sharing and checking."
+)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options of this command."""
+    parser.add_argument("source", metavar="SRC", help="a file, https:// or hf://")
+    parser.add_argument("target", metavar="DST", help="NAME.pth or NAME.safetensors")
+    parser.add_argument("--to", choices=("mmbeit3", "official"), default="mmbeit3")
+    parser.add_argument(
+        "--check",
+        action="store_true",
+        help="before writing, run SRC and DST on a random image and compare every layer (official "
+        "and timm layouts are run by timm), and translate back and compare every bit",
+    )
+    parser.add_argument(
+        "--trust", action="store_true", help="let SRC build any Python object, that is run any code"
+    )
+
+
+def run(args: argparse.Namespace) -> None:
+    """Run the command."""
+    from mmbeit3.apis.converting import convert_checkpoint
+
+    convert_checkpoint(args.source, args.target, args.to, args.check, args.trust)

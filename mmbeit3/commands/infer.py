@@ -1,0 +1,115 @@
+"""Run a detector or a segmentor over a folder of images: pictures, results, and a summary.
+
+Exit status: 0 when every image was done, 1 when some could not be read or their pictures not be
+written, 2 for wrong arguments or a full disk, 130 after Ctrl-C. Of several processes the first has
+it, and the others 0.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+
+from mmbeit3.commands.console import (
+    INTERRUPT_STATUS,
+    add_acceleration,
+    add_cfg_options,
+    add_launcher,
+)
+
+HELP = "find objects or classes in a folder of images, with pictures"
+DESCRIPTION = "Detect objects in a folder of images, or segment them: the config says which."
+EPILOG = (
+    "A detector writes results.json, a COCO results list with every detection that the "
+    "model returns, whatever its score; image and category ids are those in summary.json. A "
+    "segmentor writes labels/, 8-bit PNGs as large as the images whose values are indices of "
+    "classes; summary.json names them, with their share of the pixels. Pictures are enlarged "
+    "or reduced to a size that is comfortable to look at; results never are. Images are turned "
+    "as their EXIF data says, transparency becomes white, greys of more than 8 bits are "
+    "stretched to the range of the image. Exit status: 0 all images done, 1 some could not be "
+    "read, 2 wrong arguments or a full disk, 130 interrupted (what is done is kept: in "
+    "unfinished_* if DIR holds the results of a whole run). Several processes divide "
+    "the images: torchrun --nproc_per_node 8 -m mmbeit3 infer ... --launcher pytorch, each on a "
+    "GPU of its own or, without any, on the CPU. The results are those of one process; the "
+    "progress shown is that of the first, over its share."
+)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options of this command."""
+    parser.add_argument("config", help="config file of the model")
+    parser.add_argument("checkpoint", help="its weights (.pth or .safetensors)")
+    parser.add_argument("folder", help="folder of images, searched recursively, or one image")
+    parser.add_argument("--out-dir", required=True, help="where results go; made if absent")
+    parser.add_argument(
+        "--score-thr",
+        type=_score,
+        help="draw and count detections of at least this score (default: 0.3; detectors only)",
+    )
+    parser.add_argument(
+        "--batch-size",
+        type=_positive,
+        help="images per forward pass, fewer where their sizes differ (default: the config's)",
+    )
+    parser.add_argument(
+        "--num-workers",
+        type=_positive,
+        help="threads that read and write images (default: CPU cores, at most 4)",
+    )
+    parser.add_argument(
+        "--device", default="auto", help="auto, cpu, cuda:0, ... (default: auto, a GPU if any)"
+    )
+    add_acceleration(parser)
+    parser.add_argument("--no-overlays", action="store_true", help="write no pictures")
+    add_cfg_options(parser)
+    add_launcher(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run the command."""
+    os.environ.setdefault("LOCAL_RANK", str(args.local_rank))
+
+    from mmbeit3.config.loading import load_config
+    from mmbeit3.config.options import parse_options
+    from mmbeit3.engine.distributed import init_distributed
+    from mmbeit3.inference.folder import infer_folder, print_summary
+    from mmbeit3.utils.collective import run_on_all_ranks
+
+    init_distributed(args.launcher, backend="gloo")  # only words are exchanged
+    summary = infer_folder(
+        run_on_all_ranks(lambda: load_config(args.config, parse_options(args.cfg_options))),
+        args.checkpoint,
+        args.folder,
+        args.out_dir,
+        score_thr=args.score_thr,
+        batch_size=args.batch_size,
+        num_workers=args.num_workers,
+        device=args.device,
+        dtype=args.dtype,
+        compiles=args.compile,
+        overlays=not args.no_overlays,
+    )
+    if summary is None:  # the first process has it
+        return 0
+    print_summary(summary, args.out_dir)
+    if summary["interrupted"] and not summary["error"]:
+        return INTERRUPT_STATUS
+    return 1 if summary["failed"] or summary["error"] else 0
+
+
+def _positive(text: str) -> int:
+    """Read a whole number of at least 1."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"expected a whole number of at least 1, found {text!r}")
+    return int(text)
+
+
+def _score(text: str) -> float:
+    """Read a number from 0 to 1."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError(f"expected a score from 0 to 1, found {text!r}")
+    return value

@@ -1,0 +1,65 @@
+"""Evaluate a checkpoint: ``mmbeit3 test CONFIG CHECKPOINT``."""
+
+from __future__ import annotations
+
+import argparse
+import os
+
+from mmbeit3.commands.console import add_acceleration, add_cfg_options, add_launcher
+
+HELP = "evaluate a checkpoint"
+DESCRIPTION = (
+    "Evaluate a checkpoint on the config's test set; the metrics are printed and "
+    "written to metrics.json in the work dir, a segmentor's also for each class."
+)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options of this command."""
+    parser.add_argument("config", help="config file")
+    parser.add_argument("checkpoint", help="checkpoint file")
+    parser.add_argument(
+        "--work-dir", help="folder for the log and the metrics (default: work_dirs/<config name>)"
+    )
+    parser.add_argument(
+        "--out",
+        metavar="PATH",
+        help="keep the predictions; a detector's as NAME.pkl, or NAME.json for NAME.bbox.json and "
+        "NAME.segm.json; a segmentor's in this folder, a PNG for each image with the values that "
+        "its label map has (with reduce_zero_label the class number + 1)",
+    )
+    parser.add_argument(
+        "--show-dir", metavar="DIR", help="draw every image: ground truth left, prediction right"
+    )
+    parser.add_argument(
+        "--tta",
+        nargs="?",
+        const="multi-scale",
+        choices=("multi-scale", "flip"),
+        help="average several views of each image, those of the config's tta_pipeline "
+        "(multi-scale, also when no value is given) or tta_pipeline_flip (flip); for segmentors",
+    )
+    add_acceleration(parser)
+    add_cfg_options(parser)
+    add_launcher(parser)
+
+
+def run(args: argparse.Namespace) -> None:
+    """Run the command."""
+    os.environ.setdefault("LOCAL_RANK", str(args.local_rank))
+
+    from mmbeit3.apis.testing import test
+    from mmbeit3.config.loading import load_config
+    from mmbeit3.config.options import parse_options
+
+    cfg = load_config(args.config, parse_options(args.cfg_options), args.work_dir)
+    cfg.launcher = args.launcher
+    test(
+        cfg,
+        args.checkpoint,
+        out=args.out,
+        show_dir=args.show_dir,
+        tta=args.tta,
+        dtype=args.dtype,
+        compiles=args.compile,
+    )
