@@ -391,7 +391,10 @@ class TestCommand:
         def status(folder: Path, *options: str, config=config, checkpoint=colour_checkpoint) -> int:
             arguments = [str(config), str(checkpoint), str(folder), "--out-dir"]
             arguments += [str(tmp_path / "out"), *options]
-            return command_line(["infer", *arguments])
+            try:
+                return command_line(["infer", *arguments])
+            except SystemExit as left:  # by argparse
+                return left.code
 
         return status
 
