@@ -7,8 +7,6 @@ Copy this file to any folder, edit the lines under "edit these", and run:
 Classes are read from the training annotation file; nothing has to be typed or counted.
 """
 
-import os.path as osp
-
 # In the installed package: a copy of this file works in any folder.
 _base_ = __import__("mmbeit3").packaged_configs(
     "_base_/models/cascade-mask-rcnn_beit3_sfp.py", "_base_/default_runtime.py"
@@ -88,7 +86,9 @@ val_dataloader = dict(
 )
 test_dataloader = val_dataloader
 val_evaluator = dict(
-    type="mmbeit3.CocoMetric", ann_file=osp.join(data_root, val_ann), metric=["bbox", "segm"]
+    type="mmbeit3.CocoMetric",
+    ann_file=data_root.rstrip("/") + "/" + val_ann,
+    metric=["bbox", "segm"],
 )
 test_evaluator = val_evaluator
 

@@ -1,7 +1,5 @@
 """COCO instance segmentation with large-scale jitter at 1024 x 1024 (detectron2's ViTDet data)."""
 
-import os.path as osp
-
 data_root = "data/coco/"
 image_size = (1024, 1024)
 backend_args = None
@@ -70,7 +68,7 @@ test_dataloader = val_dataloader
 
 val_evaluator = dict(
     type="mmbeit3.CocoMetric",
-    ann_file=osp.join(data_root, "annotations/instances_val2017.json"),
+    ann_file=data_root.rstrip("/") + "/annotations/instances_val2017.json",
     metric=["bbox", "segm"],
     backend_args=backend_args,
 )

@@ -4,8 +4,6 @@
 arXiv 2208.10442; the range of the jitter is not in the paper: 0.1 to 2.0 is ViTDet's and EVA's.
 """
 
-import os.path as osp
-
 data_root = "data/objects365v2/"
 image_size = (1024, 1024)
 backend_args = None
@@ -72,7 +70,7 @@ test_dataloader = val_dataloader
 
 val_evaluator = dict(
     type="mmbeit3.CocoMetric",
-    ann_file=osp.join(data_root, "annotations/val.json"),
+    ann_file=data_root.rstrip("/") + "/annotations/val.json",
     metric=["bbox"],
     backend_args=backend_args,
 )

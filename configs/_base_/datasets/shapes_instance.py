@@ -1,7 +1,5 @@
 """The generated trial data: `python tools/misc/make_shapes.py --out data/shapes`."""
 
-import os.path as osp
-
 data_root = "data/shapes/"
 
 train_pipeline = [
@@ -51,7 +49,7 @@ test_dataloader = val_dataloader
 
 val_evaluator = dict(
     type="mmbeit3.CocoMetric",
-    ann_file=osp.join(data_root, "annotations/val.json"),
+    ann_file=data_root.rstrip("/") + "/annotations/val.json",
     metric=["bbox", "segm"],
 )
 test_evaluator = val_evaluator
