@@ -19,7 +19,7 @@ TORCHSCALE := -m pip install --quiet --no-deps -c $(CONSTRAINTS) torchscale
 
 # Limits of oneDNN and of torch's own kernels. Never name more for torch than the processor has.
 ISAS := SSE41,ATEN_CPU_CAPABILITY=default AVX2,ATEN_CPU_CAPABILITY=avx2 AVX512_CORE
-ISA_TESTS := tests/test_models tests/test_ops tests/test_apis/test_acceleration.py
+ISA_TESTS := tests/test_models tests/test_ops
 
 # pip prints hundreds of lines: keep downloads from 10 MB, builds and the end; errors go to stderr.
 PIP_LINES := { grep --line-buffered -oE \
