@@ -14,8 +14,7 @@ from mmengine.config import Config
 from mmbeit3.analysis.image_size import training_size
 from mmbeit3.analysis.live_memory import CHECKPOINTED, GRADIENTS, TEMPORARIES, Change
 from mmbeit3.analysis.simulation import ModelSizes, Simulation, Step, computing_type
-from mmbeit3.engine.prepare import auto_accumulation
-from mmbeit3.engine.sharding import divides
+from mmbeit3.config.devices import auto_accumulation, shards
 from mmbeit3.utils import InputError
 
 # What a GPU takes beside tensors, not measured: the context of CUDA with the workspaces of cuBLAS,
@@ -174,7 +173,7 @@ class Planner:
     ) -> Settings:
         wrapper = self.cfg.get("model_wrapper_cfg") or {}
         if sharded is None:
-            sharded = divides(wrapper)
+            sharded = shards(wrapper)
         if with_cp is None:
             with_cp = (self.cfg.model.get("backbone") or {}).get("with_cp", False)
         if batch_size is None:

@@ -47,7 +47,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Run the command."""
-    from mmbeit3.analysis.memory_report import report
+    from mmbeit3.apis.memory_report import report
     from mmbeit3.config.loading import load_config
     from mmbeit3.config.options import parse_options
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from mmbeit3.checkpoint import check_checkpoint, read_checkpoint, write_durably
 from mmbeit3.config import check_arguments, check_monitors
 from mmbeit3.config.classes import resolve_classes
 from mmbeit3.config.data_checks import check_test_data, check_training_data
+from mmbeit3.config.devices import auto_accumulation
 from mmbeit3.engine.checkpoint_hook import find_checkpoint
 from mmbeit3.engine.distributed import start_processes
 from mmbeit3.engine.loop_checks import loop_type
@@ -192,15 +192,6 @@ def warn_of_random_backbone(cfg: Config) -> None:
             "the backbone starts from random weights, which is fine for trials only: set "
             "model.backbone.init_cfg=dict(type='Pretrained', checkpoint=...) or load_from"
         )
-
-
-def auto_accumulation(cfg: Mapping[str, Any], images: int) -> int | None:
-    """Count the micro-batches of ``images`` (over all devices) that make the recipe's batch.
-
-    The recipe's is ``auto_scale_lr.base_batch_size``; None if the config does not state it.
-    """
-    recipe = (cfg.get("auto_scale_lr") or {}).get("base_batch_size")
-    return max(1, round(recipe / images)) if recipe else None
 
 
 def _check_entry(cfg: Config, entry: str | None) -> None:

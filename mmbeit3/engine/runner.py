@@ -45,6 +45,7 @@ from mmbeit3.checkpoint import (
 )
 from mmbeit3.checkpoint.sharded import whole
 from mmbeit3.checkpoint.strict_loading import partial_loading
+from mmbeit3.config.devices import shards
 from mmbeit3.engine.checkpoint_hook import CheckpointHook, find_checkpoint
 from mmbeit3.engine.data_order import with_positions
 from mmbeit3.engine.data_workers import WorkerLoader
@@ -75,7 +76,7 @@ from mmbeit3.engine.resuming import (
     schedule_state,
     training_settings,
 )
-from mmbeit3.engine.sharding import GatheringHook, divide, divides, shard_optimizer_state
+from mmbeit3.engine.sharding import GatheringHook, divide, shard_optimizer_state
 from mmbeit3.engine.state_checks import check_training_state, damaged_state
 from mmbeit3.registry import RUNNERS
 from mmbeit3.utils import InputError
@@ -234,9 +235,9 @@ class Runner(MMEngineRunner):
         return wrapped
 
     def _wrapped(self, model_wrapper_cfg: dict | None, model: nn.Module) -> nn.Module:
-        self._shards = self.distributed and divides(model_wrapper_cfg)
+        self._shards = self.distributed and shards(model_wrapper_cfg)
         if not self.distributed:
-            if divides(model_wrapper_cfg):
+            if shards(model_wrapper_cfg):
                 self.logger.info("one process: mmbeit3.FullySharded has nothing to divide")
             return super().wrap_model(None, model)
         if get_device() == "cpu":

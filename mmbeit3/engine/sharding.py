@@ -6,7 +6,6 @@ training may be resumed with another number of devices, sharded or not, and test
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -81,11 +80,6 @@ class GatheringHook(Hook):
     def before_test_epoch(self, runner: Any) -> None:
         """Gather the parameters."""
         gather(runner.model)
-
-
-def divides(wrapper_cfg: Mapping[str, Any] | None) -> bool:
-    """Tell whether a config's ``model_wrapper_cfg`` asks for sharding."""
-    return str((wrapper_cfg or {}).get("type")).rpartition(".")[2] == FullySharded.__name__
 
 
 def gather(model: nn.Module) -> None:

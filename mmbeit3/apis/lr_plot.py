@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from mmengine.config import Config
 
-from mmbeit3.analysis.lr_schedule import Curve, simulate
+from mmbeit3.engine.lr_schedule import Curve, simulate
 from mmbeit3.inference.image_list import make_folder
 from mmbeit3.inference.pipeline import write_json
 from mmbeit3.utils import InputError
@@ -32,7 +32,7 @@ def report(cfg: Config, out: Path, epoch_iters: int | None = None) -> None:
     Args:
         cfg (Config): The config.
         out (Path): The picture; its suffix names the format, such as ``.png`` or ``.svg``.
-        epoch_iters (int, optional): As for :func:`mmbeit3.analysis.lr_schedule.simulate`.
+        epoch_iters (int, optional): As for :func:`mmbeit3.engine.lr_schedule.simulate`.
 
     Raises:
         InputError: If the config has no learning rates, or ``out`` no suffix of a picture.

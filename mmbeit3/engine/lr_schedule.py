@@ -24,9 +24,9 @@ from rich.progress import track
 from torch import nn
 from torch.optim import Optimizer
 
+from mmbeit3.config.devices import auto_accumulation
 from mmbeit3.engine.layer_decay import LayerDecayConstructor, num_layers_of
 from mmbeit3.engine.param_groups import place_name
-from mmbeit3.engine.prepare import auto_accumulation
 from mmbeit3.utils import InputError
 
 

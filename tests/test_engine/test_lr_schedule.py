@@ -17,8 +17,8 @@ from mmengine.runner import Runner
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from mmbeit3.analysis.lr_plot import as_json, report
-from mmbeit3.analysis.lr_schedule import simulate
+from mmbeit3.apis.lr_plot import as_json, report
+from mmbeit3.engine.lr_schedule import simulate
 from mmbeit3.models import BEiT3
 from mmbeit3.utils import InputError
 

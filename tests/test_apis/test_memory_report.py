@@ -6,8 +6,16 @@ from pathlib import Path
 import pytest
 from mmengine.config import Config
 
-from mmbeit3.analysis.memory_report import report
+from mmbeit3.apis.memory_report import report
+from mmbeit3.config import load_config
 from mmbeit3.utils import InputError
+
+CONFIGS = Path(__file__).resolve().parents[2] / "configs"
+
+
+@pytest.fixture
+def detector() -> Config:
+    return load_config(CONFIGS / "beit3_vitdet" / "cascade-mask-rcnn_beit3-tiny_shapes.py")
 
 
 def test_report_prints_and_writes(
