@@ -8,9 +8,10 @@ from collections.abc import Iterable, Mapping
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
+from mmengine.dataset import InfiniteSampler
 from mmengine.hooks import CheckpointHook
 from mmengine.registry import LOOPS, PARAM_SCHEDULERS
-from mmengine.runner import BaseLoop, EpochBasedTrainLoop
+from mmengine.runner import BaseLoop, EpochBasedTrainLoop, IterBasedTrainLoop
 from torch.utils.data import DataLoader
 
 from mmbeit3.engine.randomness import generators_kept
@@ -66,6 +67,26 @@ def check_train_loop(runner: Runner, loop: BaseLoop) -> None:
         name = type(loop).__name__
         raise InputError(
             f"train_cfg.type is {name}, and the config does not fit it:\n  " + "\n  ".join(problems)
+        )
+    _say_what_resumes_inexactly(runner, loop)
+
+
+def _say_what_resumes_inexactly(runner: Runner, loop: BaseLoop) -> None:
+    """Name the types of mmengine that lose the place in the data or the state of a schedule."""
+    sampler = getattr(loop.dataloader, "sampler", None)
+    named = {
+        "train_cfg.type": ("TrainLoop", type(loop) is IterBasedTrainLoop),
+        "train_dataloader.sampler.type": ("InfiniteSampler", type(sampler) is InfiniteSampler),
+        "default_hooks.checkpoint.type": (
+            "CheckpointHook",
+            any(type(hook) is CheckpointHook for hook in runner.hooks),
+        ),
+    }
+    lines = [f'{key}="mmbeit3.{name}"' for key, (name, is_theirs) in named.items() if is_theirs]
+    if lines:
+        runner.logger.info(
+            "a resumed training will not be exactly as one without interruption; for that set "
+            + ", ".join(lines)
         )
 
 

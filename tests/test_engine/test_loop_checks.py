@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Iterator
 from itertools import count
@@ -215,3 +216,26 @@ def test_the_case_is_refused_and_its_cure_works(
     found = [json.loads(line) for line in log]
     assert [each["step"] for each in found] == [1, 2, 2]
     assert "coco/bbox_mAP" in found[-1]
+
+
+THEIRS = {
+    "train_cfg": {"type": "IterBasedTrainLoop", "max_iters": 1, "_delete_": True},
+    "train_dataloader__sampler": {"type": "InfiniteSampler"},
+    "default_hooks__checkpoint": {"type": "CheckpointHook", "by_epoch": False, "interval": 1},
+}
+
+
+@pytest.mark.parametrize("named", [["train_cfg"], list(THEIRS), []])
+def test_types_that_do_not_resume_exactly_are_named(tmp_path: Path, named: list[str]) -> None:
+    runner = build_runner(config(tmp_path, **{"max_iters": 1, **{k: THEIRS[k] for k in named}}))
+    runner.train()
+    (log,) = tmp_path.glob("2*/2*.log")
+    found = re.findall(
+        "not be exactly as one without interruption; for that set (.*)", log.read_text()
+    )
+    wanted = {
+        "train_cfg": 'train_cfg.type="mmbeit3.TrainLoop"',
+        "train_dataloader__sampler": 'train_dataloader.sampler.type="mmbeit3.InfiniteSampler"',
+        "default_hooks__checkpoint": 'default_hooks.checkpoint.type="mmbeit3.CheckpointHook"',
+    }
+    assert found == ([", ".join(wanted[key] for key in named)] if named else [])
