@@ -76,7 +76,10 @@ setup(
     python_requires=">=3.10",
     packages=find_packages(include=["mmbeit3", "mmbeit3.*"]),
     install_requires=REQUIREMENTS,
-    extras_require={"tests": ["pytest", "ruff", "setuptools>=64"]},
+    extras_require={
+        "tests": ["pytest", "ruff", "setuptools>=64"],
+        "results": ["pandas", "supervision"],  # forms in which others take results
+    },
     entry_points={"console_scripts": ["mmbeit3 = mmbeit3.cli:main"]},
     cmdclass={"build_py": BuildPyWithMim},
 )

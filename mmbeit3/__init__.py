@@ -1,10 +1,18 @@
 """BEiT-3 for dense prediction, as an extension of MMDetection and MMSegmentation.
 
+    from mmbeit3 import load
+
+    model = load("config.py", "weights.pth")
+    result = model("street.jpg")
+
 Importing the package is cheap: it only sees to it that ``mmcv.ops`` can be imported when mmcv was
-installed without compiled operators. Models load when a config names them (``mmbeit3.<Name>``).
+installed without compiled operators. Models load when a config names them (``mmbeit3.<Name>``), and
+``load`` and ``accelerate`` on first use.
 """
 
-from typing import Any
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
 
 from mmbeit3.ops.mmcv_ext import install as _install_operators
 from mmbeit3.utils.packaged_configs import packaged_configs
@@ -12,12 +20,20 @@ from mmbeit3.version import __version__
 
 _install_operators()
 
-__all__ = ["__version__", "accelerate", "packaged_configs"]
+if TYPE_CHECKING:
+    from mmbeit3.inference.loading import load
+    from mmbeit3.models.acceleration import accelerate
+
+__all__ = ["__version__", "accelerate", "load", "packaged_configs"]
 
 
 def __getattr__(name: str) -> Any:
-    if name != "accelerate":
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from mmbeit3.models.acceleration import accelerate
+    if name == "accelerate":
+        from mmbeit3.models.acceleration import accelerate
 
-    return accelerate
+        return accelerate
+    if name == "load":
+        from mmbeit3.inference.loading import load
+
+        return load
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

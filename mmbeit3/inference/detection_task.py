@@ -9,7 +9,8 @@ from typing import Any
 from mmengine.config import Config, ConfigDict
 from mmengine.hooks import Hook
 
-from mmbeit3.inference.detection_writer import DEFAULT_SCORE_THR, DetectionWriter
+from mmbeit3.inference.detection_result import DEFAULT_SCORE_THR
+from mmbeit3.inference.detection_writer import DetectionWriter
 from mmbeit3.inference.detector import Detector
 from mmbeit3.inference.evaluation_outputs import PICKLE_SUFFIXES, EvaluationOutputs, evaluators
 from mmbeit3.inference.task import Task
@@ -27,7 +28,12 @@ class DetectionTask(Task):
     options = ("score_thr",)
 
     def load(
-        self, cfg: Config, checkpoint: str | Path, device: str, dtype: str, compiles: bool
+        self,
+        cfg: Config,
+        checkpoint: str | Path | Mapping[str, Any],
+        device: str,
+        dtype: str,
+        compiles: bool,
     ) -> Detector:
         """Load a trained detector."""
         return Detector(cfg, checkpoint, device, dtype, compiles)

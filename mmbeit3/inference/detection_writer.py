@@ -10,17 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from mmbeit3.datasets.palette import make_palette
-from mmbeit3.inference.detector import Detections
+from mmbeit3.inference.detection_result import DEFAULT_SCORE_THR, DetectionResult
 from mmbeit3.inference.pipeline import JsonList
 from mmbeit3.inference.writer import ResultWriter, Written
-from mmbeit3.ops import encode_masks
-from mmbeit3.visualization.overlay import draw_instances
-from mmbeit3.visualization.pictures import write_picture
-
-DEFAULT_SCORE_THR = 0.3
 
 
 @dataclass
@@ -51,7 +43,6 @@ class DetectionWriter(ResultWriter):
         super().__init__(out_dir)
         self._classes = classes
         self._score_thr = DEFAULT_SCORE_THR if score_thr is None else score_thr
-        self._palette = [(b, g, r) for r, g, b in make_palette(len(classes))]
         self._labels: Counter[int] = Counter()
         self._num_results = 0
         self._list = JsonList(out_dir / "results.json")
@@ -62,13 +53,13 @@ class DetectionWriter(ResultWriter):
         with self._list:
             yield
 
-    def write(self, found: Detections) -> WrittenDetections:
+    def write(self, found: DetectionResult) -> WrittenDetections:
         """Draw one image, and put its results into words."""
         drawn = found.scores >= self._score_thr
         if found.source.overlay:
-            self._draw(found, drawn, self.out_dir / found.source.overlay)
+            found.save(self.out_dir / found.source.overlay, score_thr=self._score_thr)
         height, width = found.image.shape[:2]
-        results = [json.dumps(result) for result in self._entries(found)]
+        results = [json.dumps(result) for result in found.to_coco()]
         labels = found.labels[drawn].tolist()
         return WrittenDetections(found.source, height, width, results, labels)
 
@@ -96,27 +87,3 @@ class DetectionWriter(ResultWriter):
         rows = [(f"detections from {summary['score_thr']}", str(summary["num_detections"]))]
         names = sorted(found, key=found.get, reverse=True)
         return rows + [(f"  {name}", str(found[name])) for name in names]
-
-    def _draw(self, found: Detections, drawn: np.ndarray, path: Path) -> None:
-        """Write the picture."""
-        masks = None if found.masks is None else found.masks[drawn]
-        instances = found.boxes[drawn], found.labels[drawn], found.scores[drawn], masks
-        write_picture(path, draw_instances(found.image, *instances, self._classes, self._palette))
-
-    def _entries(self, found: Detections) -> Iterator[dict[str, Any]]:
-        """Yield the detections as entries of a COCO results list."""
-        codes = None if found.masks is None else encode_masks(found.masks)
-        for index, (x1, y1, x2, y2) in enumerate(found.boxes.tolist()):
-            label = int(found.labels[index])
-            result = {
-                "image_id": found.source.image_id,
-                "file_name": found.source.file_name,
-                "category_id": label + 1,
-                "category": self._classes[label],
-                "bbox": [round(value, 3) for value in (x1, y1, x2 - x1, y2 - y1)],
-                "score": round(float(found.scores[index]), 6),
-            }
-            if codes is not None:
-                counts = codes[index]["counts"].decode()
-                result["segmentation"] = {"size": codes[index]["size"], "counts": counts}
-            yield result

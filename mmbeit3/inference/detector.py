@@ -1,9 +1,8 @@
-"""A trained detector that takes image files."""
+"""A trained detector that takes images."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -12,23 +11,10 @@ from mmengine.config import Config
 
 from mmbeit3.checkpoint import dataset_meta_of
 from mmbeit3.config.classes import follow_checkpoint, resolve_classes
-from mmbeit3.inference.inferencer import Inferencer, Loaded, Predicted
+from mmbeit3.datasets.palette import make_palette
+from mmbeit3.inference.detection_result import DetectionResult
+from mmbeit3.inference.inferencer import Inferencer, Loaded
 from mmbeit3.utils import InputError
-
-
-@dataclass
-class Detections(Predicted):
-    """Instances in the form that :func:`mmbeit3.visualization.overlay.draw_instances` takes."""
-
-    boxes: np.ndarray
-    labels: np.ndarray
-    scores: np.ndarray
-    masks: np.ndarray | None
-
-    @property
-    def nbytes(self) -> int:
-        """Memory of the two large arrays."""
-        return self.image.nbytes + (0 if self.masks is None else self.masks.nbytes)
 
 
 class Detector(Inferencer):
@@ -37,17 +23,24 @@ class Detector(Inferencer):
     scope = "mmdet"
 
     def find_classes(self, cfg: Config, meta: Mapping[str, Any]) -> None:
-        """Set ``classes``; see :func:`checkpoint_classes`."""
+        """Set ``classes`` and ``palette``; see :func:`checkpoint_classes`."""
         self.classes = checkpoint_classes(cfg, meta)
+        self.palette = [(b, g, r) for r, g, b in make_palette(len(self.classes))]
 
-    def result(self, loaded: Loaded, sample: DetDataSample) -> Detections:
+    def result(self, loaded: Loaded, sample: DetDataSample) -> DetectionResult:
         """Move the instances of an image to the CPU."""
         found = sample.pred_instances.cpu().numpy()
         if len(found.labels):
             self.check_label(int(found.labels.max()))
-        masks = found.masks if "masks" in found else None
-        return Detections(
-            loaded.source, loaded.image, found.bboxes, found.labels, found.scores, masks
+        return DetectionResult(
+            loaded.source,
+            loaded.image,
+            found.bboxes.astype(np.float32, copy=False),
+            found.labels,
+            found.scores.astype(np.float32, copy=False),
+            found.masks if "masks" in found else None,
+            self.classes,
+            self.palette,
         )
 
 

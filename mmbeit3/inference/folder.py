@@ -10,7 +10,6 @@ Where torch.distributed runs, its processes share the folder; see
 
 from __future__ import annotations
 
-import os
 import shutil
 import sys
 import time
@@ -30,7 +29,7 @@ from rich.table import Table
 
 from mmbeit3.engine.interruption import Termination
 from mmbeit3.inference.image_list import NotListed, Source, list_sources, make_folder
-from mmbeit3.inference.inferencer import Failed, Inferencer, Loaded, Predicted
+from mmbeit3.inference.inferencer import Inferencer, default_workers
 from mmbeit3.inference.pipeline import map_ahead, track, write_json
 from mmbeit3.inference.rank_parts import (
     Journal,
@@ -40,6 +39,7 @@ from mmbeit3.inference.rank_parts import (
     merge,
     own_share,
 )
+from mmbeit3.inference.result import Failed, Predicted
 from mmbeit3.inference.staging import Staging
 from mmbeit3.inference.task import Task, find_task, named_task
 from mmbeit3.inference.writer import ResultWriter, Written
@@ -175,7 +175,7 @@ def _infer_folder(
     sources, not_listed = broadcast_from_rank0(prepare)
     predictor, results = run_on_all_ranks(setup)
     batch_size = batch_size or cfg.test_dataloader.get("batch_size", 1)
-    num_workers = num_workers or _default_workers()
+    num_workers = num_workers or default_workers()
     report = Report(results, staging, len(sources), not_listed)
     with report.termination.awaited():
         run = _run_alone if size == 1 else _run_share
@@ -286,11 +286,6 @@ def _own_device(device: str, size: int) -> str:
     if size > 1 and device == "auto" and torch.cuda.is_available():
         return f"cuda:{torch.cuda.current_device()}"
     return device
-
-
-def _default_workers() -> int:
-    processes = int(os.environ.get("LOCAL_WORLD_SIZE", 1))  # torchrun's, on this machine
-    return max(1, min(4, (os.cpu_count() or 1) // processes))
 
 
 def _run_alone(
@@ -422,9 +417,9 @@ def process(
 ) -> Iterator[Failed | Written]:
     """Read, predict and write, overlapping; yields what became of each image, in order."""
 
-    def predict(items: Iterator[Loaded | Failed]) -> Iterator[Predicted | Failed]:
+    def predict(pool: ThreadPoolExecutor) -> Iterator[Predicted | Failed]:
         try:
-            for found in predictor.predict(items, batch_size):
+            for found in predictor.run(sources, batch_size, pool, num_workers):
                 yield found
                 if report.termination.requested:
                     report.interrupted = True
@@ -449,8 +444,7 @@ def process(
             return Failed(item.source, str(report.staging.placed(error)))
 
     with ThreadPoolExecutor(num_workers) as pool:
-        loaded = map_ahead(pool, predictor.load, sources, limit=batch_size + num_workers)
-        yield from map_ahead(pool, write, predict(loaded), MAX_WAITING_BYTES, weigh=_nbytes)
+        yield from map_ahead(pool, write, predict(pool), MAX_WAITING_BYTES, weigh=_nbytes)
 
 
 def _describe(error: Exception) -> str:

@@ -1,13 +1,15 @@
-"""The images of a folder, and the names of the files that are written for each."""
+"""Images of a run, and the names of the files that are written for each."""
 
 from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
+from typing import Any
 
+from mmbeit3.datasets.transforms.loading import load_image
 from mmbeit3.utils import InputError
 from mmbeit3.utils.image_folders import find_images
 
@@ -16,22 +18,44 @@ OVERLAYS = "overlays"
 
 @dataclass(frozen=True)
 class Source:
-    """An image file of the folder.
+    """An image file, of a folder for example.
 
     Args:
-        image_id (int): Its place in the sorted folder, from 1.
-        path (Path): The file.
-        file_name (str): The path below the folder, with forward slashes.
+        image_id (int): Its number in the run, from 1: in a folder, its place when sorted.
+        path (Path, optional): The file; None if the image is none.
+        file_name (str): What to call it: the path below the folder, with forward slashes.
         overlay (str, optional): Where its picture goes, below the output folder.
         further (Mapping[str, str]): Where the other files that its task writes for it go, by the
             name of their kind. Defaults to none.
+        frame (int, optional): Its number in a video, from 0. Defaults to None.
     """
 
     image_id: int
-    path: Path
+    path: Path | None
     file_name: str
     overlay: str | None
     further: Mapping[str, str] = field(default_factory=dict)
+    frame: int | None = None
+
+    @property
+    def location(self) -> str | None:
+        """The path of the file as text, or its address; None if there is none."""
+        return None if self.path is None else str(self.path)
+
+    def load(self, loader: Callable[[dict], dict]) -> dict[str, Any]:
+        """Read the image.
+
+        Args:
+            loader (Callable): What reads files: the transform of a test pipeline.
+
+        Returns:
+            dict: A sample with ``img``, ``img_id``, ``img_path``, shapes and maybe ``damage``.
+
+        Raises:
+            InputError: It cannot be read; the message is the reason, without the name.
+        """
+        names = {"img_id": self.image_id, "img_path": str(self.path), "damage": None}
+        return load_image(loader, names)
 
     @property
     def files(self) -> list[str]:

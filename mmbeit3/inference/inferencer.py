@@ -1,4 +1,4 @@
-"""A trained model that takes image files: the test pipeline and the forward pass.
+"""A trained model that takes images: the test pipeline and the forward pass.
 
 What detectors and segmentors share; :mod:`mmbeit3.inference.detector` and
 :mod:`mmbeit3.inference.segmentor` say what they return.
@@ -7,10 +7,12 @@ What detectors and segmentors share; :mod:`mmbeit3.inference.detector` and
 from __future__ import annotations
 
 import itertools
+import os
 from abc import ABC, abstractmethod
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from concurrent.futures import Executor, ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -25,19 +27,15 @@ from torch import nn
 
 from mmbeit3.checkpoint import load_weights, loading_safely, read_checkpoint
 from mmbeit3.config import check_arguments
-from mmbeit3.datasets.transforms.loading import image_loader, load_image
+from mmbeit3.datasets.transforms.loading import image_loader
 from mmbeit3.inference.image_list import Source
+from mmbeit3.inference.inputs import read_inputs
+from mmbeit3.inference.pipeline import map_ahead
+from mmbeit3.inference.result import Failed, Predicted
 from mmbeit3.models.acceleration import accelerate
-from mmbeit3.utils import InputError
+from mmbeit3.utils import InputError, warn
 from mmbeit3.utils.image_reading import to_bgr
-
-
-@dataclass
-class Failed:
-    """An image that gave no result, and why."""
-
-    source: Source
-    reason: str
+from mmbeit3.utils.text_files import printable
 
 
 @dataclass
@@ -50,26 +48,14 @@ class Loaded:
     damage: str | None = None
 
 
-@dataclass
-class Predicted:
-    """What a model found in an image, on the CPU; ``damage`` says what is wrong with the file."""
-
-    source: Source
-    image: np.ndarray
-    damage: str | None = field(default=None, kw_only=True)
-
-    @property
-    def nbytes(self) -> int:
-        """Memory of the large arrays."""
-        return self.image.nbytes
-
-
 class Inferencer(ABC):
     """A model with trained weights, and the preparation of its images.
 
     Args:
         cfg (Config): The config; ``model`` and ``test_dataloader`` are used.
-        checkpoint (str | Path): The weights; they must be those of exactly this model.
+        checkpoint (str | Path | Mapping): The weights, or what
+            :func:`mmbeit3.checkpoint.read_checkpoint` made of their file; they must be those of
+            exactly this model.
         device (str): A device of PyTorch, or 'auto'.
         dtype (str): 'float32' or 'bfloat16'; see :func:`mmbeit3.accelerate`.
             Defaults to 'float32'.
@@ -83,12 +69,14 @@ class Inferencer(ABC):
     scope: ClassVar[str]
     #: Names of the classes.
     classes: tuple[str, ...]
+    #: BGR color of each class.
+    palette: list[tuple[int, int, int]]
 
     @loading_safely()
     def __init__(
         self,
         cfg: Config,
-        checkpoint: str | Path,
+        checkpoint: str | Path | Mapping[str, Any],
         device: str = "auto",
         dtype: str = "float32",
         compiles: bool = False,
@@ -98,7 +86,9 @@ class Inferencer(ABC):
         init_default_scope(cfg.get("default_scope", self.scope))
         self._transform = Compose(preparation(cfg))
         self._loader = image_loader_of(cfg)
-        content = read_checkpoint(checkpoint)
+        self._batch_size = cfg.test_dataloader.get("batch_size", 1)
+        read = isinstance(checkpoint, Mapping)
+        content = checkpoint if read else read_checkpoint(checkpoint)
         meta = content.get("meta")
         self.find_classes(cfg, meta if isinstance(meta, Mapping) else {})
         self.model: nn.Module = MODELS.build(cfg.model)
@@ -115,11 +105,91 @@ class Inferencer(ABC):
     def result(self, loaded: Loaded, sample: BaseDataElement) -> Predicted:
         """Move one prediction of the model to the CPU."""
 
+    def __call__(
+        self,
+        images: Any,
+        *,
+        channels: str = "bgr",
+        stride: int = 1,
+        stream: bool = False,
+        batch_size: int | None = None,
+        num_workers: int | None = None,
+    ) -> Predicted | list[Predicted | Failed] | Iterator[Predicted | Failed]:
+        """Predict images.
+
+        Args:
+            images (Any): One image: a path, an address (``http://``, ``https://``), an array
+                (H, W, 3), (H, W) or (H, W, 4), or a PIL image. Several: a list of these, or a
+                folder. A stream: any other iterable, a video file, or the number of a camera.
+            channels (str): The order of the channels of arrays, 'bgr' (OpenCV) or 'rgb'. Defaults
+                to 'bgr'.
+            stride (int): Of a video, take each such frame. Defaults to 1, all.
+            stream (bool): Whether to get an iterator of results also for several images. Defaults
+                to False: a list.
+            batch_size (int, optional): Images per forward pass, fewer where their sizes differ.
+                Defaults to the config's ``test_dataloader.batch_size``; of a camera it is 1.
+            num_workers (int, optional): Threads that read images. Defaults to the number of CPU
+                cores, at most 4.
+
+        Returns:
+            Predicted | list | Iterator: For one image its result. For several a list in their
+            order; for a stream an iterator, which predicts as it is read. In these, an image that
+            cannot be read gives a :class:`Failed`, whose ``error`` is not None.
+
+        Raises:
+            InputError: The image cannot be read, or ``images`` is nothing of the above.
+        """
+        inputs = read_inputs(images, channels, stride)
+        if inputs.is_single:
+            [found] = self._one_by_one(inputs.sources)
+            return _checked(found)
+        if inputs.is_live:
+            return self._one_by_one(inputs.sources)
+        results = self._overlapping(inputs.sources, batch_size, num_workers)
+        return results if stream or inputs.is_stream else list(results)
+
+    def run(
+        self, sources: Iterable[Source], batch_size: int, pool: Executor, num_workers: int
+    ) -> Iterator[Predicted | Failed]:
+        """Predict images that threads read ahead.
+
+        Args:
+            sources (Iterable[Source]): The images; their ids differ.
+            batch_size (int): See :meth:`predict`.
+            pool (Executor): Where they are read.
+            num_workers (int): Its threads.
+
+        Yields:
+            What became of each, in order.
+        """
+        loaded = map_ahead(pool, self.load, sources, limit=batch_size + num_workers)
+        yield from self.predict(loaded, batch_size)
+
+    def _one_by_one(self, sources: Iterable[Source]) -> Iterator[Predicted | Failed]:
+        for source in sources:
+            yield from map(self._remark, self.predict([self.load(source)], 1))
+
+    def _overlapping(
+        self, sources: Iterable[Source], batch_size: int | None, num_workers: int | None
+    ) -> Iterator[Predicted | Failed]:
+        num_workers = num_workers or default_workers()
+        with ThreadPoolExecutor(num_workers) as pool:
+            results = self.run(sources, batch_size or self._batch_size, pool, num_workers)
+            yield from map(self._remark, results)
+
+    @staticmethod
+    def _remark(found: Predicted | Failed) -> Predicted | Failed:
+        """Warn of a damaged file."""
+        if found.error is None and found.damage:
+            name = found.source.file_name
+            text = f"{name} is damaged ({found.damage}): what could be decoded of it is used"
+            warn(printable(text))
+        return found
+
     def load(self, source: Source) -> Loaded | Failed:
         """Read an image by the test pipeline's own transform, and apply the others to it."""
         try:
-            names = {"img_id": source.image_id, "img_path": str(source.path), "damage": None}
-            data = load_image(self._loader, names)
+            data = source.load(self._loader)
             image, damage = to_bgr(data["img"]), data.pop("damage", None)
             return Loaded(source, image, self._transform(data), damage)
         except Exception as error:  # one image must not end the run
@@ -171,9 +241,22 @@ class Inferencer(ABC):
             )
 
 
+def _checked(item: Any) -> Any:
+    """Raise an InputError in place of a :class:`Failed`."""
+    if isinstance(item, Failed):
+        raise InputError(item.error)
+    return item
+
+
 def _reason(error: Exception) -> str:
     """Say what was wrong with an image, in one line."""
     return str(error) if isinstance(error, InputError) else f"{type(error).__name__}: {error}"
+
+
+def default_workers() -> int:
+    """Return how many threads read and write images: a share of the cores, at most 4."""
+    processes = int(os.environ.get("LOCAL_WORLD_SIZE", 1))  # torchrun's, on this machine
+    return max(1, min(4, (os.cpu_count() or 1) // processes))
 
 
 def resolve_device(name: str) -> torch.device:

@@ -32,7 +32,12 @@ class SegmentationTask(Task):
     tta_model = "mmbeit3.SegTTAModel"
 
     def load(
-        self, cfg: Config, checkpoint: str | Path, device: str, dtype: str, compiles: bool
+        self,
+        cfg: Config,
+        checkpoint: str | Path | Mapping[str, Any],
+        device: str,
+        dtype: str,
+        compiles: bool,
     ) -> Segmentor:
         """Load a trained segmentor."""
         from mmbeit3.inference.segmentor import Segmentor

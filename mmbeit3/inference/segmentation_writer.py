@@ -7,16 +7,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from PIL import Image
 
+from mmbeit3.inference.segmentation_result import SegmentationResult, shares_of
 from mmbeit3.inference.writer import ResultWriter, Written
-from mmbeit3.utils.whole_files import whole_file
-from mmbeit3.visualization.overlay import draw_class_map
-from mmbeit3.visualization.pictures import write_picture
 
 if TYPE_CHECKING:  # mmseg is imported for segmentation configs only
     from mmbeit3.inference.seg_classes import SegClasses
-    from mmbeit3.inference.segmentor import ClassMap
 
 MEANING = "the value i in labels/ is the class with index i"
 MASK_VALUES = {
@@ -52,22 +48,22 @@ class SegmentationWriter(ResultWriter):
         self._classes = classes
         self._counts = np.zeros(len(classes.names), np.int64)
 
-    def write(self, found: ClassMap) -> WrittenClassMap:
+    def write(self, found: SegmentationResult) -> WrittenClassMap:
         """Write the class map of one image, and its picture."""
         source = found.source
-        write_class_map(self.out_dir / source.further["label"], found.labels, self._classes)
+        found.save_label_map(self.out_dir / source.further["label"])
         if source.overlay:
-            classes = self._classes.names, self._classes.palette
-            picture = draw_class_map(found.image, found.labels, *classes)
-            write_picture(self.out_dir / source.overlay, picture)
-        counts = np.bincount(found.labels.ravel(), minlength=len(self._counts))
-        return WrittenClassMap(source, *found.labels.shape, counts.tolist())
+            found.save(self.out_dir / source.overlay)
+        return WrittenClassMap(source, *found.size, found.count().tolist())
 
     def add(self, written: WrittenClassMap) -> dict[str, Any]:
         """Count the pixels of one image; returns its file and its shares, the largest first."""
         counts = np.asarray(written.counts)
         self._counts += counts
-        return {"label": written.source.further["label"], "shares": self._shares(counts)}
+        return {
+            "label": written.source.further["label"],
+            "shares": shares_of(counts, self._classes.names),
+        }
 
     def summary(self) -> dict[str, Any]:
         """Return the classes: index, name, colour (red, green, blue), and share of all pixels."""
@@ -94,26 +90,3 @@ class SegmentationWriter(ResultWriter):
         found.sort(key=lambda entry: -entry["pixels"])
         rows = [("share of pixels", "")]
         return rows + [(f"  {entry['name']}", f"{entry['share']:.2%}") for entry in found]
-
-    def _shares(self, counts: np.ndarray) -> dict[str, float]:
-        order = np.argsort(-counts, kind="stable").tolist()
-        shares = (counts / counts.sum()).tolist()
-        return {self._classes.names[i]: round(shares[i], 6) for i in order if counts[i]}
-
-
-def write_class_map(path: Path, labels: np.ndarray, classes: SegClasses) -> None:
-    """Write a class map as an 8-bit PNG whose pixels are the indices, with a palette to look at.
-
-    Args:
-        path (Path): The file; folders are made.
-        labels (np.ndarray): (H, W), uint8.
-        classes (SegClasses): The colours.
-
-    Raises:
-        WriteError: It cannot be written; nothing of it is left.
-    """
-    colours = [value for colour in classes.palette for value in reversed(colour)]
-    image = Image.fromarray(labels).convert("P")
-    image.putpalette(colours + [0] * (3 * 256 - len(colours)))  # fewer would mean fewer bits
-    with whole_file(path) as partial:
-        image.save(partial, "PNG")

@@ -39,7 +39,12 @@ class Task(ABC):
 
     @abstractmethod
     def load(
-        self, cfg: Config, checkpoint: str | Path, device: str, dtype: str, compiles: bool
+        self,
+        cfg: Config,
+        checkpoint: str | Path | Mapping[str, Any],
+        device: str,
+        dtype: str,
+        compiles: bool,
     ) -> Inferencer:
         """Load a trained model; arguments as :class:`mmbeit3.inference.inferencer.Inferencer`."""
 

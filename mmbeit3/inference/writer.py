@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from mmbeit3.inference.image_list import Source
-from mmbeit3.inference.inferencer import Predicted
+from mmbeit3.inference.result import Predicted
 
 
 @dataclass

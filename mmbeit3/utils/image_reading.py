@@ -35,6 +35,8 @@ TURNS = {
     7: lambda image: cv2.rotate(cv2.transpose(image), cv2.ROTATE_180),
     8: lambda image: cv2.rotate(image, cv2.ROTATE_90_COUNTERCLOCKWISE),
 }
+#: Orders of the channels of an array in memory: that of OpenCV and mmcv, and that of Pillow.
+CHANNELS = ("bgr", "rgb")
 UNDO = {**{value: value for value in TURNS}, 6: 8, 8: 6}  # the turn that takes back another
 ORIENTATION = 0x0112
 #: Environment variable with the number of pixels from which on an image is refused.
@@ -146,6 +148,48 @@ def decode_image(
         raise InputError(error.strerror or str(error)) from None
     except Exception as error:  # a decoder given arbitrary bytes may raise anything
         raise InputError(f"cannot be decoded ({type(error).__name__}: {error})") from None
+
+
+def picture_to_bgr(image: Image.Image) -> np.ndarray:
+    """Turn an image of Pillow to what a person sees, by the rules of :func:`decode_image`.
+
+    Of images with several channels of 16 bits, Pillow keeps 8.
+
+    Args:
+        image (Image.Image): The image; left as it is, but loaded.
+
+    Returns:
+        np.ndarray: Pixels (H, W, 3), BGR, uint8, C-contiguous.
+    """
+    tags = dict(image.tag_v2) if image.format == "TIFF" else {}  # Pillow changes them
+    image.load()
+    return _pixels_of(image, tags)
+
+
+def array_to_bgr(pixels: np.ndarray, channels: str = "bgr") -> np.ndarray:
+    """Turn an array of pixels to BGR, by the rules of :func:`decode_image`.
+
+    Args:
+        pixels (np.ndarray): (H, W) or (H, W, C) with C from 1 to 4: gray, gray and alpha, color, or
+            color and alpha; of any type of numbers.
+        channels (str): The order of the colors, 'bgr' or 'rgb'. Defaults to 'bgr'.
+
+    Returns:
+        np.ndarray: Pixels (H, W, 3), BGR, uint8, C-contiguous; the same array if it is so already
+        and may be written to.
+
+    Raises:
+        InputError: It has another shape, no pixels, or is not of numbers.
+    """
+    fits = pixels.ndim == 2 or (pixels.ndim == 3 and 1 <= pixels.shape[2] <= 4)
+    if not fits or not pixels.size or pixels.dtype.kind not in "buif":
+        raise InputError(
+            f"an array of shape {pixels.shape} and type {pixels.dtype}; expected (H, W, 3), also "
+            "(H, W) and (H, W, 4), of numbers"
+        )
+    if channels == "rgb" and pixels.ndim == 3 and pixels.shape[2] >= 3:
+        pixels = pixels[..., [2, 1, 0, 3][: pixels.shape[2]]]
+    return np.require(to_bgr(pixels), requirements=("C", "W"))  # torch wants it writable
 
 
 def _too_large(error: Image.DecompressionBombError) -> str:
@@ -288,6 +332,11 @@ def _decode(image: Image.Image, content: bytes, on_damage: Callable[[str], None]
     if is_wide or image.mode == "LAB":  # Pillow drops the lower bits, and knows no LAB to RGB
         pixels = _decode_by_opencv(content)
         return pixels if image.format == "TIFF" else _turn(pixels, image)
+    return _pixels_of(image, tags)
+
+
+def _pixels_of(image: Image.Image, tags: dict[int, Any]) -> np.ndarray:
+    """Turn a loaded image to BGR, with the tags of its TIFF file."""
     if image.mode[0] in "IF":
         return _turn(_decode_gray(image, tags), image)
     color = image

@@ -12,7 +12,8 @@ from PIL import Image
 
 from mmbeit3.inference.detector import Detector, checkpoint_classes
 from mmbeit3.inference.image_list import Source
-from mmbeit3.inference.inferencer import Failed, preparation, resolve_device
+from mmbeit3.inference.inferencer import preparation, resolve_device
+from mmbeit3.inference.result import Failed
 from mmbeit3.utils import InputError
 
 

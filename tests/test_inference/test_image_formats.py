@@ -18,7 +18,7 @@ from PIL import Image
 
 from mmbeit3.inference.detector import Detector
 from mmbeit3.inference.image_list import Source
-from mmbeit3.inference.inferencer import Failed
+from mmbeit3.inference.result import Failed
 from mmbeit3.inference.segmentor import Segmentor
 from mmbeit3.registry import DATASETS
 from mmbeit3.utils.image_reading import read_image

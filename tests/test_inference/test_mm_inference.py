@@ -23,7 +23,7 @@ from mmengine.runner import load_checkpoint
 from mmseg.apis import MMSegInferencer, inference_model, init_model
 from PIL import Image
 
-from mmbeit3 import accelerate
+from mmbeit3 import accelerate, load
 from mmbeit3.apis.testing import test as run_test
 from mmbeit3.apis.training import train
 from mmbeit3.checkpoint import load_safely, read_checkpoint, save_checkpoint
@@ -256,8 +256,8 @@ def test_init_model_finds_what_infer_finds(
     accelerate(model)
     found = inference_model(model, str(segmentor.image)).pred_sem_seg.data[0].numpy()
     assert model.dataset_meta["classes"] == NAMES
-    assert len(np.unique(expected.labels)) > 1
-    assert np.array_equal(found, expected.labels)
+    assert len(np.unique(expected.label_map)) > 1
+    assert np.array_equal(found, expected.label_map)
 
 
 @pytest.mark.parametrize("config", [user_config, saved_config, of_the_checkpoint])
@@ -269,7 +269,42 @@ def test_mmseg_inferencer_finds_what_infer_finds(
     accelerate(inferencer.model)
     found = inferencer(str(segmentor.image))["predictions"]
     assert inferencer.model.dataset_meta["classes"] == NAMES
-    assert np.array_equal(found, expected.labels)
+    assert np.array_equal(found, expected.label_map)
+
+
+@pytest.mark.parametrize("with_config", [True, False])
+def test_load_finds_what_infer_finds(
+    detector: Trained, segmentor: Trained, with_config: bool
+) -> None:
+    def find(trained: Trained, image: Any) -> Any:
+        files = (trained.config, trained.checkpoint) if with_config else (trained.checkpoint,)
+        model = load(*files, device="cpu")
+        assert model.classes == NAMES
+        return model(image)
+
+    expected = predict(Detector, detector)
+    for image in (detector.image, expected.image):
+        found = find(detector, image)
+        for name in ("boxes", "scores", "labels", "masks"):
+            assert np.array_equal(getattr(found, name), getattr(expected, name))
+    expected = predict(Segmentor, segmentor)
+    assert np.array_equal(find(segmentor, segmentor.image).label_map, expected.label_map)
+
+
+def test_arrays_give_what_mmdet_and_mmseg_find_in_them(
+    detector: Trained, segmentor: Trained
+) -> None:
+    image = np.random.default_rng(0).integers(0, 255, (100, 128, 3), np.uint8)
+    inferencer = DetInferencer(user_config(detector), str(detector.checkpoint), device="cpu")
+    accelerate(inferencer.model)
+    [expected] = inferencer(image, no_save_vis=True)["predictions"]
+    found = load(detector.checkpoint, device="cpu")(image)
+    assert found.labels.tolist() == expected["labels"]
+    assert expected["scores"] == pytest.approx(found.scores.tolist(), abs=1e-7)
+    inferencer = MMSegInferencer(user_config(segmentor), str(segmentor.checkpoint), device="cpu")
+    accelerate(inferencer.model)
+    expected = inferencer(image)["predictions"]
+    assert np.array_equal(load(segmentor.checkpoint, device="cpu")(image).label_map, expected)
 
 
 @pytest.mark.parametrize(

@@ -11,8 +11,8 @@ import pytest
 from mmbeit3.inference import rank_parts as shares
 from mmbeit3.inference.detection_writer import WrittenDetections
 from mmbeit3.inference.image_list import Source
-from mmbeit3.inference.inferencer import Failed
 from mmbeit3.inference.rank_parts import Journal, await_all, endings, make_parts, merge, own_share
+from mmbeit3.inference.result import Failed
 from mmbeit3.inference.writer import Written
 
 SOURCES = [Source(number, Path(f"{number}.png"), f"{number}.png", None) for number in range(1, 8)]

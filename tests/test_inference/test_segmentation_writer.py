@@ -12,15 +12,18 @@ from PIL import Image
 from mmbeit3.inference.folder import check_folders
 from mmbeit3.inference.image_list import Source
 from mmbeit3.inference.seg_classes import SegClasses
+from mmbeit3.inference.segmentation_result import SegmentationResult
 from mmbeit3.inference.segmentation_task import SegmentationTask
-from mmbeit3.inference.segmentation_writer import (
-    SegmentationWriter,
-    write_class_map,
-)
-from mmbeit3.inference.segmentor import ClassMap
+from mmbeit3.inference.segmentation_writer import SegmentationWriter
 from mmbeit3.utils import InputError
 
 CLASSES = SegClasses(("a", "b", "c"), [(3, 2, 1), (6, 5, 4), (9, 8, 7)], 1)
+
+
+def result(source: Source, labels: np.ndarray, classes: SegClasses) -> SegmentationResult:
+    image = np.zeros((*labels.shape, 3), np.uint8)
+    labels = labels.astype(np.uint8)
+    return SegmentationResult(source, image, labels, classes.names, classes.palette)
 
 
 @pytest.mark.parametrize("num_classes", [2, 16, 17, 256])
@@ -28,7 +31,8 @@ def test_class_map_is_8_bit_with_a_palette(tmp_path, num_classes):
     palette = [(index, 0, 255 - index) for index in range(num_classes)]
     classes = SegClasses(tuple(map(str, range(num_classes))), palette, 0)
     labels = np.arange(20 * 30, dtype=int).reshape(20, 30) % num_classes
-    write_class_map(tmp_path / "b" / "a.png", labels.astype(np.uint8), classes)
+    source = Source(1, None, "a.png", None)
+    result(source, labels, classes).save_label_map(tmp_path / "b" / "a.png")
     data = (tmp_path / "b" / "a.png").read_bytes()
     assert data[24] == 8 and data[25] == 3  # the header: bits per pixel, colours by a palette
     with Image.open(tmp_path / "b" / "a.png") as image:
@@ -43,8 +47,7 @@ def test_shares(tmp_path):
     entries = []
     for number, labels in enumerate(maps, 1):
         source = Source(number, Path("x"), "x.png", None, {"label": f"labels/{number}.png"})
-        image = np.zeros((*labels.shape, 3), np.uint8)
-        entries.append(results.add(results.write(ClassMap(source, image, labels.astype(np.uint8)))))
+        entries.append(results.add(results.write(result(source, labels, CLASSES))))
     assert entries[0] == {"label": "labels/1.png", "shares": {"c": 0.625, "a": 0.375}}
     assert entries[1] == {"label": "labels/2.png", "shares": {"a": 1.0}}
     classes = results.summary()["classes"]

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from mmbeit3.inference.image_list import Source
-from mmbeit3.inference.inferencer import Failed
+from mmbeit3.inference.result import Failed
 from mmbeit3.inference.segmentor import Segmentor
 from mmbeit3.utils import InputError
 
@@ -35,8 +35,8 @@ def test_prediction(tmp_path, seg_cfg, seg_checkpoint):
     segmentor = Segmentor(seg_cfg, seg_checkpoint)
     assert segmentor.classes == ("dark", "red thing", "green thing")
     [found] = segmentor.predict([segmentor.load(source(picture(tmp_path / "a.png")))], 4)
-    assert found.labels.dtype == np.uint8
-    np.testing.assert_array_equal(found.labels, expected())
+    assert found.label_map.dtype == np.uint8
+    np.testing.assert_array_equal(found.label_map, expected())
     assert found.nbytes == 20 * 30 * 4
 
 
@@ -46,7 +46,7 @@ def test_sizes_may_differ_within_a_batch(tmp_path, seg_cfg, seg_checkpoint):
     paths = [picture(tmp_path / f"{i}.png", *size) for i, size in enumerate(sizes)]
     loaded = [segmentor.load(source(path, i)) for i, path in enumerate(paths)]
     for size, found in zip(sizes, segmentor.predict(loaded, 4), strict=True):
-        np.testing.assert_array_equal(found.labels, expected(*size))
+        np.testing.assert_array_equal(found.label_map, expected(*size))
 
 
 def test_only_images_of_one_size_share_a_pass(tmp_path, seg_cfg, seg_checkpoint, monkeypatch):
@@ -64,7 +64,7 @@ def test_only_images_of_one_size_share_a_pass(tmp_path, seg_cfg, seg_checkpoint,
     loaded = [segmentor.load(source(path, i)) for i, path in enumerate(paths)]
     found = list(segmentor.predict(loaded, 3))
     assert batches == [[(20, 30), (20, 30)], [(48, 48)]]
-    assert [item.labels.shape[::-1] for item in found] == sizes
+    assert [item.label_map.shape[::-1] for item in found] == sizes
 
 
 def test_short_memory_goes_image_by_image(tmp_path, seg_cfg, seg_checkpoint):
@@ -73,8 +73,8 @@ def test_short_memory_goes_image_by_image(tmp_path, seg_cfg, seg_checkpoint):
     small, large = picture(tmp_path / "a.png"), picture(tmp_path / "b.png", 300, 200)
     loaded = [segmentor.load(source(path, i)) for i, path in enumerate((small, large, small))]
     first, second, third = segmentor.predict(loaded, 3)
-    np.testing.assert_array_equal(first.labels, expected())
-    np.testing.assert_array_equal(third.labels, expected())
+    np.testing.assert_array_equal(first.label_map, expected())
+    np.testing.assert_array_equal(third.label_map, expected())
     assert isinstance(second, Failed)
     assert "too little memory for this image of 300 x 200" in second.reason
 

@@ -22,7 +22,8 @@ from torch import nn
 from mmbeit3.apis.testing import test as run_test
 from mmbeit3.inference.evaluation_outputs import EvaluationOutputs
 from mmbeit3.inference.folder import infer_folder, print_summary
-from mmbeit3.inference.inferencer import Inferencer, Loaded, Predicted
+from mmbeit3.inference.inferencer import Inferencer, Loaded
+from mmbeit3.inference.result import Predicted
 from mmbeit3.inference.task import Task, find_task
 from mmbeit3.inference.writer import ResultWriter, Written
 from mmbeit3.registry import TASKS

@@ -1,0 +1,136 @@
+"""Objects found in an image, and the forms in which others take them."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from mmbeit3.inference.result import Predicted, in_order, optional_package
+from mmbeit3.ops import encode_masks
+from mmbeit3.visualization.overlay import draw_instances
+from mmbeit3.visualization.text_labels import Colour
+
+DEFAULT_SCORE_THR = 0.3
+
+
+@dataclass(eq=False, repr=False)
+class DetectionResult(Predicted):
+    """N objects in an image, the surest first; a boolean array or a slice picks some of them.
+
+    Attributes:
+        boxes (np.ndarray): (N, 4), x1 y1 x2 y2 in pixels of the image, float32.
+        labels (np.ndarray): (N,), indices of ``classes``, int64.
+        scores (np.ndarray): (N,), in [0, 1], float32.
+        masks (np.ndarray, optional): (N, H, W), bool; None if the model has no masks.
+        classes (Sequence[str]): Names of all classes that the model knows.
+        palette (Sequence[tuple]): BGR color of each class.
+    """
+
+    boxes: np.ndarray
+    labels: np.ndarray
+    scores: np.ndarray
+    masks: np.ndarray | None
+    classes: Sequence[str]
+    palette: Sequence[Colour]
+
+    @property
+    def nbytes(self) -> int:
+        """Memory of the two large arrays."""
+        return self.image.nbytes + (0 if self.masks is None else self.masks.nbytes)
+
+    @property
+    def names(self) -> list[str]:
+        """The class of each object."""
+        return [self.classes[label] for label in self.labels]
+
+    def __getitem__(self, index: np.ndarray | slice) -> DetectionResult:
+        masks = None if self.masks is None else self.masks[index]
+        picked = {"boxes": self.boxes[index], "labels": self.labels[index]}
+        return replace(self, **picked, scores=self.scores[index], masks=masks)
+
+    __iter__ = None  # a number is no index
+
+    def draw(self, score_thr: float = DEFAULT_SCORE_THR, *, channels: str = "bgr") -> np.ndarray:
+        """Draw the objects, as a run over a folder does.
+
+        Args:
+            score_thr (float): Draw objects of at least this score. Defaults to 0.3.
+            channels (str): 'bgr' or 'rgb'. Defaults to 'bgr'.
+
+        Returns:
+            np.ndarray: The picture, (h, w, 3), uint8; small and very large images are resized to a
+            size that is comfortable to look at.
+        """
+        shown = self[self.scores >= score_thr]
+        instances = shown.boxes, shown.labels, shown.scores, shown.masks
+        picture = draw_instances(self.image, *instances, self.classes, self.palette)
+        return in_order(picture, channels)
+
+    def to_coco(self, image_id: int | None = None) -> list[dict[str, Any]]:
+        """Return the objects as entries of a COCO results list.
+
+        Args:
+            image_id (int, optional): The image's id. Defaults to its number in the run.
+
+        Returns:
+            list[dict]: ``image_id``, ``file_name``, ``category_id`` (the label + 1), ``category``,
+            ``bbox`` (x y w h), ``score`` and, of masks, ``segmentation`` (RLE).
+        """
+        codes = None if self.masks is None else encode_masks(self.masks)
+        image_id = self.source.image_id if image_id is None else image_id
+        entries = []
+        for index, (x1, y1, x2, y2) in enumerate(self.boxes.tolist()):
+            label = int(self.labels[index])
+            entry = {
+                "image_id": image_id,
+                "file_name": self.source.file_name,
+                "category_id": label + 1,
+                "category": self.classes[label],
+                "bbox": [round(value, 3) for value in (x1, y1, x2 - x1, y2 - y1)],
+                "score": round(float(self.scores[index]), 6),
+            }
+            if codes is not None:
+                counts = codes[index]["counts"].decode()
+                entry["segmentation"] = {"size": codes[index]["size"], "counts": counts}
+            entries.append(entry)
+        return entries
+
+    def to_json(self) -> str:
+        """Return the image's facts and, under ``detections``, what :meth:`to_coco` does."""
+        return json.dumps(self._facts() | {"detections": self.to_coco()})
+
+    def to_pandas(self) -> Any:
+        """Return a ``pandas.DataFrame`` of the objects: ``x1 y1 x2 y2 score label name``.
+
+        Raises:
+            InputError: pandas is not installed.
+        """
+        table = optional_package("pandas", "to_pandas").DataFrame(
+            dict(zip(("x1", "y1", "x2", "y2"), self.boxes.T, strict=True))
+        )
+        return table.assign(score=self.scores, label=self.labels, name=self.names)
+
+    def to_supervision(self) -> Any:
+        """Return the objects as ``supervision.Detections``, with ``data["class_name"]``.
+
+        Raises:
+            InputError: supervision is not installed.
+        """
+        return optional_package("supervision", "to_supervision").Detections(
+            xyxy=self.boxes,
+            mask=self.masks,
+            confidence=self.scores,
+            class_id=self.labels,
+            data={"class_name": np.array(self.names, dtype=str)},
+        )
+
+    def __repr__(self) -> str:
+        counts = Counter(self[self.scores >= DEFAULT_SCORE_THR].names).most_common()
+        found = ", ".join(f"{count} {name}" for name, count in counts) or "nothing"
+        rest = f", {len(self.scores)} of any score" if len(self.scores) else ""
+        return f"DetectionResult({self.source.file_name}: {found}{rest})"

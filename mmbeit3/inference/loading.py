@@ -1,0 +1,65 @@
+"""A trained model in one call."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+
+from mmengine.config import Config
+
+from mmbeit3.checkpoint import read_checkpoint
+from mmbeit3.config import load_config
+from mmbeit3.config.saved_config import only_registered, saved_config
+from mmbeit3.inference.inferencer import Inferencer
+from mmbeit3.inference.task import find_task
+from mmbeit3.utils import InputError
+
+CONFIG_SUFFIXES = (".py", ".json", ".yaml", ".yml")
+
+
+def load(
+    config: str | Path | Config,
+    checkpoint: str | Path | None = None,
+    *,
+    device: str = "auto",
+    dtype: str = "float32",
+    compile: bool = False,
+) -> Inferencer:
+    """Load a trained model, to be called with images.
+
+    ``load("weights.pth")`` takes the config that training has put into the checkpoint. It is
+    parsed as plain values and never run, and builds only types that are registered, so a file of
+    unknown origin runs no code.
+
+    Args:
+        config (str | Path | Config): The config, which is left as it is; or the checkpoint, if that
+            is the only argument.
+        checkpoint (str | Path, optional): The weights: a ``.pth`` or ``.safetensors`` file, or its
+            address. Defaults to None.
+        device (str): A device of PyTorch, or 'auto': the first GPU if there is one. Defaults to
+            'auto'.
+        dtype (str): Compute in 'float32' or 'bfloat16'; see
+            :func:`mmbeit3.accelerate`. Defaults to 'float32'.
+        compile (bool): Whether to compile the backbone by torch.compile. Defaults to False.
+
+    Returns:
+        Inferencer: The model; see :meth:`mmbeit3.inference.inferencer.Inferencer.__call__`.
+
+    Raises:
+        InputError: A file cannot be used, or config, checkpoint, device and options do not go
+            together.
+    """
+    if checkpoint is not None:
+        is_config = isinstance(config, Config)
+        cfg = copy.deepcopy(config) if is_config else load_config(config)
+        return find_task(cfg).load(cfg, checkpoint, device, dtype, compile)
+    if isinstance(config, Config) or Path(config).suffix.lower() in CONFIG_SUFFIXES:
+        name = "a Config" if isinstance(config, Config) else config
+        raise InputError(
+            f"there are no weights beside {name}: load(config, checkpoint), or load(checkpoint) "
+            "alone if the file carries its config"
+        )
+    content = read_checkpoint(config)
+    cfg = saved_config(content, config)
+    with only_registered():
+        return find_task(cfg).load(cfg, content, device, dtype, compile)

@@ -1,0 +1,80 @@
+"""The code in the documentation runs as it stands."""
+
+from __future__ import annotations
+
+import re
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from mmdet.registry import MODELS
+from mmengine.config import Config
+from mmengine.registry import init_default_scope
+
+from mmbeit3.datasets import make_shapes
+from mmbeit3.inference import inputs
+
+ROOT = Path(__file__).resolve().parents[2]
+TINY = ROOT / "configs" / "beit3_vitdet" / "cascade-mask-rcnn_beit3-tiny_shapes.py"
+OPTIONAL = {"to_pandas": "pandas", "to_supervision": "supervision"}
+
+
+def code_blocks(page: str) -> list[str]:
+    return re.findall(r"^```python\n(.*?)^```", (ROOT / "docs" / page).read_text(), re.M | re.S)
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """What a reader has: a config, trained weights, photos, a video, and data to train on."""
+    data = make_shapes(tmp_path / "data" / "shapes", 4, 2, 128, seed=0)
+    torch.manual_seed(0)
+    cfg = Config.fromfile(TINY)
+    init_default_scope("mmdet")
+    cfg.model.test_cfg.rcnn.max_per_img = 20
+    model = MODELS.build(cfg.model)
+    meta = {"cfg": cfg.pretty_text, "dataset_meta": {"classes": tuple("abcde")}}
+    torch.save({"meta": meta, "state_dict": model.state_dict()}, tmp_path / "weights.pth")
+    cfg.dump(tmp_path / "config.py")
+    (tmp_path / "photos").mkdir()
+    photos = sorted((data / "val").iterdir())
+    image = cv2.imread(str(photos[0]))
+    for name in ("street.jpg", "photos/a.jpg", "photos/b.jpg"):
+        cv2.imwrite(str(tmp_path / name), image)
+    video = cv2.VideoWriter(
+        str(tmp_path / "clip.mp4"), cv2.VideoWriter_fourcc(*"mp4v"), 10, image.shape[1::-1]
+    )
+    for _ in range(7):
+        video.write(image)
+    video.release()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    content = (tmp_path / "street.jpg").read_bytes()
+    monkeypatch.setattr(inputs, "download", lambda *args: content)  # there may be no network
+    yield tmp_path
+    for name in [name for name in sys.modules if name.partition(".")[0] == "my_project"]:
+        del sys.modules[name]
+
+
+@pytest.mark.slow
+def test_python_page(folder: Path, capsys: pytest.CaptureFixture) -> None:
+    namespace: dict = {}
+    for code in code_blocks("python.md"):
+        if file := re.match(r"# (\w[\w/]*\.py)\n", code):
+            (folder / file[1]).parent.mkdir(exist_ok=True)
+            (folder / file[1]).write_text(code)
+            continue
+        packages = [package for method, package in OPTIONAL.items() if method in code]
+        if all(find_spec(package) for package in packages):
+            exec(compile(code, "docs/python.md", "exec"), namespace)
+    printed = capsys.readouterr().out
+    assert "('a', 'b', 'c', 'd', 'e')" in printed
+    assert "no result: absent.jpg: No such file" in printed
+    assert (folder / "street_result.jpg").is_file() and (folder / "results.json").is_file()
+    assert list((folder / "work_dirs" / "mine").glob("*.pth"))
+    assert isinstance(namespace["picture"], np.ndarray)
+    saved = torch.load(next((folder / "work_dirs" / "mine").glob("iter*.pth")), weights_only=False)
+    assert "my_project.heads" in saved["meta"]["cfg"]
