@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import torch
@@ -36,6 +36,9 @@ from mmbeit3.models.acceleration import accelerate
 from mmbeit3.utils import InputError, warn
 from mmbeit3.utils.image_reading import to_bgr
 from mmbeit3.utils.text_files import printable
+
+if TYPE_CHECKING:
+    from mmbeit3.inference.layer_maps import AttentionMap, FeatureMap
 
 
 @dataclass
@@ -147,6 +150,64 @@ class Inferencer(ABC):
             return self._one_by_one(inputs.sources)
         results = self._overlapping(inputs.sources, batch_size, num_workers)
         return results if stream or inputs.is_stream else list(results)
+
+    def attention(
+        self,
+        image: Any,
+        layer: int = -1,
+        *,
+        at: tuple[float, float] | None = None,
+        channels: str = "bgr",
+    ) -> AttentionMap:
+        """Show where a layer of the tower looks; the whole image goes through at once.
+
+        Args:
+            image (Any): One image, as in a call.
+            layer (int): The layer, from 0; negative ones count from the last. Defaults to -1.
+            at (tuple[float, float], optional): The point (x, y) of the image whose patch looks.
+                Defaults to None: the mean over all patches.
+            channels (str): See a call. Defaults to 'bgr'.
+
+        Returns:
+            AttentionMap: ``weights`` (heads, h, w) that sum to one, and a picture by ``draw()``.
+
+        Raises:
+            InputError: The image cannot be read, the backbone is none of this project, or there is
+                no such layer or point.
+        """
+        from mmbeit3.inference.layer_maps import attention_map
+
+        return attention_map(self, image, layer, at, channels)
+
+    def features(self, image: Any, layer: int = -1, *, channels: str = "bgr") -> FeatureMap:
+        """Show what a layer of the tower hands on; the whole image goes through at once.
+
+        Args:
+            image (Any): One image, as in a call.
+            layer (int): The layer, from 0; negative ones count from the last. Defaults to -1.
+            channels (str): See a call. Defaults to 'bgr'.
+
+        Returns:
+            FeatureMap: ``features`` (h, w, C), and a picture by ``draw()``.
+
+        Raises:
+            InputError: As :meth:`attention`.
+        """
+        from mmbeit3.inference.layer_maps import feature_map
+
+        return feature_map(self, image, layer, channels)
+
+    def load_one(self, image: Any, channels: str = "bgr") -> Loaded:
+        """Read one image, as a call does, and prepare it.
+
+        Raises:
+            InputError: It cannot be read, or it is not one image.
+        """
+        inputs = read_inputs(image, channels)
+        if not inputs.is_single:
+            raise InputError(f"{type(image).__name__} holds several images; give one")
+        [source] = inputs.sources
+        return _checked(self.load(source))
 
     def run(
         self, sources: Iterable[Source], batch_size: int, pool: Executor, num_workers: int

@@ -147,11 +147,15 @@ class BEiT3(BaseModule):
         x = layout.restore(x).transpose(1, 2).unflatten(2, (height, width))
         return x, None if cls is None else cls[:, 0]
 
+    def token_layout(self, height: int, width: int) -> TokenLayout:
+        """Return the order in which the layers have the patches of a (height, width) grid."""
+        return window_layout(height, width, self.window_size if self._has_windows else 0)
+
     def _embed(self, x: Tensor) -> tuple[Tensor, TokenLayout, tuple[int, int]]:
         """Images to tokens (B, N, C), CLS first where there is one, their layout and grid."""
         x = self.patch_embed(x)
         height, width = x.shape[-2:]
-        layout = window_layout(height, width, self.window_size if self._has_windows else 0)
+        layout = self.token_layout(height, width)
         x = x.flatten(2).transpose(1, 2) + self._patch_positions(height, width)
         x = layout.arrange(x)
         if self.cls_token is not None:

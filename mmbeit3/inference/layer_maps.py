@@ -1,0 +1,222 @@
+"""What one layer of a tower computes for an image: its attention, and its features."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from mmbeit3.inference.inferencer import Inferencer
+from mmbeit3.inference.result import Predicted, in_order
+from mmbeit3.utils import InputError
+from mmbeit3.utils.towers import find_towers
+from mmbeit3.visualization.layer_maps import draw_features, draw_heat
+
+CHUNK = 256  # queries whose scores are held at a time
+
+
+@dataclass(eq=False, repr=False)
+class LayerMap(Predicted):
+    """A grid over an image, h rows of w patches, that the model may have padded at its end.
+
+    Attributes:
+        layer (int): The layer, from 0.
+        covered (tuple[float, float]): How many rows and columns the image itself covers.
+    """
+
+    layer: int
+    covered: tuple[float, float]
+
+    def _on_image(self, values: np.ndarray) -> np.ndarray:
+        """The part of (h, w, ...) values that the image covers, to the nearest patch."""
+        rows, columns = (max(1, round(number)) for number in self.covered)
+        return values[:rows, :columns]
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.source.file_name}, layer {self.layer})"
+
+
+@dataclass(eq=False, repr=False)
+class AttentionMap(LayerMap):
+    """Where a layer looks.
+
+    Attributes:
+        weights (np.ndarray): (heads, h, w), float32: how much attention each patch gets, zero
+            outside of a query's window. The weights of a head, with that of the CLS token, sum to
+            one.
+        cls (np.ndarray): (heads,), float32: how much the CLS token gets; zero without one.
+    """
+
+    weights: np.ndarray
+    cls: np.ndarray
+
+    def draw(self, head: int | None = None, *, channels: str = "bgr") -> np.ndarray:
+        """Draw the attention on the image.
+
+        Args:
+            head (int, optional): One head. Defaults to None, the mean of all.
+            channels (str): 'bgr' or 'rgb'. Defaults to 'bgr'.
+
+        Returns:
+            np.ndarray: The picture, (H', W', 3), uint8.
+        """
+        values = self.weights.mean(0) if head is None else self.weights[head]
+        return in_order(draw_heat(self.image, self._on_image(values)), channels)
+
+
+@dataclass(eq=False, repr=False)
+class FeatureMap(LayerMap):
+    """What a layer hands on.
+
+    Attributes:
+        features (np.ndarray): (h, w, C), float32.
+    """
+
+    features: np.ndarray
+
+    def draw(self, *, channels: str = "bgr") -> np.ndarray:
+        """Draw the three principal components of the features as colors on the image.
+
+        Args:
+            channels (str): 'bgr' or 'rgb'. Defaults to 'bgr'.
+
+        Returns:
+            np.ndarray: The picture, (H', W', 3), uint8.
+        """
+        return in_order(draw_features(self.image, self._on_image(self.features)), channels)
+
+
+@dataclass
+class _Call:
+    """What a layer was called with, what it returned, and the grid of patches."""
+
+    layer: nn.Module
+    index: int
+    arguments: tuple[Any, ...]
+    output: Tensor
+    grid: tuple[int, int]
+    order: Tensor  # (h * w,): row-major index of each patch in the order of the layer
+    common: dict[str, Any]
+
+
+def attention_map(
+    model: Inferencer, image: Any, layer: int, at: tuple[float, float] | None, channels: str
+) -> AttentionMap:
+    """See :meth:`mmbeit3.inference.inferencer.Inferencer.attention`."""
+    call = _call_layer(model, image, layer, channels)
+    x, segments = call.arguments[:2]
+    coords = call.arguments[2] if len(call.arguments) > 2 else None
+    num_cls = x.shape[1] - len(call.order)
+    query = None if at is None else num_cls + _place(call, at)
+    with torch.no_grad():
+        weights = attention_received(call.layer, x, segments, coords, query)
+    heads = weights.shape[0]
+    patches = torch.zeros(heads, len(call.order))
+    patches[:, call.order] = weights[:, num_cls:]
+    patches = patches.reshape(heads, *call.grid)
+    cls = weights[:, :num_cls].sum(1)
+    return AttentionMap(**call.common, weights=patches.numpy(), cls=cls.numpy())
+
+
+def feature_map(model: Inferencer, image: Any, layer: int, channels: str) -> FeatureMap:
+    """See :meth:`mmbeit3.inference.inferencer.Inferencer.features`."""
+    call = _call_layer(model, image, layer, channels)
+    tokens = call.output[0, -len(call.order) :].float().cpu()
+    features = torch.empty_like(tokens)
+    features[call.order] = tokens
+    return FeatureMap(**call.common, features=features.reshape(*call.grid, -1).numpy())
+
+
+def attention_received(
+    layer: nn.Module,
+    x: Tensor,
+    segments: tuple[tuple[int, int], ...],
+    coords: Tensor | None = None,
+    query: int | None = None,
+) -> Tensor:
+    """Compute the softmax of scores, which fused attention does not give away.
+
+    Args:
+        layer (EncoderLayer): The layer.
+        x (Tensor): (1, N, C), what it is called with.
+        segments (tuple[tuple[int, int], ...]): Its windows, as
+            :class:`mmbeit3.models.layers.Attention` takes them.
+        coords (Tensor, optional): See there. Defaults to None.
+        query (int, optional): The token that looks. Defaults to None, the mean of all.
+
+    Returns:
+        Tensor: (heads, N) on the CPU, float32: the weight of each token, one in sum.
+    """
+    attn = layer.attn
+    q, k, _ = attn.project(layer.norm1(x))  # (1, heads, N, head_dim)
+    received = torch.zeros(q.shape[1], x.shape[1])
+    start = 0
+    for windows, tokens in segments:
+        for _ in range(windows):
+            run = slice(start, start := start + tokens)
+            if query is not None and not run.start <= query < run.stop:
+                continue
+            queries, keys, scale = q[:, :, run], k[:, :, run], q.shape[-1] ** -0.5
+            if attn.rel_pos is not None:
+                (queries, keys), scale = attn.rel_pos(queries, keys, coords[:, run]), 1.0
+            if query is not None:
+                queries = queries[:, :, query - run.start : query - run.start + 1]
+            for part in queries[0].float().split(CHUNK, dim=1):
+                scores = part @ keys[0].float().transpose(1, 2) * scale  # (heads, part, tokens)
+                received[:, run] += scores.softmax(-1).sum(1).cpu()
+    return received if query is not None else received / x.shape[1]
+
+
+def _call_layer(model: Inferencer, image: Any, index: int, channels: str) -> _Call:
+    """Run the backbone on an image, and note one call of a layer."""
+    loaded = model.load_one(image, channels)
+    tower = _tower(model.model)
+    layers = tower.repeated_layers
+    if not -len(layers) <= index < len(layers):
+        raise InputError(f"layer is {index}; expected one of the {len(layers)} layers, from 0")
+    index %= len(layers)
+    calls: list[tuple[tuple[Any, ...], Tensor]] = []
+    hook = layers[index].register_forward_hook(
+        lambda module, arguments, output: calls.append((arguments, output))
+    )
+    packed = {key: [value] for key, value in loaded.packed.items()}
+    try:
+        with torch.no_grad():
+            data = model.model.data_preprocessor(packed, False)
+            model.model.backbone(data["inputs"])
+    finally:
+        hook.remove()
+    patch_size = tower.patch_size
+    height, width = data["inputs"].shape[-2:]
+    grid = -(-height // patch_size), -(-width // patch_size)
+    rows, columns = (side / patch_size for side in loaded.packed["inputs"].shape[-2:])
+    common = {"source": loaded.source, "image": loaded.image, "damage": loaded.damage}
+    common |= {"layer": index, "covered": (rows, columns)}
+    arguments, output = calls[0]
+    order = tower.token_layout(*grid).order
+    return _Call(layers[index], index, arguments, output, grid, order, common)
+
+
+def _tower(model: nn.Module) -> nn.Module:
+    backbone = getattr(model, "backbone", model)
+    for tower in find_towers(backbone).values():
+        if hasattr(tower, "token_layout"):
+            return tower
+    raise InputError(
+        f"the backbone is a {type(backbone).__name__}, whose layers are not known; expected "
+        "mmbeit3.BEiT3 or mmbeit3.BEiT3Adapter"
+    )
+
+
+def _place(call: _Call, at: tuple[float, float]) -> int:
+    """The place of the patch at (x, y), in pixels of the image, in the order of the layer."""
+    height, width = call.common["image"].shape[:2]
+    x, y = at
+    if not (0 <= x < width and 0 <= y < height):
+        raise InputError(f"at is {at}; expected (x, y) in the image of {width} x {height} pixels")
+    rows, columns = call.common["covered"]
+    row, column = int(y / height * rows), int(x / width * columns)
+    return int((call.order == row * call.grid[1] + column).nonzero())
