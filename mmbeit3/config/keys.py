@@ -76,7 +76,8 @@ def runner_keys() -> frozenset[str]:
     # Read from the whole config by mmengine and the tools.
     keys |= {"custom_imports", "activation_checkpointing", "compile", "runner_type"}
     keys |= {"model_wrapper_cfg", "find_unused_parameters", "sync_bn"}
-    return frozenset(keys | {"efficient_conv_bn_eval", "tta_model"})
+    keys |= {"efficient_conv_bn_eval", "tta_model", "task"}  # the last by inference/task.py
+    return frozenset(keys)
 
 
 def is_read(name: str) -> bool:

@@ -109,6 +109,10 @@ def test_options_replace_values_and_may_extend(toy: Path) -> None:
     assert cfg.load_from is None
 
 
+def test_the_task_may_be_named_by_an_option(toy: Path) -> None:
+    assert load_config(toy, {"task": "segmentation"}).task == "segmentation"
+
+
 def test_the_work_dir_is_given_or_the_configs_or_named_after_it(toy: Path) -> None:
     assert load_config(toy).work_dir == "work_dirs/toy_config"
     assert load_config(toy, {"work_dir": "here"}).work_dir == "here"
