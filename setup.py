@@ -25,8 +25,14 @@ REQUIREMENTS = [
     "timm>=1.0.16",  # the first with BEiT-3
     "fairscale>=0.4.13",
     "numpy>=2",
+    "opencv-python",
     "pillow",
+    "matplotlib",
     "rich",
+    "filelock",
+    "huggingface_hub",
+    "PyYAML",
+    "scipy",
     "safetensors",
     "simplejpeg>=1.8",  # tells of damage; its wheels need no compiler
     "tensorboard",

@@ -15,8 +15,8 @@ from benchmarks.machine import describe, in_words
 from benchmarks.options import Options
 from benchmarks.report import in_words as tables
 from benchmarks.report import plot, summarise
-from mmbeit3.inference.image_list import make_folder
 from mmbeit3.inference.pipeline import write_json
+from mmbeit3.utils.whole_files import make_folder
 
 RESULTS = "benchmark.json"
 

@@ -9,9 +9,9 @@ import numpy as np
 from mmengine.config import Config
 
 from mmbeit3.engine.lr_schedule import Curve, simulate
-from mmbeit3.inference.image_list import make_folder
 from mmbeit3.inference.pipeline import write_json
 from mmbeit3.utils import InputError
+from mmbeit3.utils.whole_files import make_folder
 
 SUFFIXES = (".png", ".jpg", ".svg", ".pdf")
 

@@ -16,9 +16,9 @@ from mmbeit3.analysis.image_size import set_training_size
 from mmbeit3.analysis.measuring import measure_memory
 from mmbeit3.analysis.memory_plan import MemoryPlan, Planner
 from mmbeit3.config.classes import resolve_classes
-from mmbeit3.inference.image_list import make_folder
 from mmbeit3.inference.pipeline import write_json
 from mmbeit3.utils import InputError
+from mmbeit3.utils.whole_files import make_folder
 
 
 def report(

@@ -12,8 +12,10 @@ import re
 import ssl
 import string
 import sys
+import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from http.client import HTTPException
 from pathlib import Path, PurePosixPath
 from urllib.error import HTTPError, URLError
@@ -23,7 +25,15 @@ from urllib.request import Request, urlopen
 import torch
 from filelock import FileLock
 from mmengine.logging import print_log
-from tqdm import tqdm
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    Progress,
+    TextColumn,
+    TimeRemainingColumn,
+    TransferSpeedColumn,
+)
 
 from mmbeit3.utils import InputError
 
@@ -32,7 +42,7 @@ Check = Callable[[Path, str], None]
 
 TIMEOUT = 30.0  # seconds without a byte
 CHUNK = 1 << 20
-LOG_INTERVAL = 10.0  # seconds between two updates of the progress bar in a log file
+LOG_INTERVAL = 10.0  # seconds between two lines of progress where there is no terminal
 HUB_FILE = "model.safetensors"  # timm's name for the weights of a repository
 HUB_ADDRESS = re.compile(
     r"hf://(?P<repo>[\w.-]+/[\w.-]+)(@(?P<revision>refs/\w+/\w+|[^/@]+))?(/(?P<file>.+))?"
@@ -136,11 +146,11 @@ def _receive(address: str, partial: Path, cached: Path) -> str:
     try:
         with urlopen(request, timeout=TIMEOUT) as answer, partial.open("wb") as file:
             total = answer.length
-            with _progress(cached.name, total) as bar:
+            with _progress(cached.name, total) as advance:
                 while chunk := answer.read(CHUNK):
                     file.write(chunk)
                     sha256.update(chunk)
-                    bar.update(len(chunk))
+                    advance(len(chunk))
     except HTTPError as error:
         cure = _cure_of_status(error.code)
         raise InputError(f"{shown}: the server says {error.code} {error.reason}: {cure}") from error
@@ -158,10 +168,28 @@ def _receive(address: str, partial: Path, cached: Path) -> str:
     return sha256.hexdigest()
 
 
-def _progress(name: str, total: int | None) -> tqdm:
-    interval = 0.1 if sys.stderr.isatty() else LOG_INTERVAL
-    units = {"unit": "B", "unit_scale": True, "unit_divisor": 1024}
-    return tqdm(desc=name, total=total, mininterval=interval, maxinterval=interval, **units)
+@contextmanager
+def _progress(name: str, total: int | None) -> Iterator[Callable[[int], None]]:
+    """Show how much of a file has come, as a bar, or as lines where there is no terminal."""
+    console = Console(stderr=True)
+    columns = (
+        *(TextColumn("{task.description}"), BarColumn(), DownloadColumn()),
+        *(TransferSpeedColumn(), TimeRemainingColumn()),
+    )
+    with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
+        task = progress.add_task(name, total=total)
+        received, logged = 0, time.monotonic()
+
+        def advance(num_bytes: int) -> None:
+            nonlocal received, logged
+            received += num_bytes
+            progress.advance(task, num_bytes)
+            if not console.is_terminal and time.monotonic() - logged >= LOG_INTERVAL:
+                logged = time.monotonic()
+                size = "" if total is None else f" of {total / 1e6:,.0f}"
+                print(f"{name}: {received / 1e6:,.0f}{size} MB", file=sys.stderr, flush=True)
+
+        yield advance
 
 
 def _cure_of_status(code: int) -> str:

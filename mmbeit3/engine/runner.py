@@ -8,11 +8,10 @@ and overwrites the last good one in place.
 from __future__ import annotations
 
 import itertools
-import os
 import secrets
 import time
 from collections.abc import Callable
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -82,7 +81,7 @@ from mmbeit3.registry import RUNNERS
 from mmbeit3.utils import InputError
 from mmbeit3.utils.collective import broadcast_from_rank0, run_on_all_ranks
 from mmbeit3.utils.folder_lock import folder_locked
-from mmbeit3.utils.whole_files import writing
+from mmbeit3.utils.whole_files import WriteError, write_whole, writing
 
 LOCK = ("a training", "work_dir")  # on a work dir: the kind of run, and what to change
 RESUME_KEYS = ("meta", "message_hub", "optimizer")
@@ -183,15 +182,11 @@ class Runner(MMEngineRunner):
     def dump_config(self) -> None:
         """Write the config into the work dir, whole; where it cannot be, the run goes on."""
         name = Path(self.cfg.filename or f"{self.timestamp}.py").name
-        partial, path = (Path(self.work_dir, f"{part}{name}") for part in (f".{os.getpid()}.", ""))
+        path = Path(self.work_dir, name)
         try:
-            self.cfg.dump(str(partial))  # its suffix says how
-            os.replace(partial, path)
-        except OSError as error:
-            say_unwritten(str(path), error)
-        finally:
-            with suppress(OSError):
-                partial.unlink(missing_ok=True)
+            write_whole(path, self.cfg.dump())
+        except WriteError as error:
+            say_unwritten(str(path), error.error)
 
     def build_log_processor(self, log_processor: LogProcessor | dict) -> LogProcessor:
         """Build what formats the log; it counts what the loop counts, unless the config says."""

@@ -20,7 +20,6 @@ import numpy as np
 from mmengine.logging import print_log
 from pycocotools import mask as mask_api
 from pycocotools.coco import COCO
-from terminaltables import AsciiTable
 
 from mmbeit3.datasets.checks.coco import (
     box_problem,
@@ -34,6 +33,7 @@ from mmbeit3.datasets.checks.coco import (
 )
 from mmbeit3.datasets.checks.rle import find_code_problems
 from mmbeit3.utils import InputError
+from mmbeit3.utils.tables import text_table
 
 BACKENDS = ("faster-coco-eval", "pycocotools")
 IOU_TYPES = ("bbox", "segm")
@@ -170,7 +170,7 @@ def format_table(metrics: dict[str, dict[str, float]]) -> str:
     recalls = [key for row in metrics.values() for key in row if re.fullmatch(r"AR\d+", key)]
     keys = (*AP_KEYS, *recalls[-1:])
     rows = [[name, *(_text(values.get(key)) for key in keys)] for name, values in metrics.items()]
-    return AsciiTable([["", *keys], *rows]).table
+    return text_table(["", *keys], rows)
 
 
 def class_rows(metrics: dict[str, float]) -> dict[str, dict[str, float]]:

@@ -11,12 +11,12 @@ import torch
 from mmengine.logging import print_log
 from mmseg.evaluation import IoUMetric as MMSegIoUMetric
 from PIL import Image
-from terminaltables import AsciiTable
 from torch import Tensor
 
 from mmbeit3.evaluation.output_places import check_output_files, output_file
 from mmbeit3.registry import METRICS
 from mmbeit3.utils import InputError
+from mmbeit3.utils.tables import text_table
 from mmbeit3.utils.whole_files import whole_file
 
 Areas = tuple[Tensor, Tensor, Tensor, Tensor]
@@ -234,4 +234,4 @@ class IoUMetric(MMSegIoUMetric):
     def _table(self, by_class: dict[str, np.ndarray]) -> str:
         columns = [["-" if np.isnan(v) else f"{v:.2f}" for v in c] for c in by_class.values()]
         rows = zip(self.dataset_meta["classes"], *columns, strict=True)
-        return AsciiTable([["class", *by_class], *rows]).table
+        return text_table(["class", *by_class], rows)

@@ -10,10 +10,10 @@ from typing import Any
 from mmengine.config import Config, ConfigDict
 
 from mmbeit3.config.datasets import innermost_datasets
-from mmbeit3.inference.image_list import make_folder
 from mmbeit3.inference.inferencer import image_loader_of
 from mmbeit3.inference.staging import staged, staged_files
 from mmbeit3.utils.collective import broadcast_from_rank0
+from mmbeit3.utils.whole_files import make_folder
 
 PICKLE_SUFFIXES = (".pkl", ".pickle")
 

@@ -28,7 +28,7 @@ from rich.console import Console
 from rich.table import Table
 
 from mmbeit3.engine.interruption import Termination
-from mmbeit3.inference.image_list import NotListed, Source, list_sources, make_folder
+from mmbeit3.inference.image_list import NotListed, Source, list_sources
 from mmbeit3.inference.inferencer import Inferencer, default_workers
 from mmbeit3.inference.pipeline import map_ahead, track, write_json
 from mmbeit3.inference.rank_parts import (
@@ -47,7 +47,7 @@ from mmbeit3.utils import InputError, listed
 from mmbeit3.utils.collective import broadcast_from_rank0, run_on_all_ranks
 from mmbeit3.utils.folder_lock import folder_locked
 from mmbeit3.utils.text_files import printable, read_small_json
-from mmbeit3.utils.whole_files import WriteError
+from mmbeit3.utils.whole_files import WriteError, make_folder
 from mmbeit3.version import __version__
 
 #: Predictions waiting to be written hold at most this many bytes, then the model waits for them.

@@ -153,15 +153,3 @@ def _free_name(file: Path, suffix: str, taken: set[str]) -> str:
             taken.add(free.lower())
             return free
     raise AssertionError("unreachable: the names never end")
-
-
-def make_folder(path: Path) -> None:
-    """Make a folder unless it exists.
-
-    Raises:
-        InputError: If it cannot be made.
-    """
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"cannot make the folder {path}: {error.strerror}") from None

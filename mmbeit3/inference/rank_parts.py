@@ -18,13 +18,13 @@ from types import TracebackType
 
 from mmengine.dist import get_dist_info
 
-from mmbeit3.inference.image_list import Source, make_folder
+from mmbeit3.inference.image_list import Source
 from mmbeit3.inference.inferencer import Failed
 from mmbeit3.inference.pipeline import write_json
 from mmbeit3.inference.writer import Written
 from mmbeit3.utils import InputError
 from mmbeit3.utils.collective import broadcast_from_rank0, run_on_all_ranks
-from mmbeit3.utils.whole_files import WriteError, write_all, writing
+from mmbeit3.utils.whole_files import WriteError, make_folder, write_all, writing
 
 #: The folder of the journals, below the output folder, while the processes run.
 PARTS = ".mmbeit3-parts"

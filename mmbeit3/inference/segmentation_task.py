@@ -10,11 +10,11 @@ from mmengine.config import Config
 from mmengine.hooks import Hook
 
 from mmbeit3.inference.evaluation_outputs import PICKLE_SUFFIXES, EvaluationOutputs, evaluators
-from mmbeit3.inference.image_list import make_folder
 from mmbeit3.inference.segmentation_writer import SegmentationWriter
 from mmbeit3.inference.task import Task
 from mmbeit3.registry import TASKS
 from mmbeit3.utils import InputError
+from mmbeit3.utils.whole_files import make_folder
 
 if TYPE_CHECKING:  # mmseg is imported for segmentation configs only
     from mmbeit3.inference.segmentor import Segmentor

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from io import FileIO
 from pathlib import Path
@@ -33,6 +33,9 @@ class WriteError(InputError):
             f"{path} cannot be written ({error.strerror or error}): make room there, or give a "
             "name in another folder"
         )
+
+    def __reduce__(self) -> tuple[type[WriteError], tuple[Path, OSError]]:
+        return type(self), (self.path, self.error)  # processes hand it on
 
 
 @contextmanager
@@ -89,6 +92,18 @@ def partial_of(path: str | Path) -> Iterator[Path]:
                 partial.unlink(missing_ok=True)
 
 
+def make_folder(path: Path) -> None:
+    """Make a folder, and those above it, unless it exists.
+
+    Raises:
+        InputError: It cannot be made.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"the folder {path} cannot be made: {error.strerror}") from error
+
+
 def put_durably(partial: Path, path: Path) -> None:
     """Give a written file its name, when all of it is on the disk: power may fail too."""
     with partial.open("rb+") as file:
@@ -109,13 +124,14 @@ def write_all(file: FileIO, content: bytes) -> None:
         rest = rest[file.write(rest) :]
 
 
-def write_whole(path: str | Path, content: str | bytes) -> None:
-    """Write a small file, whole or not at all.
+def write_whole(path: str | Path, content: str | bytes | Iterable[bytes]) -> None:
+    """Write a file, whole or not at all.
 
     Args:
         path (str | Path): The file. Its folder is created.
-        content (str | bytes): What to write. Text is written in UTF-8; what of a file's name is
-            none, as a backslash and its number.
+        content (str | bytes | Iterable[bytes]): What to write. Text is written in UTF-8; what of a
+            file's name is none, as a backslash and its number. Where chunks raise an error, nothing
+            is written.
 
     Raises:
         WriteError: It cannot be written; an older one is as it was.
@@ -123,4 +139,8 @@ def write_whole(path: str | Path, content: str | bytes) -> None:
     if isinstance(content, str):
         content = content.encode(errors="backslashreplace")
     with whole_file(path) as partial:
-        partial.write_bytes(content)
+        if isinstance(content, bytes):
+            partial.write_bytes(content)
+            return
+        with partial.open("wb") as file:
+            file.writelines(content)

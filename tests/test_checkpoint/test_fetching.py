@@ -228,7 +228,7 @@ def test_an_interrupted_download_leaves_nothing_and_can_be_repeated(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(fetching.tqdm, "update", interrupt)
+        patch.setattr(fetching.Progress, "advance", interrupt)
         check_checkpoint(f"{site.url}/w.pth")
     assert files(cache) == []
     check_checkpoint(f"{site.url}/w.pth")

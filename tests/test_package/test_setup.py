@@ -19,15 +19,12 @@ from packaging.requirements import Requirement
 from mmbeit3.doctor import known_issues
 
 ROOT = Path(__file__).resolve().parents[2]
-# Import names that another requirement brings along.
-IMPLIED = {"yaml": "onedl-mmengine", "packaging": "onedl-mmengine", "cv2": "onedl-mmcv"}
-IMPLIED |= {"matplotlib": "onedl-mmdetection", "scipy": "onedl-mmdetection"}
-IMPLIED |= {"tqdm": "onedl-mmdetection", "terminaltables": "onedl-mmdetection"}
-IMPLIED |= {"filelock": "torch", "huggingface_hub": "timm"}
 # Imported where a user needs it; its absence is an error that names it.
 # torchscale: what the benchmarks and the tests compare with
 OPTIONAL = {"pillow_heif", "torchscale"}
-IMPORT_TO_REQUIREMENT = IMPLIED | {
+IMPORT_TO_REQUIREMENT = {
+    "cv2": "opencv-python",
+    "yaml": "PyYAML",
     "PIL": "pillow",
     "faster_coco_eval": "faster-coco-eval",
     "mmengine": "onedl-mmengine",

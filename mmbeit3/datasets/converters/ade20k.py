@@ -15,17 +15,16 @@ from mmbeit3.datasets.converters.archives import (
     check_room,
     describe,
     is_regular,
-    make_folder,
     missing_text,
     open_archive,
     read_entry,
     remove_partial,
     rename_folder,
     user_path,
-    write_whole,
 )
 from mmbeit3.datasets.converters.records import holds
 from mmbeit3.utils import InputError, listed
+from mmbeit3.utils.whole_files import make_folder, write_whole
 
 NAME = "ADEChallengeData2016"
 ADDRESS = f"http://data.csail.mit.edu/places/ADEchallenge/{NAME}.zip"

@@ -7,7 +7,7 @@ import shutil
 import stat
 import unicodedata
 import zipfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
@@ -166,18 +166,6 @@ def check_room(folder: Path, num_bytes: int) -> None:
         )
 
 
-def make_folder(path: Path) -> None:
-    """Make a folder and those above it.
-
-    Raises:
-        InputError: It cannot be made.
-    """
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"the folder {path} cannot be made: {error.strerror}") from error
-
-
 def rename_folder(path: Path, target: Path) -> None:
     """Give a folder its final name.
 
@@ -196,32 +184,6 @@ def remove_partial(folder: Path) -> None:
         if path.is_file():
             with suppress(OSError):
                 path.unlink()
-
-
-def write_whole(path: Path, chunks: Iterable[bytes]) -> None:
-    """Write a file under another name and rename it at the end: it is whole or not there.
-
-    Args:
-        path: The file.
-        chunks: Its content; where this raises an error, nothing is written.
-
-    Raises:
-        InputError: It cannot be written.
-    """
-    partial = path.with_name(f".{os.getpid()}.partial")  # short: the file's name may be at a limit
-    try:
-        with partial.open("wb") as file:
-            for chunk in chunks:
-                file.write(chunk)
-        partial.replace(path)
-    except OSError as error:
-        raise InputError(
-            f"{path} cannot be written: {error.strerror or error}. What was written before is "
-            "kept: start again when the cause is gone"
-        ) from error
-    finally:
-        with suppress(OSError):
-            partial.unlink(missing_ok=True)
 
 
 def read_entry(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> Iterator[bytes]:

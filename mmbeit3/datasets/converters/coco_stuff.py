@@ -21,14 +21,12 @@ from mmbeit3.datasets.converters.archives import (
     check_room,
     describe,
     is_regular,
-    make_folder,
     missing_text,
     open_archive,
     read_entry,
     remove_partial,
     rename_folder,
     user_path,
-    write_whole,
 )
 from mmbeit3.datasets.converters.records import (
     Record,
@@ -40,6 +38,7 @@ from mmbeit3.datasets.converters.records import (
 from mmbeit3.datasets.converters.worker_pool import run_in_processes
 from mmbeit3.datasets.image_files import read_size, unreadable
 from mmbeit3.utils import InputError, listed
+from mmbeit3.utils.whole_files import make_folder, write_whole
 
 ADDRESS = "http://calvin.inf.ed.ac.uk/wp-content/uploads/data/cocostuffdataset/"
 ARCHIVE = "stuffthingmaps_trainval2017.zip"

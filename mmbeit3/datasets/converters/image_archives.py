@@ -19,12 +19,10 @@ from mmbeit3.datasets.converters.archives import (
     check_room,
     damage,
     is_regular,
-    make_folder,
     open_archive,
     read_entry,
     remove_partial,
     size_limit,
-    write_whole,
 )
 from mmbeit3.datasets.converters.records import (
     Record,
@@ -35,8 +33,9 @@ from mmbeit3.datasets.converters.records import (
 )
 from mmbeit3.datasets.converters.worker_pool import Stopped, check_stop, run_in_processes
 from mmbeit3.utils import InputError, listed
+from mmbeit3.utils.image_reading import EXTENSIONS
+from mmbeit3.utils.whole_files import make_folder, write_whole
 
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png")
 ARCHIVE_SUFFIXES = (".tar.gz", ".tgz", ".tar", ".zip")
 MAX_IMAGE = 1 << 29  # bytes, of an image file or of a header of tar
 BLOCK = tarfile.BLOCKSIZE
@@ -230,7 +229,7 @@ def _unpack(archive: Path, folder: Path) -> list[str]:
     if not records:
         raise InputError(
             f"{archive} holds no image, but {listed(others, limit=3) or 'no files'}: expected "
-            f"{', '.join(IMAGE_SUFFIXES)}; unpack archives that lie in it first"
+            f"{', '.join(EXTENSIONS)}; unpack archives that lie in it first"
         )
     write_records(_note(archive, folder), state, records)
     return list(records)
@@ -265,4 +264,4 @@ def _from_tar(path: Path, source: BinaryIO) -> Content:
 
 def _is_image(name: str) -> bool:
     path = PurePosixPath(name)
-    return path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith("._")
+    return path.suffix.lower() in EXTENSIONS and not path.name.startswith("._")

@@ -25,9 +25,8 @@ from mmbeit3.datasets.checks.coco import (
     is_text,
     raise_on_errors,
 )
-from mmbeit3.datasets.converters.archives import make_folder, user_path, write_whole
+from mmbeit3.datasets.converters.archives import user_path
 from mmbeit3.datasets.converters.image_archives import (
-    IMAGE_SUFFIXES,
     are_unpacked,
     find_archives,
     open_tar,
@@ -45,7 +44,9 @@ from mmbeit3.datasets.converters.worker_pool import run_in_processes
 from mmbeit3.datasets.image_files import ImageFile, read_size, unreadable
 from mmbeit3.datasets.json_stream import stream_entries
 from mmbeit3.utils import InputError, listed
+from mmbeit3.utils.image_reading import EXTENSIONS
 from mmbeit3.utils.text_files import read_small_json
+from mmbeit3.utils.whole_files import make_folder, write_whole
 
 # Annotations by version; v2's come as .json or, for training, packed in a .tar.gz
 NAMES = {"v1": "objects365_{split}", "v2": "zhiyuan_objv2_{split}"}
@@ -534,7 +535,7 @@ def _index(folder: Path, wanted: set[str]) -> dict[str, PurePosixPath]:
         folders.sort()
         inside = PurePosixPath(Path(place).relative_to(folder).as_posix())
         for name in names:
-            if name not in wanted or not name.lower().endswith(IMAGE_SUFFIXES):
+            if name not in wanted or not name.lower().endswith(EXTENSIONS):
                 continue
             first = paths.setdefault(name, inside / name)
             if first != inside / name and read_record(folder / first) != read_record(

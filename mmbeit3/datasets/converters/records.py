@@ -9,9 +9,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from mmbeit3.datasets.converters.archives import write_whole
 from mmbeit3.datasets.converters.worker_pool import check_stop
 from mmbeit3.utils.regular_files import refuse_endless
+from mmbeit3.utils.whole_files import write_whole
 
 CHUNK = 1 << 20
 Record = tuple[int, ...]

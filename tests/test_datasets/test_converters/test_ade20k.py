@@ -77,7 +77,7 @@ def test_an_archive_is_unpacked(tmp_path: Path) -> None:
 def test_a_stopped_run_is_taken_up_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     archive = _archive(tmp_path / "a.zip")
     written = []
-    write_whole = archives.write_whole
+    write_whole = module.write_whole
 
     def write(path: Path, chunks) -> None:
         if len(written) == 4:

@@ -121,7 +121,7 @@ def test_a_full_disk_in_the_middle(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
     with monkeypatch.context() as patch:
         patch.setattr(archives.Path, "open", open_on_full_disk)
-        with pytest.raises(InputError, match=r"2\.jpg cannot be written: No space left on device"):
+        with pytest.raises(InputError, match=r"2\.jpg cannot be written \(No space left on device"):
             unpack_images([path], out, 1)
     assert sorted(file.name for file in out.iterdir()) == ["0.jpg", "1.jpg"]
     unpack_images([path], out, 1)

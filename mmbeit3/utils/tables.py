@@ -1,0 +1,28 @@
+"""Tables as text, for logs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from io import StringIO
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+WIDTH = 10_000  # characters: the lines of a log are not broken
+
+
+def text_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A table in ASCII, all cells as they are.
+
+    Args:
+        head (Sequence[str]): Names of the columns.
+        rows (Iterable[Sequence[str]]): Cells of each row.
+    """
+    table = Table(*head, box=box.ASCII2)
+    for row in rows:
+        table.add_row(*row)
+    text = StringIO()
+    console = Console(file=text, width=WIDTH, color_system=None, markup=False, emoji=False)
+    console.print(table)
+    return text.getvalue().rstrip("\n")
