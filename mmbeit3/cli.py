@@ -18,6 +18,8 @@ COMMANDS = (
     "test",
     "infer",
     "check-data",
+    "configs",
+    "info",
     "plan-memory",
     "plot-lr",
     "convert",
@@ -50,10 +52,10 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def main(argv: Sequence[str] | None = None) -> int | None:
+def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit status."""
     arguments = build_parser().parse_args(argv)
-    return console.status_of(lambda: arguments.run(arguments))
+    return console.status_of(lambda: arguments.run(arguments)) or 0
 
 
 def run_script(name: str) -> NoReturn:

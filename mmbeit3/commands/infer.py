@@ -37,7 +37,7 @@ EPILOG = (
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of this command."""
-    parser.add_argument("config", help="config file of the model")
+    parser.add_argument("config", help="config file of the model, or a name of `mmbeit3 configs`")
     parser.add_argument("checkpoint", help="its weights (.pth or .safetensors)")
     parser.add_argument("folder", help="folder of images, searched recursively, or one image")
     parser.add_argument("--out-dir", required=True, help="where results go; made if absent")

@@ -16,7 +16,7 @@ DESCRIPTION = (
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of this command."""
-    parser.add_argument("config", help="config file")
+    parser.add_argument("config", help="config file, or a name of `mmbeit3 configs`")
     parser.add_argument("--gpus", type=int, default=1, help="number of devices (default: 1)")
     parser.add_argument(
         "--memory", type=float, metavar="GIB", help="memory of a device, which training is to fit"

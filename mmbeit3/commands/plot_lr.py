@@ -17,7 +17,7 @@ DESCRIPTION = (
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of this command."""
-    parser.add_argument("config", help="config file")
+    parser.add_argument("config", help="config file, or a name of `mmbeit3 configs`")
     parser.add_argument(
         "--out",
         type=Path,

@@ -16,7 +16,7 @@ DESCRIPTION = (
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of this command."""
-    parser.add_argument("config", help="config file")
+    parser.add_argument("config", help="config file, or a name of `mmbeit3 configs`")
     parser.add_argument("checkpoint", help="checkpoint file")
     parser.add_argument(
         "--work-dir", help="folder for the log and the metrics (default: work_dirs/<config name>)"

@@ -13,7 +13,7 @@ DESCRIPTION = "Train a model."
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of this command."""
-    parser.add_argument("config", help="config file")
+    parser.add_argument("config", help="config file, or a name of `mmbeit3 configs`")
     parser.add_argument(
         "--work-dir", help="folder for logs and checkpoints (default: work_dirs/<config name>)"
     )

@@ -8,10 +8,8 @@ from pathlib import Path
 
 from mmengine.config import Config
 
-from mmbeit3.utils.packaged_configs import configs_folder, packaged_configs
+from mmbeit3.utils.packaged_configs import PREFIX, configs_folder, packaged_configs
 from mmbeit3.utils.regular_files import check_regular
-
-PREFIX = "mmbeit3::"
 
 
 def install() -> None:

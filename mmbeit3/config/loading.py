@@ -16,6 +16,7 @@ from mmbeit3.checkpoint import loading_safely
 from mmbeit3.checkpoint.reading import similar_files
 from mmbeit3.config.bases import explain_missing
 from mmbeit3.config.keys import runner_keys
+from mmbeit3.config.names import find_config
 from mmbeit3.config.options import apply_options
 from mmbeit3.config.variables import names_without_effect
 from mmbeit3.utils import InputError, warn
@@ -33,7 +34,8 @@ def load_config(
     """Read a config file and check that its keys, and those of ``options``, mean something.
 
     Args:
-        path: The config file.
+        path: The config file, or the name of one of this package, as
+            :func:`mmbeit3.config.names.find_config` takes it.
         options: Values that replace the file's, as ``--cfg-options`` gives them: dotted keys,
             with numbers for list entries (``train_dataloader.dataset.pipeline.0.type``).
         work_dir: Where results go. Defaults to the config's ``work_dir``, else
@@ -46,7 +48,7 @@ def load_config(
         InputError: The file is absent or has an error; a key is misspelt or leads nowhere; or a
             file of data (.json, .yaml) has a base that is code.
     """
-    path = Path(path).expanduser()
+    path = find_config(path)
     check_regular(path, "config")
     if not path.is_file():
         kind = "is a folder" if path.is_dir() else "does not exist"

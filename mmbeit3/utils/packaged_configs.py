@@ -6,12 +6,20 @@ import difflib
 from pathlib import Path
 
 PACKAGE = Path(__file__).resolve().parents[1]
+PREFIX = "mmbeit3::"
 
 
 def configs_folder() -> Path:
     """The folder of the package's configs: ``.mim`` where it is installed, else the checkout's."""
     installed = PACKAGE / ".mim" / "configs"
     return installed if installed.is_dir() else PACKAGE.parent / "configs"
+
+
+def config_names() -> dict[str, str]:
+    """Names of the whole configs (not of their bases), and their paths below ``configs``."""
+    folder = configs_folder()
+    paths = sorted(folder.glob("[!_]*/*.py"))
+    return {path.stem: path.relative_to(folder).as_posix() for path in paths}
 
 
 def packaged_configs(*names: str) -> list[str]:
