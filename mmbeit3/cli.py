@@ -14,6 +14,7 @@ from mmbeit3.version import __version__
 
 # In the order of --help. Of each there is a module of that name in mmbeit3/commands.
 COMMANDS = (
+    "new-config",
     "train",
     "test",
     "infer",

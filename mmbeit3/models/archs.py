@@ -5,10 +5,11 @@ from __future__ import annotations
 from mmbeit3.utils import InputError
 
 # base and large: microsoft/unilm beit3/modeling_utils.py; giant: Table 11 of arXiv 2208.10442, with
-# the sub-LNs of the released sizes (its own weights and code were never published); tiny: ours, for
-# trials.
+# the sub-LNs of the released sizes (its own weights and code were never published); tiny and
+# small: ours, for trials and for own data on a CPU.
 ARCH_ZOO = {
     "tiny": dict(embed_dims=192, num_layers=4, num_heads=6, feedforward_channels=768),
+    "small": dict(embed_dims=384, num_layers=8, num_heads=6, feedforward_channels=1536),
     "base": dict(embed_dims=768, num_layers=12, num_heads=12, feedforward_channels=3072),
     "large": dict(embed_dims=1024, num_layers=24, num_heads=16, feedforward_channels=4096),
     "giant": dict(embed_dims=1408, num_layers=40, num_heads=16, feedforward_channels=6144),
