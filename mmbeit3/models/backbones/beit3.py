@@ -34,7 +34,7 @@ class BEiT3(BaseModule):
     exactly what the published vision tower computes.
 
     Args:
-        arch (str | dict): "tiny", "base", "large", "giant", or a dict with ``embed_dims``,
+        arch (str | dict): "tiny", "small", "base", "large", "giant", or a dict with ``embed_dims``,
             ``num_layers``, ``num_heads`` and ``feedforward_channels``. Defaults to "base".
         img_size (int | tuple[int, int]): Image size in pixels (height, width) that the position
             table is made for; other sizes resize it. Defaults to 224, that of pretraining.
