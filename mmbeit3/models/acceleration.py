@@ -77,7 +77,7 @@ def accelerate(model: nn.Module, dtype: str = "float32", compile: bool = False) 
 
 def _use_kernels(model: nn.Module, device: torch.device) -> None:
     """Give modules their faster class; one of a class that is not known here stays as it is."""
-    faster = {MMDetFCNMaskHead: _PastingMaskHead, FCNMaskHead: _PastingMaskHead}
+    faster = {MMDetFCNMaskHead: _PastingMMDetMaskHead, FCNMaskHead: _PastingMaskHead}
     if device.type == "cpu":
         faster |= {FFN: _FusedFFN, Attention: _TiledAttention, PreciseRoIExtractor: _RoIExtractor}
         for module in model.modules():
@@ -142,7 +142,7 @@ class _RoIExtractor(PreciseRoIExtractor):
         )
 
 
-class _PastingMaskHead(FCNMaskHead):
+class _Pasting:
     """Enlarges the masks of an image by :func:`mmbeit3.ops.paste_masks`."""
 
     def _predict_by_feat_single(
@@ -168,6 +168,15 @@ class _PastingMaskHead(FCNMaskHead):
         masks = mask_preds[torch.arange(len(mask_preds), device=mask_preds.device), classes]
         masks = masks if activate_map else masks.sigmoid()
         return paste_masks(masks, bboxes, height, width, rcnn_test_cfg.mask_thr_binary)
+
+
+# One for each class, since the two start from different weights.
+class _PastingMMDetMaskHead(_Pasting, MMDetFCNMaskHead):
+    pass
+
+
+class _PastingMaskHead(_Pasting, FCNMaskHead):
+    pass
 
 
 def _compile_layers(model: nn.Module, device: torch.device) -> None:

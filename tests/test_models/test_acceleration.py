@@ -9,10 +9,11 @@ from functools import partial, partialmethod
 
 import pytest
 import torch
+from mmdet.models.roi_heads.mask_heads import FCNMaskHead as MMDetFCNMaskHead
 from torch import Tensor, nn
 from torch._dynamo.utils import counters
 
-from mmbeit3.models import BEiT3, acceleration
+from mmbeit3.models import BEiT3, BEiT3Adapter, FCNMaskHead, acceleration
 from mmbeit3.models.acceleration import accelerate
 from mmbeit3.models.layers import FFN, Attention, EncoderLayer
 from mmbeit3.utils import InputError
@@ -170,3 +171,18 @@ def test_a_missing_compiler_is_found_before_the_run(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(torch, "compile", fails)
     with pytest.raises(InputError, match="needs a C\\+\\+ compiler: No working C\\+\\+ compiler"):
         accelerate(Model(), "float32", compile=True)
+
+
+@pytest.mark.parametrize("kind", [MMDetFCNMaskHead, FCNMaskHead, BEiT3, BEiT3Adapter])
+def test_weights_are_drawn_as_without(kind: type[nn.Module]) -> None:
+    states = []
+    for fast in (False, True):
+        torch.manual_seed(0)
+        model = kind(num_convs=1) if "Mask" in kind.__name__ else kind(ARCH)
+        if fast:
+            accelerate(model)
+        torch.manual_seed(1)
+        model.init_weights()
+        states.append(model.state_dict())
+    for name, value in states[0].items():
+        assert torch.equal(value, states[1][name]), name
