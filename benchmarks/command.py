@@ -14,7 +14,7 @@ from benchmarks.cases import make_case
 from benchmarks.machine import describe, in_words
 from benchmarks.options import Options
 from benchmarks.report import in_words as tables
-from benchmarks.report import plot, summarise
+from benchmarks.report import plot, summarize
 from mmbeit3.inference.pipeline import write_json
 from mmbeit3.utils.whole_files import make_folder
 
@@ -58,7 +58,7 @@ def benchmark(
         start = time.perf_counter()
         case = make_case(name, options)
         print(f"\n{case.title}: {len(case.candidates)} candidates, {rounds} rounds")
-        summary = summarise(case, run(case, rounds, options.device, partial(print, flush=True)))
+        summary = summarize(case, run(case, rounds, options.device, partial(print, flush=True)))
         summary["seconds"] = round(time.perf_counter() - start, 1)
         results["cases"].append(summary)
         print(f"\n{tables(summary)}")

@@ -13,7 +13,7 @@ GIGA = 1e9
 GIB = 2**30
 
 
-def summarise(case: Case, measured: dict[str, Measured]) -> dict[str, Any]:
+def summarize(case: Case, measured: dict[str, Measured]) -> dict[str, Any]:
     """All numbers of a case, as written to JSON."""
     return {
         "name": case.name,
@@ -154,7 +154,7 @@ def plot(summary: dict[str, Any], path: Path) -> None:
     """Draw time and memory of every series; both axes are logarithmic.
 
     Args:
-        summary (dict): What :func:`summarise` returned.
+        summary (dict): What :func:`summarize` returned.
         path (Path): The picture.
     """
     import matplotlib

@@ -64,7 +64,7 @@ def main() -> int:
             return status
         if name.endswith("train"):
             link_last_checkpoint(ROOT / WORK_DIR / name.split()[0])
-    report(summarise(ROOT / WORK_DIR, seconds))
+    report(summarize(ROOT / WORK_DIR, seconds))
     return 0
 
 
@@ -86,7 +86,7 @@ def link_last_checkpoint(work_dir: Path) -> None:
     (work_dir / CHECKPOINT).symlink_to(last.name)
 
 
-def summarise(work_dir: Path, seconds: dict[str, float]) -> dict:
+def summarize(work_dir: Path, seconds: dict[str, float]) -> dict:
     """Gather the numbers of the steps and write ``summary.json``."""
     found, mean = (
         json.loads((work_dir / task / "metrics.json").read_text())["metrics"] for task in CONFIGS

@@ -132,9 +132,9 @@ def _masks(
             score = draw.beta(3, 2)
         else:
             mask = np.zeros(size, np.uint8)
-            centre = int(draw.integers(width)), int(draw.integers(height))
+            center = int(draw.integers(width)), int(draw.integers(height))
             axes = int(draw.integers(4, width // 3)), int(draw.integers(4, height // 3))
-            cv2.ellipse(mask, centre, axes, float(draw.uniform(0, 180)), 0, 360, 1, -1)
+            cv2.ellipse(mask, center, axes, float(draw.uniform(0, 180)), 0, 360, 1, -1)
             score = draw.beta(1, 6)
         if mask.any():
             yield mask, category, score

@@ -48,7 +48,7 @@ def training(options: Options) -> Case:
 def build(
     arch: str, size: int, device: str, plain: bool, with_cp: bool | str
 ) -> Callable[[], Tensor]:
-    """Make a step without optimiser; it returns the gradient of the first layer's qkv weights."""
+    """Make a step without optimizer; it returns the gradient of the first layer's qkv weights."""
     model = make_tower(arch, size, with_cp=with_cp).to(device).train()
     x = torch.randn(1, 3, size, size, generator=torch.Generator().manual_seed(0)).to(device)
     if plain:

@@ -40,7 +40,7 @@ log_processor = dict(
     mean_pattern=r".*(loss|time|grad_norm|images_per_s).*",
 )
 # For a model too large for each GPU, model_wrapper_cfg=dict(type="mmbeit3.FullySharded") divides
-# parameters, gradients and optimiser states over them (docs/training.md).
+# parameters, gradients and optimizer states over them (docs/training.md).
 log_level = "INFO"
 load_from = None
 resume = False

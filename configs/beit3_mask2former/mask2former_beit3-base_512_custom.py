@@ -20,8 +20,8 @@ _base_ = __import__("mmbeit3").packaged_configs(
 data_root = "data/custom_seg"
 train_images, train_masks = "images/train", "masks/train"
 val_images, val_masks = "images/val", "masks/val"
-classes_file = "classes.txt"  # one class a line; a colour may follow: road #804080
-# False: value 0 is the first class. True: 0 means unlabelled, and the classes count from 1. None:
+classes_file = "classes.txt"  # one class a line; a color may follow: road #804080
+# False: value 0 is the first class. True: 0 means unlabeled, and the classes count from 1. None:
 # as False, and training asks where the masks leave doubt.
 reduce_zero_label = None
 crop = 512

@@ -244,7 +244,7 @@ def _draw_objects(info: dict, dataset: CocoDataset) -> np.ndarray:
     image = load_bgr(image_loader(dataset.pipeline.transforms), info["img_path"])
     metainfo = dataset.metainfo
     classes = [*metainfo["classes"], *(f"{name} (crowd)" for name in metainfo["classes"])]
-    palette = [colour[::-1] for colour in metainfo["palette"]]
+    palette = [color[::-1] for color in metainfo["palette"]]
     boxes, labels, masks = [], [], []
     for one in info["instances"]:
         boxes.append(one["bbox"])
@@ -299,7 +299,7 @@ def _count_pixels(
     # The files hold all classes of a type like ADE20K, where the config may choose some of them.
     names = dataset.METAINFO.get("classes") or dataset.metainfo["classes"]
     values = dict(enumerate(names, int(dataset.reduce_zero_label)))
-    values |= {0: "(unlabelled)"} if dataset.reduce_zero_label else {}
+    values |= {0: "(unlabeled)"} if dataset.reduce_zero_label else {}
     values |= {IGNORED: "(ignored)"} if counts.has(IGNORED) else {}
     return [
         {"name": name, "images": int(counts.maps[value]), "pixels": int(counts.pixels[value])}

@@ -66,14 +66,14 @@ def draw(curves: list[Curve], title: str, path: Path) -> None:
     )
     iterations = len(curves[0].lr)
     beginning = max(2, round(iterations * BEGINNING))
-    colours = pyplot.get_cmap("viridis")(np.linspace(0, 0.92, len(curves)))
+    colors = pyplot.get_cmap("viridis")(np.linspace(0, 0.92, len(curves)))
     named = set(np.linspace(0, len(curves) - 1, min(NAMED, len(curves))).round().astype(int))
     for axis, length in zip(axes, (beginning, iterations), strict=True):
         # A picture has few pixels: drawing all of 100,000 points only takes longer.
         places = _places(curves, length)
-        for index, (curve, colour) in enumerate(zip(curves, colours, strict=True)):
+        for index, (curve, color) in enumerate(zip(curves, colors, strict=True)):
             label = curve.name if index in named else None
-            axis.plot(places + 1, curve.lr[places], color=colour, label=label, linewidth=1.3)
+            axis.plot(places + 1, curve.lr[places], color=color, label=label, linewidth=1.3)
         axis.set(xlabel="iteration (optimizer step)", yscale="log", xlim=(1, length))
         axis.ticklabel_format(axis="x", useOffset=False, style="plain")
         axis.grid(alpha=0.3)

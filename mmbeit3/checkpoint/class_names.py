@@ -7,7 +7,7 @@ from typing import Any
 
 from mmbeit3.utils import InputError
 
-MAX_LENGTH = 1000  # characters of a name; pictures are labelled with it
+MAX_LENGTH = 1000  # characters of a name; pictures are labeled with it
 
 
 def dataset_meta_of(meta: Any) -> dict[str, Any]:

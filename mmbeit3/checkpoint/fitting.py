@@ -42,14 +42,14 @@ class FittedTower:
         weights: Names of the backbone to tensors, in the dtype of the file.
         resized: One line for each weight that was resized.
         unused: What the file holds besides, by design of no use here: kind to names.
-        left_as_initialised: Weights of the backbone that BEiT-3 does not have, or, of an adapter,
+        left_as_initialized: Weights of the backbone that BEiT-3 does not have, or, of an adapter,
             that the file does not have.
     """
 
     weights: dict[str, Tensor]
     resized: list[str] = field(default_factory=list)
     unused: dict[str, list[str]] = field(default_factory=dict)
-    left_as_initialised: list[str] = field(default_factory=list)
+    left_as_initialized: list[str] = field(default_factory=list)
 
     def summary(self) -> str:
         """Lines for the log, each begun with a line break; nothing where there is nothing."""
@@ -57,10 +57,10 @@ class FittedTower:
         if self.unused:
             kinds = (_counted(kind, names) for kind, names in self.unused.items())
             lines.append(f"unused by design: {'; '.join(kinds)}")
-        adapter = sum(name.startswith(ADAPTER) for name in self.left_as_initialised)
+        adapter = sum(name.startswith(ADAPTER) for name in self.left_as_initialized)
         if adapter:
-            lines.append(f"left as initialised: {adapter} weights of the adapter")
-        positions = len(self.left_as_initialised) - adapter
+            lines.append(f"left as initialized: {adapter} weights of the adapter")
+        positions = len(self.left_as_initialized) - adapter
         if positions:
             lines.append(
                 f"left at zero: {positions} relative positions, which BEiT-3 does not have"
@@ -91,9 +91,9 @@ def fit_tower(tower: Tower, backbone: Backbone, origin: str = "the checkpoint") 
         for name in dropped:
             del fitted.weights[name]
     if tower.layout != "mmbeit3":
-        fitted.left_as_initialised = [name for name in own if ".rel_pos." in name]
+        fitted.left_as_initialized = [name for name in own if ".rel_pos." in name]
     if not any(name.startswith(ADAPTER) for name in fitted.weights):
-        fitted.left_as_initialised += [name for name in own if name.startswith(ADAPTER)]
+        fitted.left_as_initialized += [name for name in own if name.startswith(ADAPTER)]
     if "pos_embed" in fitted.weights:
         _fit_positions(fitted, tower, backbone, "cls_token" in own, origin)
     if KERNEL in fitted.weights:

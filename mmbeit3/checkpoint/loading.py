@@ -62,7 +62,7 @@ def load_backbone(
     fitted = fit_tower(tower, backbone, origin)
     report = compare(fitted.weights, own)
     report.fitted = fitted
-    report.missing = [name for name in report.missing if name not in fitted.left_as_initialised]
+    report.missing = [name for name in report.missing if name not in fitted.left_as_initialized]
     if not report.complete:
         raise InputError(rejection(report, origin, tower_hint(report, fitted, own)))
     backbone.load_state_dict(shard_like(fitted.weights, own), strict=False)
@@ -160,5 +160,5 @@ def _load_tower_alone(
     report.matched = [prefix + name for name in report.matched]
     report.missing = [name for name in model.state_dict() if not name.startswith(prefix)]
     parts = sorted({name.partition(".")[0] for name in report.missing})
-    print_log(f"left as initialised: {', '.join(parts)} ({len(report.missing)} weights)", logger)
+    print_log(f"left as initialized: {', '.join(parts)} ({len(report.missing)} weights)", logger)
     return report

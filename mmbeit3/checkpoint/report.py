@@ -98,7 +98,7 @@ def summary(report: LoadReport, origin: str) -> str:
     fitted = report.fitted.summary() if report.fitted else ""
     if report.complete:
         return f"loaded all {len(report.matched)} weights of {origin}{fitted}"
-    head = f"loaded {len(report.matched)} weights of {origin}; left as initialised, or unused, are"
+    head = f"loaded {len(report.matched)} weights of {origin}; left as initialized, or unused, are"
     return f"{head}\n{report.differences()}{fitted}"
 
 

@@ -71,7 +71,7 @@ def write_durably(path: str | Path, content: bytes) -> None:
 def publish_checkpoint(source: str | Path, target: str | Path, trust: bool = False) -> Published:
     """Write what others need of a training's checkpoint, named by its content.
 
-    Weights and ``meta`` (config, classes, versions) stay; the states of optimiser and schedule,
+    Weights and ``meta`` (config, classes, versions) stay; the states of optimizer and schedule,
     the log's history and an averaged model's second copy go.
 
     Args:

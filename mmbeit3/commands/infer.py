@@ -25,7 +25,7 @@ EPILOG = (
     "segmentor writes labels/, 8-bit PNGs as large as the images whose values are indices of "
     "classes; summary.json names them, with their share of the pixels. Pictures are enlarged "
     "or reduced to a size that is comfortable to look at; results never are. Images are turned "
-    "as their EXIF data says, transparency becomes white, greys of more than 8 bits are "
+    "as their EXIF data says, transparency becomes white, grays of more than 8 bits are "
     "stretched to the range of the image. Exit status: 0 all images done, 1 some could not be "
     "read, 2 wrong arguments or a full disk, 130 interrupted (what is done is kept: in "
     "unfinished_* if DIR holds the results of a whole run). Several processes divide "

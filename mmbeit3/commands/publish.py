@@ -7,7 +7,7 @@ import argparse
 HELP = "strip a checkpoint down to what others need"
 DESCRIPTION = (
     "Write a checkpoint's weights and meta (config, classes) without the states of "
-    "optimiser and schedule; the first 8 digits of its SHA-256 go into the name."
+    "optimizer and schedule; the first 8 digits of its SHA-256 go into the name."
 )
 
 

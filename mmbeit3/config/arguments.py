@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader
 
 from mmbeit3.config.signatures import Arguments, arguments_of
 from mmbeit3.config.types import TypeFinder
-from mmbeit3.config.untyped import misspelt_keys
+from mmbeit3.config.untyped import misspelled_keys
 from mmbeit3.utils import InputError, listed
 
 # The keys of a config that training and testing use.
@@ -274,7 +274,7 @@ class _Walk:
             elif given is not None or (self.is_ours and BUILT_BY_TYPE.search(place)):
                 hint = " (a list replaces that of a base as a whole)" if place[-1].isdigit() else ""
                 yield f"{place} has no type; its keys are {listed(node) or 'none'}{hint}"
-            yield from misspelt_keys(place, node, self.is_ours)
+            yield from misspelled_keys(place, node, self.is_ours)
             if getattr(kind, "__name__", str(kind)).endswith("Albu"):
                 return  # albumentations builds what is in it
             for key, value in node.items():

@@ -45,7 +45,7 @@ def load_config(
         The config, with ``work_dir`` set.
 
     Raises:
-        InputError: The file is absent or has an error; a key is misspelt or leads nowhere; or a
+        InputError: The file is absent or has an error; a key is misspelled or leads nowhere; or a
             file of data (.json, .yaml) has a base that is code.
     """
     path = find_config(path)

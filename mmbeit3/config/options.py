@@ -50,7 +50,7 @@ def apply_options(cfg: Config, options: Mapping[str, Any]) -> None:
             a class may take it.
 
     Raises:
-        InputError: A key is misspelt or leads nowhere.
+        InputError: A key is misspelled or leads nowhere.
     """
     for option, value in options.items():
         node: Any = cfg

@@ -1,4 +1,4 @@
-"""Misspelt keys of dicts without a type, whose readers ignore what they do not know."""
+"""Misspelled keys of dicts without a type, whose readers ignore what they do not know."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ SIMILAR = 0.75
 SHORTEST_START = 5  # letters that a name and its longer form share
 
 
-def misspelt_keys(place: str, node: Mapping[str, Any], is_our_model: bool) -> Iterator[str]:
-    """Find misspelt keys of the dicts without a type in one dict of a config.
+def misspelled_keys(place: str, node: Mapping[str, Any], is_our_model: bool) -> Iterator[str]:
+    """Find misspelled keys of the dicts without a type in one dict of a config.
 
     Args:
         place: Its dotted key.

@@ -77,10 +77,10 @@ class CheckedSegDataset(BaseSegDataset):
 
     def _update_palette(self) -> list:
         found, chosen = (len(self._metainfo[key]) for key in ("palette", "classes"))
-        # mmseg picks the colours of a choice of classes out of the whole palette.
+        # mmseg picks the colors of a choice of classes out of the whole palette.
         if found not in (chosen, len(self.METAINFO["palette"])):
             raise InputError(
-                f"metainfo.palette has {found} colours, expected one for each of the {chosen} "
+                f"metainfo.palette has {found} colors, expected one for each of the {chosen} "
                 "classes"
             )
         return super()._update_palette()

@@ -14,23 +14,23 @@ from mmbeit3.utils.similar_paths import describe_similar
 from mmbeit3.utils.text_files import read_text
 
 MAX_CLASSES = 255  # label maps have 8 bits, and 255 is the value of pixels to ignore
-COLOUR = re.compile(r"(?P<name>.*\S)\s+#(?P<colour>[0-9a-fA-F]{6})")
-LIKE_A_COLOUR = re.compile(r"(^|\s)#\S*$")
+COLOR = re.compile(r"(?P<name>.*\S)\s+#(?P<color>[0-9a-fA-F]{6})")
+LIKE_A_COLOR = re.compile(r"(^|\s)#\S*$")
 
 
 class ClassList(NamedTuple):
-    """Names and RGB colours, in the order of the label values."""
+    """Names and RGB colors, in the order of the label values."""
 
     names: tuple[str, ...]
     palette: list[tuple[int, int, int]]
 
 
 def read_class_list(path: str | Path) -> ClassList:
-    """Read a class list; a class without a colour gets one of :func:`make_palette`.
+    """Read a class list; a class without a color gets one of :func:`make_palette`.
 
     Args:
         path: A text file with one class a line, or a ``.json`` file with a list of texts. The
-            first class has index 0. A colour may follow the name: ``traffic light #ffa000``.
+            first class has index 0. A color may follow the name: ``traffic light #ffa000``.
 
     Raises:
         InputError: The file is absent or unreadable, or an entry cannot be used.
@@ -61,7 +61,7 @@ def read_class_list(path: str | Path) -> ClassList:
                 f"{path} names {name!r} twice: {unit} {names.index(name) + 1} and {index + 1}"
             )
     default = make_palette(len(names))
-    palette = [colour or default[index] for index, (_, colour) in enumerate(parsed)]
+    palette = [color or default[index] for index, (_, color) in enumerate(parsed)]
     return ClassList(names, palette)
 
 
@@ -91,9 +91,9 @@ def _parse(entry: str, where: str) -> tuple[str, tuple[int, int, int] | None]:
         raise InputError(
             f"{where} is empty; its number is the label value, so none may be left out"
         )
-    if match := COLOUR.fullmatch(entry):
-        red, green, blue = bytes.fromhex(match["colour"])
+    if match := COLOR.fullmatch(entry):
+        red, green, blue = bytes.fromhex(match["color"])
         return match["name"], (red, green, blue)
-    if LIKE_A_COLOUR.search(entry):
+    if LIKE_A_COLOR.search(entry):
         raise InputError(f"{where} is {entry!r}; expected a name, or a name and #rrggbb")
     return entry, None

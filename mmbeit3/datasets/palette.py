@@ -1,4 +1,4 @@
-"""Colours for classes that come without."""
+"""Colors for classes that come without."""
 
 from __future__ import annotations
 
@@ -8,20 +8,20 @@ GOLDEN = 0.618034  # steps of the golden ratio spread hues evenly for any number
 
 
 def make_palette(num_classes: int) -> list[tuple[int, int, int]]:
-    """Give each class a colour; classes next to each other get hues far apart.
+    """Give each class a color; classes next to each other get hues far apart.
 
-    A class keeps its colour when others are added after it.
+    A class keeps its color when others are added after it.
 
     Args:
-        num_classes: How many colours.
+        num_classes: How many colors.
 
     Returns:
         (red, green, blue) each, 0 to 255.
     """
-    return [_colour(index) for index in range(num_classes)]
+    return [_color(index) for index in range(num_classes)]
 
 
-def _colour(index: int) -> tuple[int, int, int]:
+def _color(index: int) -> tuple[int, int, int]:
     saturation, value = (0.85, 0.6)[index // 8 % 2], (1.0, 0.8)[index // 16 % 2]
     red, green, blue = colorsys.hsv_to_rgb((0.56 + index * GOLDEN) % 1, saturation, value)
     return round(255 * red), round(255 * green), round(255 * blue)

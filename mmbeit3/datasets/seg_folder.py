@@ -37,7 +37,7 @@ class SegFolderDataset(BaseSegDataset):
 
     Args:
         classes_file (str, optional): A text file with one class a line, or a JSON list, on
-            ``data_root``; a colour ``#rrggbb`` may follow a name. With ``lazy_init=True`` it is
+            ``data_root``; a color ``#rrggbb`` may follow a name. With ``lazy_init=True`` it is
             read when the data are loaded. Defaults to None: the classes are ``metainfo.classes``.
         data_root (str, optional): Where the relative paths start. Defaults to None.
         data_prefix (dict): The folders ``img_path`` and ``seg_map_path``; with ``test_mode`` the
@@ -45,8 +45,8 @@ class SegFolderDataset(BaseSegDataset):
         ann_file (str): A text file with the images to use, one path a line, below ``img_path`` and
             without suffix. Defaults to '', all images.
         seg_map_suffix (str): How the names of label maps end after the image's name; always PNG,
-            8-bit grey or palette. Defaults to '.png'.
-        reduce_zero_label (bool, optional): Whether 0 means unlabelled, and line i of
+            8-bit gray or palette. Defaults to '.png'.
+        reduce_zero_label (bool, optional): Whether 0 means unlabeled, and line i of
             ``classes_file`` the value i + 1. Defaults to None: as False, and where training data
             leave doubt, an error asks for a decision.
         check_labels (bool): Whether to read all label maps and check them. Defaults to True.
@@ -237,7 +237,7 @@ def _with_classes(metainfo: dict, classes_file: str | None, reduce_zero_label: b
     palette = metainfo.get("palette") or classes.palette
     if len(palette) != len(classes.names):
         raise InputError(
-            f"metainfo.palette has {len(palette)} colours, expected one for each of the "
+            f"metainfo.palette has {len(palette)} colors, expected one for each of the "
             f"{len(classes.names)} classes ({listed(classes.names)})"
         )
     return metainfo | {"classes": classes.names, "palette": palette}

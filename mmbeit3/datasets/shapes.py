@@ -1,6 +1,6 @@
 """The generated trial data set: five classes of shapes with instance masks and class maps.
 
-Colour and texture are drawn independently of the class, so only the outline tells what a thing is.
+Color and texture are drawn independently of the class, so only the outline tells what a thing is.
 Objects hide one another in painter's order; one that would hide an earlier object too far, or be
 cut too small itself, is not drawn at all. Every object in a picture is therefore annotated.
 """
@@ -26,7 +26,7 @@ SUPERSAMPLE = 4  # shapes are drawn this much larger, then averaged: anti-aliase
 MIN_RADIUS, MAX_RADIUS = 1 / 12, 1 / 4  # of the circle around an object, by the image size
 MIN_VISIBLE = 0.3  # share of an object's pixels that others must leave visible
 MIN_AREA = 40  # visible pixels
-MIN_CONTRAST = 120.0  # RGB distance between an object's colour and the mean of what it covers
+MIN_CONTRAST = 120.0  # RGB distance between an object's color and the mean of what it covers
 JPEG_QUALITY = 92
 
 
@@ -127,7 +127,7 @@ def _write_split(
 
 def _write_class_map(path: Path, class_map: np.ndarray) -> None:
     image = Image.fromarray(class_map)
-    image.putpalette([channel for colour in PALETTE for channel in colour])  # makes it mode P
+    image.putpalette([channel for color in PALETTE for channel in color])  # makes it mode P
     image.save(path)
 
 
@@ -203,8 +203,8 @@ def _place(contours: list[np.ndarray], rng: np.random.Generator, size: int) -> l
     turn, axis = rng.uniform(0, 2 * np.pi, size=2)
     squeeze = np.diag([1.0, rng.uniform(0.8, 1.0)])
     matrix = radius * _rotation(axis) @ squeeze @ _rotation(turn)
-    centre = rng.uniform(0.08, 0.92, size=2) * size
-    return [contour @ matrix.T + centre for contour in contours]
+    center = rng.uniform(0.08, 0.92, size=2) * size
+    return [contour @ matrix.T + center for contour in contours]
 
 
 def _rotation(angle: float) -> np.ndarray:
@@ -220,7 +220,7 @@ def _rasterise(contours: list[np.ndarray], size: int) -> np.ndarray:
 
 
 def _texture(rng: np.random.Generator, size: int, avoid: np.ndarray) -> np.ndarray:
-    """A two-colour pattern (size, size, 3) float whose main colour stands out from ``avoid``."""
+    """A two-color pattern (size, size, 3) float whose main color stands out from ``avoid``."""
     main = rng.uniform(0, 255, 3)
     while np.linalg.norm(main - avoid) < MIN_CONTRAST:
         main = rng.uniform(0, 255, 3)
@@ -235,8 +235,8 @@ def _background(rng: np.random.Generator, size: int) -> np.ndarray:
     image += rng.uniform(0, 0.15) * _pattern(rng, size)[..., None] * (third - image)
     for _ in range(rng.integers(0, 4)):
         start, end = rng.integers(0, size, (2, 2)).tolist()
-        colour = rng.uniform(0, 255, 3).tolist()
-        cv2.line(image, start, end, colour, int(rng.integers(1, 3)))
+        color = rng.uniform(0, 255, 3).tolist()
+        cv2.line(image, start, end, color, int(rng.integers(1, 3)))
     return image
 
 
@@ -304,7 +304,7 @@ def mask_to_polygons(mask: np.ndarray) -> list[list[float]]:
     Returns:
         Flat ``[x0, y0, x1, y1, ...]`` lists in pixels, to an eighth of a pixel.
     """
-    # cv2 traces through pixel centres, which cuts half a pixel off all around; on an enlarged
+    # cv2 traces through pixel centers, which cuts half a pixel off all around; on an enlarged
     # mask that loss is an eighth of a pixel.
     scale = 4
     large = mask.astype(np.uint8).repeat(scale, axis=0).repeat(scale, axis=1)

@@ -44,7 +44,7 @@ VERSION_ROWS = (
 
 
 def installed_distributions() -> dict[str, str]:
-    """Version of each installed distribution, by its normalised name."""
+    """Version of each installed distribution, by its normalized name."""
     found = {}
     for distribution in metadata.distributions():
         name = distribution.metadata["Name"]

@@ -41,7 +41,7 @@ class InfiniteSampler(Sampler):
 
     All samples in a new order, again and again. Micro-batch m has the positions m * B .. m * B +
     B - 1; process r of W runs the micro-batches r, W + r, 2 W + r, ... Which images make one
-    optimiser step hence depends on their number alone, not on how many processes share them. Any
+    optimizer step hence depends on their number alone, not on how many processes share them. Any
     position is found without those before it.
 
     In a config, ``sampler=dict(type="mmbeit3.InfiniteSampler")``. ``mmbeit3.Runner`` gives the

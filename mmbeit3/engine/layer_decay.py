@@ -22,7 +22,7 @@ CUSTOM_OPTIONS = {"lr_mult", "decay_mult"}
 
 @OPTIM_WRAPPER_CONSTRUCTORS.register_module()
 class LayerDecayConstructor:
-    """Builds the optimiser with learning rates that decay from the heads down to the patches.
+    """Builds the optimizer with learning rates that decay from the heads down to the patches.
 
     The rule is that of BEiT and of ViTDet: of L layers, patch embedding, positions and CLS token
     have the id 0, layer i has i + 1, and all the rest (neck, heads, the backbone's last norm and
@@ -35,8 +35,8 @@ class LayerDecayConstructor:
     are in none, and have rows of their own.
 
     Args:
-        optim_wrapper_cfg (dict): Optimiser wrapper with its ``optimizer``, as in mmengine; the
-            optimiser must state ``lr`` and ``weight_decay``.
+        optim_wrapper_cfg (dict): Optimizer wrapper with its ``optimizer``, as in mmengine; the
+            optimizer must state ``lr`` and ``weight_decay``.
         paramwise_cfg (dict): ``layer_decay_rate`` (float) in (0, 1]; ``flat_decay_mult`` (float),
             the factor on the weight decay of parameters with one dimension, biases and norms among
             them, defaults to 1; and ``custom_keys`` (dict[str, dict], optional): ``lr_mult`` and
@@ -70,7 +70,7 @@ class LayerDecayConstructor:
         _check_options(self.custom_keys, self.optimizer_cfg)
 
     def __call__(self, model: nn.Module) -> OptimWrapper:
-        """Build the optimiser of ``model`` (bare, or wrapped for distributed training)."""
+        """Build the optimizer of ``model`` (bare, or wrapped for distributed training)."""
         groups = self.groups(model)
         base = self.optimizer_cfg["lr"]
         if is_main_process():

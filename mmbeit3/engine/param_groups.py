@@ -13,9 +13,9 @@ class ParamGroup(NamedTuple):
     """What parameters share; sorts from the patches to the heads, and the frozen ones last.
 
     Args:
-        frozen (bool): Whether they are without gradients, and in no optimiser.
+        frozen (bool): Whether they are without gradients, and in no optimizer.
         layer (int): Depth, from 0 (patches) to the number of layers + 1 (heads).
-        lr_scale (float): Factor on the optimiser's learning rate. Defaults to 0.
+        lr_scale (float): Factor on the optimizer's learning rate. Defaults to 0.
         key (str): The custom key that changed the learning rate. Defaults to "", none did.
         weight_decay (float): Defaults to 0.
     """
@@ -59,7 +59,7 @@ def format_groups(groups: Groups, lr: float, num_layers: int) -> str:
 
     Args:
         groups (Groups): The groups, in ascending order.
-        lr (float): The optimiser's learning rate.
+        lr (float): The optimizer's learning rate.
         num_layers (int): Layers of the backbone.
 
     Returns:

@@ -21,7 +21,7 @@ class TrainingRecordHook(Hook):
     priority = 55  # after mmengine's timer, before its logger
 
     def before_train(self, runner: Any) -> None:
-        """Have the norm of the gradients noted before each optimiser step."""
+        """Have the norm of the gradients noted before each optimizer step."""
         wrapper = runner.optim_wrapper
         self.images = runner.images_per_step
         if not wrapper.clip_grad_kwargs:

@@ -332,7 +332,7 @@ class Runner(MMEngineRunner):
 
     @property
     def images_per_step(self) -> int:
-        """int: Images of one optimiser step, over all processes."""
+        """int: Images of one optimizer step, over all processes."""
         loader = self._train_dataloader
         loader = loader.batch_sampler if isinstance(loader, DataLoader) else loader
         size = loader["batch_size"] if isinstance(loader, dict) else loader.batch_size
@@ -373,7 +373,7 @@ class Runner(MMEngineRunner):
             out_dir: The folder, of this machine.
             filename: The file's name.
             file_client_args: Not used.
-            save_optimizer: Whether to keep the optimiser's state. Defaults to True.
+            save_optimizer: Whether to keep the optimizer's state. Defaults to True.
             save_param_scheduler: Whether to keep the schedules' state. Defaults to True.
             meta: What to keep beside it under ``meta``. Defaults to None.
             by_epoch: Whether epochs are counted. Defaults to True.

@@ -1,4 +1,4 @@
-"""Parameters, gradients and optimiser states divided over the processes, by torch's fully_shard.
+"""Parameters, gradients and optimizer states divided over the processes, by torch's fully_shard.
 
 Checkpoints stay whole: they hold every tensor in full under the names of the plain model, so that a
 training may be resumed with another number of devices, sharded or not, and tested on one.
@@ -24,12 +24,12 @@ class FullySharded:
     """Divides a model, in a config: ``model_wrapper_cfg=dict(type="mmbeit3.FullySharded")``.
 
     Each layer of the backbone is gathered when it runs, and the rest (pyramid, heads) for the whole
-    step; each process keeps 1 / processes of every parameter, its gradient and the optimiser's
+    step; each process keeps 1 / processes of every parameter, its gradient and the optimizer's
     states. Calling the class returns the model itself, whose parameters have become ``DTensor``.
 
     Args:
         module (nn.Module): A detector or segmentor with a backbone that has ``repeated_layers``,
-            initialised alike in every process.
+            initialized alike in every process.
 
     Raises:
         InputError: The backbone has no layers to divide by, or this torch has no ``fully_shard``.
@@ -97,7 +97,7 @@ def divide(model: nn.Module) -> None:
 
 
 def shard_optimizer_state(state: dict[str, Any], optimizer: torch.optim.Optimizer) -> None:
-    """Divide, in place, the whole states of a checkpoint as the optimiser's parameters are."""
+    """Divide, in place, the whole states of a checkpoint as the optimizer's parameters are."""
     params = [param for group in optimizer.param_groups for param in group["params"]]
     numbers = [number for group in state["param_groups"] for number in group["params"]]
     for number, param in zip(numbers, params, strict=True):

@@ -47,7 +47,7 @@ class TrainLoop(BaseLoop):
     Args:
         runner (Runner): The runner.
         dataloader (DataLoader | dict): The training data.
-        max_iters (int): Optimiser steps.
+        max_iters (int): Optimizer steps.
         val_begin (int): The iteration from which to validate. Defaults to 1.
         val_interval (int): Iterations between validations. Defaults to 1000.
         dynamic_intervals (list[tuple[int, int]], optional): Other intervals from given iterations
@@ -94,7 +94,7 @@ class TrainLoop(BaseLoop):
 
     @property
     def iter(self) -> int:
-        """int: Optimiser steps done."""
+        """int: Optimizer steps done."""
         return self._iter
 
     @property
@@ -117,7 +117,7 @@ class TrainLoop(BaseLoop):
         runner.call_hook("before_train")
         runner.call_hook("before_train_epoch")
         wrapper = runner.optim_wrapper
-        # Here, as the optimiser was built for steps; this class divides them into micro-batches.
+        # Here, as the optimizer was built for steps; this class divides them into micro-batches.
         wrapper._accumulative_counts = self.accumulative_counts
         wrapper.initialize_count_status(
             runner.model,

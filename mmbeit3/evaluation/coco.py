@@ -100,11 +100,11 @@ def evaluate_coco(
     with contextlib.redirect_stdout(io.StringIO()):  # the backends print their progress
         evaluator.evaluate()
         evaluator.accumulate()
-    metrics = summarise(evaluator.eval, max_dets)
+    metrics = summarize(evaluator.eval, max_dets)
     if classwise:
         names = {category["id"]: category["name"] for category in truth["categories"]}
         for index, number in enumerate(evaluator.params.catIds):
-            values = summarise(evaluator.eval, max_dets, index)
+            values = summarize(evaluator.eval, max_dets, index)
             metrics |= {f"{key}/{names[number]}": values[key] for key in AP_KEYS}
     _explain_zero(metrics["AP"], detections, iou_type)
     return metrics
@@ -139,7 +139,7 @@ def to_python(value: Any) -> Any:
     return value.tolist() if hasattr(value, "tolist") else value
 
 
-def summarise(
+def summarize(
     arrays: dict[str, np.ndarray], max_dets: Sequence[int], category: int | None = None
 ) -> dict[str, float]:
     """Average the accumulated arrays into the 12 numbers of the COCO API.

@@ -188,11 +188,11 @@ class IoUMetric(MMSegIoUMetric):
         """
         counted = label != ignore_index
         prediction, label = pred_label[counted].long(), label[counted].long()
-        intersection, predicted, labelled = (
+        intersection, predicted, labeled = (
             torch.bincount(values, minlength=num_classes).cpu()
             for values in (label[prediction == label], prediction, label)
         )
-        return intersection, predicted + labelled - intersection, predicted, labelled
+        return intersection, predicted + labeled - intersection, predicted, labeled
 
     def compute_metrics(self, results: list[tuple]) -> dict[str, float]:
         """Sum up the images and make the means.

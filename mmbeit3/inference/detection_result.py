@@ -13,7 +13,7 @@ import numpy as np
 from mmbeit3.inference.result import Predicted, in_order, optional_package
 from mmbeit3.ops import encode_masks
 from mmbeit3.visualization.overlay import draw_instances
-from mmbeit3.visualization.text_labels import Colour
+from mmbeit3.visualization.text_labels import Color
 
 DEFAULT_SCORE_THR = 0.3
 
@@ -36,7 +36,7 @@ class DetectionResult(Predicted):
     scores: np.ndarray
     masks: np.ndarray | None
     classes: Sequence[str]
-    palette: Sequence[Colour]
+    palette: Sequence[Color]
 
     @property
     def nbytes(self) -> int:

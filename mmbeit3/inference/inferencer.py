@@ -262,7 +262,7 @@ class Inferencer(ABC):
         """Run the model on batches; what failed before passes through, in order.
 
         Only images of the same size, as read and as prepared, share a forward pass: padding to the
-        largest would let the result for an image depend on its neighbours in the folder.
+        largest would let the result for an image depend on its neighbors in the folder.
         """
         items = iter(items)
         while batch := list(itertools.islice(items, batch_size)):

@@ -1,4 +1,4 @@
-"""What a segmentor's class numbers mean: names, colours, and the values in its training masks."""
+"""What a segmentor's class numbers mean: names, colors, and the values in its training masks."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from mmbeit3.config.datasets import find_datasets
 from mmbeit3.datasets.class_list import read_class_list
 from mmbeit3.datasets.palette import make_palette
 from mmbeit3.utils import InputError
-from mmbeit3.visualization.text_labels import Colour
+from mmbeit3.visualization.text_labels import Color
 
 MAX_CLASSES = 256  # class maps are 8-bit files
 
@@ -31,13 +31,13 @@ class SegClasses:
 
     Args:
         names (tuple): Names.
-        palette (list): Colours, (blue, green, red), 0 to 255.
+        palette (list): Colors, (blue, green, red), 0 to 255.
         offset (int, optional): What the masks it was trained on add to an index: 1 with mmseg's
             ``reduce_zero_label``, else 0; None if they number the classes in another way.
     """
 
     names: tuple[str, ...]
-    palette: list[Colour]
+    palette: list[Color]
     offset: int | None
 
 
@@ -45,7 +45,7 @@ def find_seg_classes(cfg: Config, meta: Mapping[str, Any]) -> SegClasses:
     """Find the classes of a segmentor, and fit the heads in ``cfg`` to their number.
 
     The checkpoint knows what it was trained on; a file of weights alone does not, then the
-    config's data set does: what it names, else what its type stands for. Where no colours are
+    config's data set does: what it names, else what its type stands for. Where no colors are
     named, they are made up.
 
     Args:
@@ -56,7 +56,7 @@ def find_seg_classes(cfg: Config, meta: Mapping[str, Any]) -> SegClasses:
         SegClasses: The classes.
 
     Raises:
-        InputError: If there are no names, more than 256, some twice, or not as many colours.
+        InputError: If there are no names, more than 256, some twice, or not as many colors.
     """
     source = dataset_meta_of(meta)
     if source.get("classes"):
@@ -71,8 +71,8 @@ def find_seg_classes(cfg: Config, meta: Mapping[str, Any]) -> SegClasses:
         )
     names = tuple(str(name).strip() for name in source["classes"])
     _check(names)
-    colours = source.get("palette")
-    palette = _to_bgr(make_palette(len(names)) if colours is None else colours, names)
+    colors = source.get("palette")
+    palette = _to_bgr(make_palette(len(names)) if colors is None else colors, names)
     offset = None if source.get("label_map") else int(bool(source.get("reduce_zero_label")))
     return SegClasses(names, palette, offset)
 
@@ -88,22 +88,21 @@ def _check(names: Sequence[str]) -> None:
         raise InputError(f"class names that occur more than once: {', '.join(twice)}")
 
 
-def _to_bgr(colours: Sequence[Sequence[int]], names: Sequence[str]) -> list[Colour]:
+def _to_bgr(colors: Sequence[Sequence[int]], names: Sequence[str]) -> list[Color]:
     kinds = (list, tuple, np.ndarray)
-    if not isinstance(colours, kinds) or not all(map(_is_colour, colours)):
+    if not isinstance(colors, kinds) or not all(map(_is_color, colors)):
         raise InputError(
-            "the palette holds something else than colours; expected three numbers from 0 to 255 "
+            "the palette holds something else than colors; expected three numbers from 0 to 255 "
             "for each class"
         )
-    if len(colours) != len(names):
+    if len(colors) != len(names):
         raise InputError(
-            f"the palette has {len(colours)} colours for {len(names)} classes; expected one for "
-            "each"
+            f"the palette has {len(colors)} colors for {len(names)} classes; expected one for each"
         )
-    return [(int(blue), int(green), int(red)) for red, green, blue in colours]
+    return [(int(blue), int(green), int(red)) for red, green, blue in colors]
 
 
-def _is_colour(value: Any) -> bool:
+def _is_color(value: Any) -> bool:
     return (
         isinstance(value, (list, tuple, np.ndarray))
         and len(value) == 3
@@ -127,12 +126,12 @@ def _dataset_meta(dataset: Mapping[str, Any]) -> dict[str, Any]:
             kind = registry.get(kind)
     base = getattr(kind, "METAINFO", {})
     meta = base | dict(dataset.get("metainfo") or {})
-    colours = _colours_in_file(dataset) or dict(
+    colors = _colors_in_file(dataset) or dict(
         zip(base.get("classes", ()), base.get("palette", ()), strict=False)
     )
     if "palette" not in (dataset.get("metainfo") or {}):
-        known = all(name in colours for name in meta.get("classes", ()))
-        meta["palette"] = [colours[name] for name in meta.get("classes", ())] if known else None
+        known = all(name in colors for name in meta.get("classes", ()))
+        meta["palette"] = [colors[name] for name in meta.get("classes", ())] if known else None
     if base.get("classes"):
         meta["label_map"] = list(base["classes"]) != list(meta["classes"])
     default = inspect.signature(kind).parameters.get("reduce_zero_label") if kind else None
@@ -140,8 +139,8 @@ def _dataset_meta(dataset: Mapping[str, Any]) -> dict[str, Any]:
     return meta
 
 
-def _colours_in_file(dataset: Mapping[str, Any]) -> dict[str, Sequence[int]]:
-    """Colours (red, green, blue) by name in the ``classes_file`` of a data set; {} without one."""
+def _colors_in_file(dataset: Mapping[str, Any]) -> dict[str, Sequence[int]]:
+    """Colors (red, green, blue) by name in the ``classes_file`` of a data set; {} without one."""
     if not dataset.get("classes_file"):
         return {}
     file = Path(dataset.get("data_root") or "", dataset["classes_file"])

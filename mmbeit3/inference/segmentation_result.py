@@ -15,7 +15,7 @@ from mmbeit3.inference.result import Predicted, in_order, optional_package
 from mmbeit3.ops import encode_masks
 from mmbeit3.utils.whole_files import whole_file
 from mmbeit3.visualization.overlay import draw_class_map
-from mmbeit3.visualization.text_labels import Colour
+from mmbeit3.visualization.text_labels import Color
 
 
 @dataclass(eq=False, repr=False)
@@ -30,7 +30,7 @@ class SegmentationResult(Predicted):
 
     label_map: np.ndarray
     classes: Sequence[str]
-    palette: Sequence[Colour]
+    palette: Sequence[Color]
 
     @property
     def nbytes(self) -> int:
@@ -73,9 +73,9 @@ class SegmentationResult(Predicted):
         Raises:
             InputError: It cannot be written; nothing of it is left.
         """
-        colours = [value for colour in self.palette for value in reversed(colour)]
+        colors = [value for color in self.palette for value in reversed(color)]
         image = Image.fromarray(self.label_map).convert("P")
-        image.putpalette(colours + [0] * (3 * 256 - len(colours)))  # fewer would mean fewer bits
+        image.putpalette(colors + [0] * (3 * 256 - len(colors)))  # fewer would mean fewer bits
         with whole_file(Path(path)) as partial:
             image.save(partial, "PNG")
 

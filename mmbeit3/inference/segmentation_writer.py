@@ -66,7 +66,7 @@ class SegmentationWriter(ResultWriter):
         }
 
     def summary(self) -> dict[str, Any]:
-        """Return the classes: index, name, colour (red, green, blue), and share of all pixels."""
+        """Return the classes: index, name, color (red, green, blue), and share of all pixels."""
         total = max(1, int(self._counts.sum()))
         pairs = zip(self._classes.names, self._classes.palette, strict=True)
         return {
@@ -75,11 +75,11 @@ class SegmentationWriter(ResultWriter):
                 {
                     "index": index,
                     "name": name,
-                    "colour": list(reversed(colour)),
+                    "color": list(reversed(color)),
                     "pixels": int(self._counts[index]),
                     "share": round(int(self._counts[index]) / total, 6),
                 }
-                for index, (name, colour) in enumerate(pairs)
+                for index, (name, color) in enumerate(pairs)
             ],
         }
 

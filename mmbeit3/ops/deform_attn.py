@@ -112,7 +112,7 @@ def _attend_by_rows(
     width, height, start, line = torch.tensor(facts, dtype=torch.int32)[level].unbind(-1)
     size = torch.stack([width, height], dim=-1).to(locations.dtype)
 
-    # In pixels; 0 is the centre of the first one of the frame.
+    # In pixels; 0 is the center of the first one of the frame.
     places = torch.addcmul(
         size.new_tensor(_FRAME - 0.5), locations.contiguous().flatten(2, 4), size
     )

@@ -23,7 +23,7 @@ MAX_LOOKED_AT = 20
 
 
 def write_example_mask(cfg: Config, out_dir: str | Path) -> Path | None:
-    """Draw a label map of a segmentor's training set with names and colors, as it is learnt.
+    """Draw a label map of a segmentor's training set with names and colors, as it is learned.
 
     Of some label maps the one with most classes is drawn. Damaged data give no picture: the checks
     say what is wrong with them.

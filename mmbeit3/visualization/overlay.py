@@ -10,7 +10,7 @@ from functools import partial
 import cv2
 import numpy as np
 
-from mmbeit3.visualization.text_labels import Chips, Colour, Places
+from mmbeit3.visualization.text_labels import Chips, Color, Places
 
 #: Sides of a picture in pixels: smaller images are enlarged, larger ones reduced, to be looked at.
 MIN_SHORT_SIDE = 480
@@ -35,11 +35,11 @@ def draw_instances(
     scores: np.ndarray | None,
     masks: np.ndarray | None,
     classes: Sequence[str],
-    palette: Sequence[Colour],
+    palette: Sequence[Color],
 ) -> np.ndarray:
     """Draw detections, or annotations, on an image.
 
-    The picture is resized by :func:`display_scale`. An instance has the colour of its class; each
+    The picture is resized by :func:`display_scale`. An instance has the color of its class; each
     further instance of the same class gets another shade of it.
 
     Args:
@@ -49,7 +49,7 @@ def draw_instances(
         scores (np.ndarray, optional): (N,), in [0, 1]; annotations have none.
         masks (np.ndarray, optional): (N, H, W), bool.
         classes (Sequence[str]): Names of the classes.
-        palette (Sequence[tuple]): BGR colour of each class.
+        palette (Sequence[tuple]): BGR color of each class.
 
     Returns:
         np.ndarray: The picture, BGR, uint8.
@@ -58,30 +58,30 @@ def draw_instances(
     picture = _resize(image, scale)
     order = np.arange(len(labels))
     if scores is not None:
-        order = np.argsort(-scores, kind="stable")  # the surest are drawn last and labelled first
+        order = np.argsort(-scores, kind="stable")  # the surest are drawn last and labeled first
     labels = labels[order]
-    colours = _instance_colours(labels, palette)
+    colors = _instance_colors(labels, palette)
     boxes = np.rint(boxes[order] * scale).astype(int)
     thickness = max(1, round(min(picture.shape[:2]) / 500))
     if masks is not None:
-        _draw_masks(picture, [masks[index] for index in order], scale, colours, thickness)
-    for box, colour in zip(boxes[::-1], colours[::-1], strict=True):
-        cv2.rectangle(picture, box[:2].tolist(), box[2:].tolist(), colour, thickness)
+        _draw_masks(picture, [masks[index] for index in order], scale, colors, thickness)
+    for box, color in zip(boxes[::-1], colors[::-1], strict=True):
+        cv2.rectangle(picture, box[:2].tolist(), box[2:].tolist(), color, thickness)
     texts = [classes[index] for index in labels]
     if scores is not None:
         texts = [f"{text} {score:.2f}" for text, score in zip(texts, scores[order], strict=True)]
     chips = Chips(picture)
-    for text, box, colour in zip(texts, boxes.tolist(), colours, strict=True):
-        chips.put(text, colour, partial(_around, box))
+    for text, box, color in zip(texts, boxes.tolist(), colors, strict=True):
+        chips.put(text, color, partial(_around, box))
     return picture
 
 
 def draw_class_map(
-    image: np.ndarray, labels: np.ndarray, classes: Sequence[str], palette: Sequence[Colour]
+    image: np.ndarray, labels: np.ndarray, classes: Sequence[str], palette: Sequence[Color]
 ) -> np.ndarray:
-    """Draw the class of every pixel on an image: its colour, and its name on its largest region.
+    """Draw the class of every pixel on an image: its color, and its name on its largest region.
 
-    Edges of regions have the full colours. Larger regions are named first; a name that would hide
+    Edges of regions have the full colors. Larger regions are named first; a name that would hide
     another one, or its own region altogether, is left out. The picture is resized by
     :func:`display_scale`.
 
@@ -90,7 +90,7 @@ def draw_class_map(
         labels (np.ndarray): (H, W), uint8, indices of classes. Where there is none, as with the 255
             of pixels that do not count, the image stays as it is.
         classes (Sequence[str]): Names of the classes.
-        palette (Sequence[tuple]): BGR colour of each class.
+        palette (Sequence[tuple]): BGR color of each class.
 
     Returns:
         np.ndarray: The picture, BGR, uint8.
@@ -152,8 +152,8 @@ def _middle(mask: np.ndarray) -> tuple[int, int]:
     return int(columns[best]), int(rows[best])
 
 
-def _bgr(hue: float, saturation: float, value: float) -> Colour:
-    """Convert a colour from HSV, each in [0, 1]."""
+def _bgr(hue: float, saturation: float, value: float) -> Color:
+    """Convert a color from HSV, each in [0, 1]."""
     red, green, blue = colorsys.hsv_to_rgb(hue, saturation, value)
     return round(255 * blue), round(255 * green), round(255 * red)
 
@@ -166,18 +166,18 @@ def _resize(image: np.ndarray, scale: float) -> np.ndarray:
     return cv2.resize(image, None, fx=scale, fy=scale, interpolation=interpolation)
 
 
-def _instance_colours(labels: np.ndarray, palette: Sequence[Colour]) -> list[Colour]:
-    """Vary the colour of each class over its instances: (N,) labels to N colours."""
+def _instance_colors(labels: np.ndarray, palette: Sequence[Color]) -> list[Color]:
+    """Vary the color of each class over its instances: (N,) labels to N colors."""
     shades = ((0, 1, 1), (0.05, 0.75, 1), (-0.05, 1, 0.8), (0.025, 0.55, 1), (-0.025, 1, 0.65))
     seen: dict[int, int] = {}
-    colours = []
+    colors = []
     for label in labels.tolist():
         turn, saturate, darken = shades[seen.setdefault(label, 0) % len(shades)]
         seen[label] += 1
         blue, green, red = palette[label]
         hue, saturation, value = colorsys.rgb_to_hsv(red / 255, green / 255, blue / 255)
-        colours.append(_bgr((hue + turn) % 1, saturation * saturate, value * darken))
-    return colours
+        colors.append(_bgr((hue + turn) % 1, saturation * saturate, value * darken))
+    return colors
 
 
 def _outlines(mask: np.ndarray, scale: float) -> tuple[Sequence[np.ndarray], np.ndarray | None]:
@@ -194,18 +194,16 @@ def _outlines(mask: np.ndarray, scale: float) -> tuple[Sequence[np.ndarray], np.
 
 
 def _draw_masks(
-    picture: np.ndarray, masks: list[np.ndarray], scale: float, colours: list[Colour], width: int
+    picture: np.ndarray, masks: list[np.ndarray], scale: float, colors: list[Color], width: int
 ) -> None:
     """Tint the masks and draw their outlines, first instance on top."""
-    shapes = [
-        (*_outlines(mask, scale), colour) for mask, colour in zip(masks, colours, strict=True)
-    ]
+    shapes = [(*_outlines(mask, scale), color) for mask, color in zip(masks, colors, strict=True)]
     layer = picture.copy()
-    for outlines, hierarchy, colour in reversed(shapes):
-        cv2.drawContours(layer, outlines, -1, colour, cv2.FILLED, hierarchy=hierarchy)
+    for outlines, hierarchy, color in reversed(shapes):
+        cv2.drawContours(layer, outlines, -1, color, cv2.FILLED, hierarchy=hierarchy)
     cv2.addWeighted(picture, 1 - MASK_OPACITY, layer, MASK_OPACITY, 0, dst=picture)
-    for outlines, _, colour in reversed(shapes):
-        cv2.drawContours(picture, outlines, -1, colour, width, cv2.LINE_AA)
+    for outlines, _, color in reversed(shapes):
+        cv2.drawContours(picture, outlines, -1, color, width, cv2.LINE_AA)
 
 
 def _around(box: Sequence[int], height: int, width: int) -> Places:

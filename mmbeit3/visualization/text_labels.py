@@ -1,4 +1,4 @@
-"""Chips: short texts on grounds of their colours, put where they hide no earlier one."""
+"""Chips: short texts on grounds of their colors, put where they hide no earlier one."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from PIL import Image, ImageDraw
 
 from mmbeit3.utils.fonts import default_font, load_font, split_by_font
 
-Colour = tuple[int, int, int]
+Color = tuple[int, int, int]
 Places = list[tuple[int, int]]
 
 
@@ -27,19 +27,19 @@ class Chips:
         self._size = max(12, round(min(picture.shape[:2]) / 40))
         self._taken = np.zeros((0, 4), int)
 
-    def put(self, text: str, colour: Colour, places: Callable[[int, int], Places]) -> bool:
+    def put(self, text: str, color: Color, places: Callable[[int, int], Places]) -> bool:
         """Write a text at the first place that is free; leave it out if none is.
 
         Args:
             text (str): The text.
-            colour (tuple): Its ground, BGR.
+            color (tuple): Its ground, BGR.
             places (Callable): Takes the chip's height and width, returns places for its top left
                 corner (x, y), best first. A place beyond the left or right edge moves inside.
 
         Returns:
             bool: Whether it was written.
         """
-        ground = chip(text, self._size, colour)
+        ground = chip(text, self._size, color)
         height, width = ground.shape[:2]
         for x, y in places(height, width) if width <= self._picture.shape[1] else ():
             x = min(max(x, 0), self._picture.shape[1] - width)
@@ -54,11 +54,11 @@ class Chips:
         return not ((left < x + width) & (x < right) & (top < y + height) & (y < bottom)).any()
 
 
-def chip(text: str, size: int, colour: Colour) -> np.ndarray:
-    """Write a text of ``size`` pixels on a ground of its colour: (h, w, 3), BGR, uint8."""
-    blue, green, red = colour
+def chip(text: str, size: int, color: Color) -> np.ndarray:
+    """Write a text of ``size`` pixels on a ground of its color: (h, w, 3), BGR, uint8."""
+    blue, green, red = color
     ink = 0 if 0.114 * blue + 0.587 * green + 0.299 * red > 120 else 255
-    ground = np.array(colour, np.float32)
+    ground = np.array(color, np.float32)
     return (ground + _opacity(text, size) * (ink - ground)).astype(np.uint8)
 
 

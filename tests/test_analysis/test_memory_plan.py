@@ -65,7 +65,7 @@ def test_checkpointing_and_offloading_keep_less(planner: Planner) -> None:
     assert plans[0].peak > plans[1].peak >= plans[2].peak
 
 
-def test_sharding_divides_model_and_optimiser(planner: Planner) -> None:
+def test_sharding_divides_model_and_optimizer(planner: Planner) -> None:
     whole, sharded = planner.plan(sharded=False), planner.plan(sharded=True)
     trained = sum(whole.parameters.values())
     assert whole.fixed["gradient buckets"] == trained

@@ -305,10 +305,10 @@ def evil(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 
 
 @pytest.mark.parametrize("name", ENTRIES)
-def test_no_pickle_runs(name: str, evil: str, tmp_path: Path, colour_cfg: Config) -> None:
+def test_no_pickle_runs(name: str, evil: str, tmp_path: Path, color_cfg: Config) -> None:
     needs_config = "cfg" in signature(ENTRIES[name]).parameters
     with pytest.raises(InputError):
-        ENTRIES[name](evil, tmp_path, *[colour_cfg] * needs_config)
+        ENTRIES[name](evil, tmp_path, *[color_cfg] * needs_config)
     assert not (tmp_path / "ran").exists()
 
 

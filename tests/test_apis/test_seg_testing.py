@@ -88,7 +88,7 @@ def test_metrics_predictions_and_pictures_are_those_computed_by_hand(shapes: Pat
     metrics = testing.test(cfg, checkpoint, out=out, show_dir=show_dir)
 
     counts = np.zeros((6, 6))
-    palette = [colour[::-1] for colour in cfg.metainfo.palette]
+    palette = [color[::-1] for color in cfg.metainfo.palette]
     for image, labels in images_and_labels(shapes):
         prediction = scores(model, image).argmax(0).numpy()
         written = Image.open(out / f"{image.stem}.png")
@@ -153,10 +153,10 @@ def test_zero_as_no_label_is_counted_back_and_left_unpainted(shapes: Path) -> No
         assert np.array_equal(written, scores(model, image).argmax(0).numpy() + 1)
         photo = cv2.resize(cv2.imread(str(image)), (480, 480), interpolation=cv2.INTER_CUBIC)
         left = cv2.imread(str(show_dir / image.name))[:, :480].astype(int)
-        unlabelled = cv2.resize((labels == 0).view(np.uint8), (480, 480))
-        unlabelled = cv2.erode(unlabelled, np.ones((49, 49), np.uint8)).view(bool)  # no names there
-        assert unlabelled.any()
-        assert np.abs(left - photo)[unlabelled].mean() < 3
+        unlabeled = cv2.resize((labels == 0).view(np.uint8), (480, 480))
+        unlabeled = cv2.erode(unlabeled, np.ones((49, 49), np.uint8)).view(bool)  # no names there
+        assert unlabeled.any()
+        assert np.abs(left - photo)[unlabeled].mean() < 3
 
 
 def test_the_folders_of_the_images_are_kept(shapes: Path) -> None:

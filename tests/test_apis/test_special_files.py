@@ -190,7 +190,7 @@ def test_what_may_never_end_is_named(
     load_safely()
     function = READERS[name]
     needs_config = function.__code__.co_argcount == 2
-    arguments = [request.getfixturevalue("colour_cfg")] if needs_config else []
+    arguments = [request.getfixturevalue("color_cfg")] if needs_config else []
     with time_limit(0), pytest.raises(InputError) as refused:
         function(file, *arguments)
     assert f"{file} " in str(refused.value) and f"it is a {kind}" in str(refused.value)

@@ -11,7 +11,7 @@ from PIL import Image
 from benchmarks.benchmark import Candidate, Case, Comparison, Measured
 from benchmarks.command import all_met
 from benchmarks.memory import Memory
-from benchmarks.report import in_words, plot, summarise, table
+from benchmarks.report import in_words, plot, summarize, table
 
 GIB = 2**30
 
@@ -33,7 +33,7 @@ MEASURED = {
 
 
 def test_ratios() -> None:
-    summary = summarise(case(Comparison("ours", "peer", 3.5, 0.3, 0.25)), MEASURED)
+    summary = summarize(case(Comparison("ours", "peer", 3.5, 0.3, 0.25)), MEASURED)
     ours = summary["candidates"][1]
     assert (ours["median"], ours["items_per_second"], ours["share"]) == (2, 2, 0.75)
     (found,) = summary["comparisons"]
@@ -53,20 +53,20 @@ def test_ratios() -> None:
     ],
 )
 def test_what_is_missed_is_said(comparison: Comparison) -> None:
-    summary = summarise(case(comparison), MEASURED)
+    summary = summarize(case(comparison), MEASURED)
     assert summary["comparisons"][0]["met"] is False and "**no**" in in_words(summary)
     assert not all_met({"cases": [summary]})
 
 
 def test_a_share_of_the_limit_can_be_missed() -> None:
     for least, met in ((0.75, True), (0.76, False)):
-        summary = summarise(case(share={"ours": least}), MEASURED)
+        summary = summarize(case(share={"ours": least}), MEASURED)
         assert summary["candidates"][1]["met"] is met
         assert all_met({"cases": [summary]}) is met
 
 
 def test_what_has_no_demand_is_neither_met_nor_missed() -> None:
-    summary = summarise(case(Comparison("ours", "peer")), MEASURED)
+    summary = summarize(case(Comparison("ours", "peer")), MEASURED)
     assert "met" not in summary["comparisons"][0] and all_met({"cases": [summary]})
 
 
@@ -76,6 +76,6 @@ def test_tables_leave_empty_columns_out() -> None:
 
 
 def test_curves_are_drawn(tmp_path: Path) -> None:
-    plot(summarise(case(), MEASURED), tmp_path / "curves.png")
+    plot(summarize(case(), MEASURED), tmp_path / "curves.png")
     picture = Image.open(tmp_path / "curves.png")
     assert picture.width > 2 * picture.height and len(picture.getcolors(1 << 24)) > 50

@@ -82,7 +82,7 @@ def test_every_kind_of_file_loads_with_exactly_its_report(kind: str, final_norm:
     report = load_backbone(model, weights)
     own = model.state_dict()
     assert report.complete and report.matched == sorted(own)
-    assert not report.fitted.resized and not report.fitted.left_as_initialised
+    assert not report.fitted.resized and not report.fitted.left_as_initialized
     unused = dict(report.fitted.unused)
     assert len(unused.pop("text branch")) == sum(is_text(name) for name in weights)
     heads = [name for name in weights if not name.startswith("beit3.")]
@@ -118,7 +118,7 @@ def test_relative_positions_stay_at_zero_and_are_reported() -> None:
     model = backbone(rel_pos=True, with_cls_token=False)
     report = load_backbone(model, official_weights("itc"))
     tables = [name for name in model.state_dict() if ".rel_pos." in name]
-    assert len(tables) == 2 * SMALL.depth and report.fitted.left_as_initialised == tables
+    assert len(tables) == 2 * SMALL.depth and report.fitted.left_as_initialized == tables
     assert not any(model.state_dict()[name].any() for name in tables)
     assert report.complete
     assert "left at zero: 4 relative positions" in report.fitted.summary()
@@ -146,9 +146,9 @@ def test_an_adapter_takes_the_tower_and_keeps_its_own_weights(
     own = [name for name in before if name.startswith("adapter.")]
     with caplog.at_level(logging.INFO, logger="test"):
         report = load_backbone(model, path, logger=logging.getLogger("test"))
-    assert report.complete and report.fitted.left_as_initialised == own
+    assert report.complete and report.fitted.left_as_initialized == own
     assert report.matched == sorted(before.keys() - set(own))
-    assert f"left as initialised: {len(own)} weights of the adapter" in caplog.text
+    assert f"left as initialized: {len(own)} weights of the adapter" in caplog.text
     assert "left at zero" not in caplog.text
     plain = backbone(DEEP, with_cls_token=with_cls_token, final_norm=False)
     load_backbone(plain, path)
@@ -167,7 +167,7 @@ def test_an_adapters_own_file_is_loaded_whole_or_refused() -> None:
     source, model = randomise(adapter(), DEEP, seed=1), randomise(adapter(), DEEP, seed=2)
     weights = copied(source)
     report = load_backbone(model, weights)
-    assert report.complete and not report.fitted.left_as_initialised
+    assert report.complete and not report.fitted.left_as_initialized
     assert_same(model.state_dict(), weights)
     name = "adapter.injectors.2.gamma"
     with refused(model, f"1 in the model but not in the file: {name}"):
@@ -368,7 +368,7 @@ def test_load_from_takes_a_tower_alone(
     parts = [name for name in before if not name.startswith("backbone.")]
     assert report.missing == parts and not report.unexpected and not report.mismatched
     assert report.matched == sorted(before.keys() - set(parts))
-    assert "left as initialised: neck, roi_head (4 weights)" in caplog.text
+    assert "left as initialized: neck, roi_head (4 weights)" in caplog.text
     alone = Detector(img_size=64).backbone
     load_backbone(alone, weights)
     assert_same(model.backbone.state_dict(), alone.state_dict())

@@ -160,7 +160,7 @@ def test_a_cut_safetensors_file_is_named(tmp_path: Path) -> None:
         read_checkpoint(tmp_path / "w.safetensors")
 
 
-def test_an_absent_file_brings_up_its_neighbours(tmp_path: Path) -> None:
+def test_an_absent_file_brings_up_its_neighbors(tmp_path: Path) -> None:
     (tmp_path / "iter_200.pth").touch()
     with pytest.raises(InputError, match="does not exist; similar files there: iter_200.pth"):
         read_checkpoint(tmp_path / "iter_100.pth")

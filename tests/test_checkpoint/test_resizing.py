@@ -36,7 +36,7 @@ def test_positions_are_resized_as_timm_does_without_antialiasing(size: tuple[int
 
 @pytest.mark.parametrize("size", GRIDS)
 def test_positions_are_resized_as_images_are_by_opencv(size: tuple[int, int]) -> None:
-    # OpenCV's cubic, too, has a = -0.75, half-pixel centres and repeated borders.
+    # OpenCV's cubic, too, has a = -0.75, half-pixel centers and repeated borders.
     grid = table(6, 11, 4)
     want = cv2.resize(grid[0].numpy(), size[::-1], interpolation=cv2.INTER_CUBIC)
     got = resize_position_embedding(grid, size).unflatten(1, size)[0]

@@ -135,7 +135,7 @@ def test_the_work_dir_is_given_or_the_configs_or_named_after_it(toy: Path) -> No
         ("model.backbone.depth=[1,2", "Imbalanced brackets"),
     ],
 )
-def test_misspelt_options_are_errors(toy: Path, option: str, message: str) -> None:
+def test_misspelled_options_are_errors(toy: Path, option: str, message: str) -> None:
     with pytest.raises(InputError, match="cfg_options: .*") as caught:
         load_config(toy, parse_options([option]))
     assert message in str(caught.value)
@@ -186,7 +186,7 @@ def test_an_error_in_a_base_names_the_base(toy: Path) -> None:
         load_config(toy.parent / "leaf.py")
 
 
-def test_an_absent_config_brings_up_its_neighbours(toy: Path) -> None:
+def test_an_absent_config_brings_up_its_neighbors(toy: Path) -> None:
     with pytest.raises(InputError, match="does not exist; similar files there: toy_config.py"):
         load_config(toy.parent / "toyconfig.py")
     with pytest.raises(InputError, match="is a folder"):

@@ -139,7 +139,7 @@ def test_a_name_that_nothing_reads(tmp_path: Path, warned: list[str], name: str,
     )
 
 
-def test_a_misspelt_variable_of_the_same_file(tmp_path: Path) -> None:
+def test_a_misspelled_variable_of_the_same_file(tmp_path: Path) -> None:
     path = write(tmp_path, config=f"{BASE}\nmax_itters = 9\n")
     assert found(path) == [f"config {path}: nothing reads 'max_itters'; did you mean 'max_iters'?"]
 

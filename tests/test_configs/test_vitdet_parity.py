@@ -158,9 +158,9 @@ def recording(
 def detectron2_deltas(boxes: Tensor, targets: Tensor, weights: tuple[float, float]) -> Tensor:
     """``Box2BoxTransform.get_deltas``: what moves ``boxes`` (N, 4) onto ``targets`` (N, 4)."""
     size, wanted = boxes[:, 2:] - boxes[:, :2], targets[:, 2:] - targets[:, :2]
-    centre, goal = boxes[:, :2] + size / 2, targets[:, :2] + wanted / 2
+    center, goal = boxes[:, :2] + size / 2, targets[:, :2] + wanted / 2
     shift, stretch = weights
-    return torch.cat([shift * (goal - centre) / size, stretch * (wanted / size).log()], 1)
+    return torch.cat([shift * (goal - center) / size, stretch * (wanted / size).log()], 1)
 
 
 # ---------------------------------------------------------------- layers (sections 2.1 to 2.3)
@@ -229,7 +229,7 @@ def test_rpn_head(full: nn.Module) -> None:
 
 
 def test_anchors(full: nn.Module) -> None:
-    """Sides 32 to 512, ratios (height by width) 1/2, 1, 2, the first centred on the corner."""
+    """Sides 32 to 512, ratios (height by width) 1/2, 1, 2, the first centerd on the corner."""
     generator = full.rpn_head.prior_generator
     levels = generator.grid_priors([(2, 2)] * 5, device="cpu")
     for found, stride in zip(levels, (4, 8, 16, 32, 64), strict=True):
@@ -361,14 +361,14 @@ def test_anchors_across_the_border_train(small: nn.Module) -> None:
     assert not (across & (positive | negative)).any()
 
 
-@pytest.mark.parametrize("neighbour", [(40, 60), (SIDE, 60), (SIDE, SIDE)])
-def test_anchors_over_the_padding_train(small: nn.Module, neighbour: tuple[int, int]) -> None:
+@pytest.mark.parametrize("neighbor", [(40, 60), (SIDE, 60), (SIDE, SIDE)])
+def test_anchors_over_the_padding_train(small: nn.Module, neighbor: tuple[int, int]) -> None:
     """detectron2 takes every anchor of the square, whichever image shares the batch."""
-    sizes, boxes = [(40, 60), neighbour], [[[5, 5, 35, 35]], []]
+    sizes, boxes = [(40, 60), neighbor], [[[5, 5, 35, 35]], []]
     anchors, positive, negative = trained_anchors(small, sizes, boxes)
     ignored = ~(positive | negative)
-    centres = (anchors[:, :2] + anchors[:, 2:]) / 2
-    outside = (centres > torch.tensor([60.0, 40.0])).any(1)
+    centers = (anchors[:, :2] + anchors[:, 2:]) / 2
+    outside = (centers > torch.tensor([60.0, 40.0])).any(1)
     assert outside.any() and not (outside & ignored).any()
 
 
@@ -653,7 +653,7 @@ def test_one_mask_head_runs_once_on_the_final_boxes(
 
 @torch.no_grad()
 def test_boxes_end_at_the_image(small: nn.Module, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Not at the padding: 96 x 64 and 100 x 90 pixels beside a neighbour of 128 x 128."""
+    """Not at the padding: 96 x 64 and 100 x 90 pixels beside a neighbor of 128 x 128."""
     small.eval()
     small.roi_head.test_cfg.score_thr = 0.0
     for head in small.roi_head.bbox_head:

@@ -50,9 +50,9 @@ def test_the_setting_is_wrong_for_the_official_maps(data_root: Path) -> None:
 def test_a_choice_of_classes_leaves_the_check_as_it_is(copy: Path) -> None:
     dataset = _build(copy, metainfo={"classes": ("sky", "wall")})
     assert len(dataset) == 2 and len(dataset.metainfo["palette"]) == 2
-    colours = [(1, 2, 3), (4, 5, 6)]
-    named = _build(copy, metainfo={"classes": ("sky", "wall"), "palette": colours})
-    assert named.metainfo["palette"] == colours
+    colors = [(1, 2, 3), (4, 5, 6)]
+    named = _build(copy, metainfo={"classes": ("sky", "wall"), "palette": colors})
+    assert named.metainfo["palette"] == colors
 
 
 def test_a_missing_map_is_named(copy: Path) -> None:
@@ -84,10 +84,10 @@ def test_a_value_outside_is_named_with_file_and_count(copy: Path) -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"metainfo": {"palette": [(0, 0, 0)]}}, "has 1 colours, expected one for each of the 150"),
+        ({"metainfo": {"palette": [(0, 0, 0)]}}, "has 1 colors, expected one for each of the 150"),
         (
             {"metainfo": {"classes": ("sky",), "palette": [(0, 0, 0)] * 2}},
-            "has 2 colours, .* 1 class",
+            "has 2 colors, .* 1 class",
         ),
         ({"metainfo": {"classes": ("sky", "moon")}}, "is sky, moon; expected a tuple of different"),
         ({"metainfo": {"classes": ("sky", "sky")}}, "is sky, sky; expected a tuple of different"),

@@ -21,7 +21,7 @@ def test_the_line_number_is_the_index(tmp_path: Path) -> None:
     assert palette == make_palette(3)
 
 
-def test_a_colour_may_follow_the_name(tmp_path: Path) -> None:
+def test_a_color_may_follow_the_name(tmp_path: Path) -> None:
     names, palette = read_class_list(_file(tmp_path, "sky #0080fF\nC#\ntraffic light\t#000102\n"))
     assert names == ("sky", "C#", "traffic light")
     assert palette == [(0, 128, 255), make_palette(3)[1], (0, 1, 2)]

@@ -93,7 +93,7 @@ def test_classes_from_a_text_file(shapes: Path, tmp_path: Path) -> None:
     assert dataset.metainfo["classes"] == ("star", "disk")
 
 
-def test_a_misspelt_class_is_an_error(shapes: Path) -> None:
+def test_a_misspelled_class_is_an_error(shapes: Path) -> None:
     with pytest.raises(InputError) as caught:
         _build(shapes, metainfo={"classes": ("disk", "Triangel", "banana")})
     message = str(caught.value)

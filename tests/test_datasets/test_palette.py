@@ -5,13 +5,13 @@ import numpy as np
 from mmbeit3.datasets.palette import make_palette
 
 
-def test_no_two_colours_are_alike_and_none_is_near_black() -> None:
+def test_no_two_colors_are_alike_and_none_is_near_black() -> None:
     palette = make_palette(255)
     assert len(set(palette)) == 255
     assert palette[:20] == make_palette(20)
-    assert min(max(colour) for colour in palette) > 200
+    assert min(max(color) for color in palette) > 200
     first = np.array(palette[:8], float)
     distances = np.linalg.norm(first[:, None] - first[None], axis=2) + 1e9 * np.eye(8)
     assert distances.min() > 60
-    neighbours = np.array(palette, float)
-    assert np.linalg.norm(neighbours[1:] - neighbours[:-1], axis=1).min() > 100
+    neighbors = np.array(palette, float)
+    assert np.linalg.norm(neighbors[1:] - neighbors[:-1], axis=1).min() > 100

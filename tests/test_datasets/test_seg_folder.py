@@ -179,7 +179,7 @@ def test_the_classes_of_a_checkpoint_do_without_the_file(root: Path) -> None:
         ),
         ({"metainfo": {"classes": ("sky", "road")}}, "has 2 classes, .*classes.txt 3"),
         ({"metainfo": {"classes": "sky"}}, "is the text 'sky', expected a tuple"),
-        ({"metainfo": {"palette": [(0, 0, 0)]}}, r"has 1 colours, expected one for .*3 classes"),
+        ({"metainfo": {"palette": [(0, 0, 0)]}}, r"has 1 colors, expected one for .*3 classes"),
         ({"classes_file": None}, "does not know its classes: set classes_file"),
         ({"classes_file": "absent.txt"}, "no file .*absent.txt"),
         ({"data_prefix": {"img": "images"}}, r"has the keys \['img'\], expected 'img_path'"),

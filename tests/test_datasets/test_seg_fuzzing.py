@@ -62,7 +62,7 @@ def _with_value(rng: random.Random, labels: np.ndarray) -> np.ndarray:
 REWRITTEN: dict[str, Callable[[random.Random, np.ndarray], bytes]] = {
     "value": lambda rng, labels: _png(_with_value(rng, labels)),
     "palette": lambda rng, labels: _palette(labels),
-    "colour": lambda rng, labels: _png(np.stack([labels] * 3, axis=2)),
+    "color": lambda rng, labels: _png(np.stack([labels] * 3, axis=2)),
     "transparent": lambda rng, labels: _png(np.stack([labels] * 4, axis=2)),
     "16 bits": lambda rng, labels: _png(labels.astype(np.uint16)),
     "two levels": lambda rng, labels: _png(labels > 0),
@@ -71,7 +71,7 @@ REWRITTEN: dict[str, Callable[[random.Random, np.ndarray], bytes]] = {
     "wider": lambda rng, labels: _png(np.pad(labels, ((0, 0), (0, rng.randrange(1, 9))))),
     "one value": lambda rng, labels: _png(np.full_like(labels, rng.randrange(256))),
     "jpeg": lambda rng, labels: _png(labels, format="JPEG"),
-    "optimised": lambda rng, labels: _png(labels, optimize=True),
+    "optimized": lambda rng, labels: _png(labels, optimize=True),
 }
 
 

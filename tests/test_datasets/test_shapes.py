@@ -64,18 +64,18 @@ def test_annotations_agree_with_the_class_maps(shapes: Path, split: str) -> None
         assert (painted != np.array(class_map)).mean() < 1e-3
 
 
-def test_colour_does_not_tell_the_class(tmp_path: Path) -> None:
+def test_color_does_not_tell_the_class(tmp_path: Path) -> None:
     root = make_shapes(tmp_path / "shapes", 60, 1, 96, seed=0)
-    colours: dict[int, list[np.ndarray]] = {}
+    colors: dict[int, list[np.ndarray]] = {}
     for path in sorted((root / "train").iterdir()):
         image = cv2.imread(str(path))
         class_map = np.array(Image.open(root / "semantic" / "train" / f"{path.stem}.png"))
         for label in np.unique(class_map[class_map > 0]):
-            colours.setdefault(int(label), []).append(image[class_map == label].mean(axis=0))
-    assert sorted(colours) == [1, 2, 3, 4, 5]
-    means = np.array([np.mean(values, axis=0) for values in colours.values()])
-    spread = np.mean([np.std(values, axis=0) for values in colours.values()])
-    assert spread > 40  # within a class colours range widely ...
+            colors.setdefault(int(label), []).append(image[class_map == label].mean(axis=0))
+    assert sorted(colors) == [1, 2, 3, 4, 5]
+    means = np.array([np.mean(values, axis=0) for values in colors.values()])
+    spread = np.mean([np.std(values, axis=0) for values in colors.values()])
+    assert spread > 40  # within a class colors range widely ...
     assert np.ptp(means, axis=0).max() < spread  # ... and classes differ by less than that
 
 

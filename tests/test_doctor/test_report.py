@@ -82,7 +82,7 @@ def test_probes_report_the_first_line_of_what_they_raise() -> None:
     assert failures == {"mmdet": "MMCV==2.3.6 is used but incompatible."}
 
 
-def test_installed_distributions_are_normalised() -> None:
+def test_installed_distributions_are_normalized() -> None:
     installed = doctor.installed_distributions()
     assert installed["faster-coco-eval"] == metadata.version("faster_coco_eval")
     assert not any(name != name.lower() or "_" in name for name in installed)

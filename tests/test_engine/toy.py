@@ -44,7 +44,7 @@ class Tower(nn.Module):
 
 @MODELS.register_module(force=True)
 class Net(BaseModel):
-    """Has dropout, normalises over the batch, and can be told to go wrong."""
+    """Has dropout, normalizes over the batch, and can be told to go wrong."""
 
     def __init__(self, nan_at: int = -1, no_memory_at: int = -1, frozen: bool = False) -> None:
         super().__init__()

@@ -153,7 +153,7 @@ def test_an_image_that_was_run_twice_counts_once() -> None:
 def test_a_class_that_is_nowhere_is_left_out(pixels: int) -> None:
     label = torch.zeros(4, 4, dtype=torch.long)
     prediction = label.clone()
-    prediction[0, :pixels] = 1  # predicted, but not labelled: it has a union
+    prediction[0, :pixels] = 1  # predicted, but not labeled: it has a union
     metrics = _evaluate(IoUMetric(), [_sample(prediction, label)])
     assert metrics["mIoU"] == (100.0 if pixels == 0 else 100 * (14 / 16 + 0) / 2)
     assert metrics["mAcc"] == 100 * (16 - pixels) / 16

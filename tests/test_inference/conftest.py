@@ -1,6 +1,6 @@
-from tests.colour_models import (  # noqa: F401
-    colour_cfg,
-    colour_checkpoint,
+from tests.color_models import (  # noqa: F401
+    color_cfg,
+    color_checkpoint,
     seg_cfg,
     seg_checkpoint,
 )

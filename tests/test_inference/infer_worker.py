@@ -48,7 +48,7 @@ def main() -> None:
     """Run all command lines."""
     commands, rank = json.loads(Path(sys.argv[1]).read_text()), int(os.environ["RANK"])
     statuses = Path(sys.argv[2]) / f"{rank}.txt"
-    load(HERE.parent / "colour_models.py")  # registers the models
+    load(HERE.parent / "color_models.py")  # registers the models
     shares.GRACE = 1.0
     for command in commands:
         if command["kills"] and rank == 1:

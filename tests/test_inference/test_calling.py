@@ -33,9 +33,9 @@ def red_picture(width: int = 30, height: int = 20) -> Image.Image:
 
 
 @pytest.fixture
-def model(colour_cfg, colour_checkpoint) -> Inferencer:
-    colour_cfg.test_dataloader.dataset.pipeline[0]["_scope_"] = "mmbeit3"  # this project's reader
-    return mmbeit3.load(colour_cfg, colour_checkpoint, device="cpu")
+def model(color_cfg, color_checkpoint) -> Inferencer:
+    color_cfg.test_dataloader.dataset.pipeline[0]["_scope_"] = "mmbeit3"  # this project's reader
+    return mmbeit3.load(color_cfg, color_checkpoint, device="cpu")
 
 
 @pytest.fixture
@@ -194,10 +194,10 @@ def test_streams(model: Inferencer, folder: Path) -> None:
 
 
 def test_a_folder_gives_what_a_run_over_it_writes(
-    model: Inferencer, folder: Path, colour_cfg, colour_checkpoint, tmp_path: Path
+    model: Inferencer, folder: Path, color_cfg, color_checkpoint, tmp_path: Path
 ) -> None:
     out = tmp_path / "out"
-    infer_folder(colour_cfg, colour_checkpoint, folder, out, device="cpu")
+    infer_folder(color_cfg, color_checkpoint, folder, out, device="cpu")
     found = model(folder)
     assert [item.source.file_name for item in found] == ["a.png", "b.jpg", "c.png", "more/d.png"]
     good = [item for item in found if item.error is None]

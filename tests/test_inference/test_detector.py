@@ -28,8 +28,8 @@ def picture(path: Path, width: int = 30, height: int = 20) -> Path:
     return path
 
 
-def test_prediction(tmp_path, colour_cfg, colour_checkpoint):
-    detector = Detector(colour_cfg, colour_checkpoint)
+def test_prediction(tmp_path, color_cfg, color_checkpoint):
+    detector = Detector(color_cfg, color_checkpoint)
     assert detector.classes == ("red thing", "green thing")
     [found] = detector.predict([detector.load(source(picture(tmp_path / "a.png")))], 4)
     assert found.boxes.tolist() == [[2, 3, 12, 9]]
@@ -40,8 +40,8 @@ def test_prediction(tmp_path, colour_cfg, colour_checkpoint):
     assert found.image.shape == (20, 30, 3)
 
 
-def test_failures_pass_through_in_place(tmp_path, colour_cfg, colour_checkpoint):
-    detector = Detector(colour_cfg, colour_checkpoint)
+def test_failures_pass_through_in_place(tmp_path, color_cfg, color_checkpoint):
+    detector = Detector(color_cfg, color_checkpoint)
     good, bad = picture(tmp_path / "a.png"), tmp_path / "b.png"
     bad.write_bytes(b"no image")
     paths = [bad, good, bad, bad, good, good, bad]
@@ -52,8 +52,8 @@ def test_failures_pass_through_in_place(tmp_path, colour_cfg, colour_checkpoint)
         assert [item.source.image_id for item in found] == list(range(7))
 
 
-def test_sizes_may_differ_within_a_batch(tmp_path, colour_cfg, colour_checkpoint):
-    detector = Detector(colour_cfg, colour_checkpoint)
+def test_sizes_may_differ_within_a_batch(tmp_path, color_cfg, color_checkpoint):
+    detector = Detector(color_cfg, color_checkpoint)
     sizes = [(30, 20), (40, 20), (30, 20), (20, 30)]
     paths = [picture(tmp_path / f"{i}.png", *size) for i, size in enumerate(sizes)]
     loaded = [detector.load(source(path, i)) for i, path in enumerate(paths)]
@@ -62,16 +62,16 @@ def test_sizes_may_differ_within_a_batch(tmp_path, colour_cfg, colour_checkpoint
     assert [item.source.image_id for item in found] == [0, 1, 2, 3]
 
 
-def test_transform_errors_are_failures(tmp_path, colour_cfg, colour_checkpoint):
-    colour_cfg.test_dataloader.dataset.pipeline.insert(2, dict(type="Resize", scale=(0, 0)))
-    failed = Detector(colour_cfg, colour_checkpoint).load(source(picture(tmp_path / "a.png")))
+def test_transform_errors_are_failures(tmp_path, color_cfg, color_checkpoint):
+    color_cfg.test_dataloader.dataset.pipeline.insert(2, dict(type="Resize", scale=(0, 0)))
+    failed = Detector(color_cfg, color_checkpoint).load(source(picture(tmp_path / "a.png")))
     assert isinstance(failed, Failed)
     assert failed.reason
 
 
-def test_short_memory_goes_image_by_image(tmp_path, colour_cfg, colour_checkpoint):
-    colour_cfg.model.max_pixels = 700
-    detector = Detector(colour_cfg, colour_checkpoint)
+def test_short_memory_goes_image_by_image(tmp_path, color_cfg, color_checkpoint):
+    color_cfg.model.max_pixels = 700
+    detector = Detector(color_cfg, color_checkpoint)
     small, large = picture(tmp_path / "a.png"), picture(tmp_path / "b.png", 300, 200)
     paths = (small, large, small)
     loaded = [detector.load(source(path, number)) for number, path in enumerate(paths)]
@@ -80,25 +80,25 @@ def test_short_memory_goes_image_by_image(tmp_path, colour_cfg, colour_checkpoin
     assert "too little memory for this image of 300 x 200" in second.reason
 
 
-def test_more_classes_than_names(tmp_path, colour_cfg, colour_checkpoint):
-    detector = Detector(colour_cfg, colour_checkpoint)
+def test_more_classes_than_names(tmp_path, color_cfg, color_checkpoint):
+    detector = Detector(color_cfg, color_checkpoint)
     detector.classes = ()
     with pytest.raises(InputError, match="class number 0"):
         list(detector.predict([detector.load(source(picture(tmp_path / "a.png")))], 1))
 
 
-def test_weights_of_another_model(tmp_path, colour_cfg):
+def test_weights_of_another_model(tmp_path, color_cfg):
     torch.save({"state_dict": {"other": torch.ones(1)}}, tmp_path / "other.pth")
     torch.save({"state_dict": {"weight": torch.ones(2)}}, tmp_path / "shape.pth")
     for name in ("other", "shape", "absent"):
         with pytest.raises(InputError):
-            Detector(colour_cfg, tmp_path / f"{name}.pth")
+            Detector(color_cfg, tmp_path / f"{name}.pth")
 
 
-def test_classes_must_be_named(tmp_path, colour_cfg):
+def test_classes_must_be_named(tmp_path, color_cfg):
     torch.save({"state_dict": {"weight": torch.ones(1)}}, tmp_path / "bare.pth")
     with pytest.raises(InputError, match="names the classes"):
-        Detector(colour_cfg, tmp_path / "bare.pth")
+        Detector(color_cfg, tmp_path / "bare.pth")
 
 
 def test_classes_of_the_config_serve_bare_weights():
@@ -110,8 +110,8 @@ def test_classes_of_the_config_serve_bare_weights():
     assert cfg.model.bbox_head.num_classes == 2
 
 
-def test_preparation_loads_nothing(colour_cfg):
-    assert [step.type for step in preparation(colour_cfg)] == ["PackDetInputs"]
+def test_preparation_loads_nothing(color_cfg):
+    assert [step.type for step in preparation(color_cfg)] == ["PackDetInputs"]
     steps = [dict(type="mmdet.LoadAnnotations"), dict(type=np.ndarray), dict(type="Resize")]
     wrapped = dict(type="RepeatDataset", dataset=dict(type="X", pipeline=steps))
     cfg = Config(dict(test_dataloader=dict(dataset=wrapped)))

@@ -58,8 +58,8 @@ def read(path: Path):
     return json.loads(path.read_text(encoding="utf-8"))
 
 
-def test_results(tmp_path, folder, colour_cfg, colour_checkpoint):
-    infer_folder(colour_cfg, colour_checkpoint, folder, tmp_path / "out")
+def test_results(tmp_path, folder, color_cfg, color_checkpoint):
+    infer_folder(color_cfg, color_checkpoint, folder, tmp_path / "out")
     results = read(tmp_path / "out" / "results.json")
     found = [(result["file_name"], result["category"]) for result in results]
     assert found == [
@@ -80,9 +80,9 @@ def test_results(tmp_path, folder, colour_cfg, colour_checkpoint):
     np.testing.assert_array_equal(coco_mask.decode(red["segmentation"]), expected)
 
 
-def test_summary(tmp_path, folder, colour_cfg, colour_checkpoint):
+def test_summary(tmp_path, folder, color_cfg, color_checkpoint):
     out = tmp_path / "out"
-    returned = infer_folder(colour_cfg, colour_checkpoint, folder, out, device="cpu")
+    returned = infer_folder(color_cfg, color_checkpoint, folder, out, device="cpu")
     summary = read(out / "summary.json")
     assert summary == returned
     numbers = {"num_images": 7, "num_done": 5, "num_failed": 2, "num_results": 6}
@@ -92,7 +92,7 @@ def test_summary(tmp_path, folder, colour_cfg, colour_checkpoint):
     assert summary["score_thr"] == 0.3
     assert summary["interrupted"] is False
     assert summary["device"] == "cpu"
-    assert summary["checkpoint"] == str(colour_checkpoint)
+    assert summary["checkpoint"] == str(color_checkpoint)
     assert summary["seconds"] > 0
     assert summary["versions"].keys() >= {"mmbeit3", "torch", "mmdet"}
     failed = {entry["file_name"]: entry["reason"] for entry in summary["failed"]}
@@ -102,15 +102,15 @@ def test_summary(tmp_path, folder, colour_cfg, colour_checkpoint):
     assert summary["images"][2] == image | {"overlay": "overlays/b/a.jpg"}
 
 
-def test_coco_tools_read_the_results(tmp_path, folder, colour_cfg, colour_checkpoint):
-    infer_folder(colour_cfg, colour_checkpoint, folder, tmp_path)
+def test_coco_tools_read_the_results(tmp_path, folder, color_cfg, color_checkpoint):
+    infer_folder(color_cfg, color_checkpoint, folder, tmp_path)
     results = COCO(tmp_path / "summary.json").loadRes(str(tmp_path / "results.json"))
     assert len(results.getAnnIds()) == 6
     assert len(results.getAnnIds(imgIds=[2], catIds=[2])) == 1
 
 
-def test_overlays(tmp_path, folder, colour_cfg, colour_checkpoint):
-    infer_folder(colour_cfg, colour_checkpoint, folder, tmp_path / "out")
+def test_overlays(tmp_path, folder, color_cfg, color_checkpoint):
+    infer_folder(color_cfg, color_checkpoint, folder, tmp_path / "out")
     overlays = tmp_path / "out" / "overlays"
     names = sorted(path.relative_to(overlays).as_posix() for path in overlays.rglob("*.*"))
     # a.bmp comes before a.png
@@ -121,20 +121,20 @@ def test_overlays(tmp_path, folder, colour_cfg, colour_checkpoint):
     assert only_red[180, 160, 2] < 250
 
 
-def test_no_overlays(tmp_path, folder, colour_cfg, colour_checkpoint):
+def test_no_overlays(tmp_path, folder, color_cfg, color_checkpoint):
     out = tmp_path / "out"
-    summary = infer_folder(colour_cfg, colour_checkpoint, folder, out, overlays=False)
+    summary = infer_folder(color_cfg, color_checkpoint, folder, out, overlays=False)
     assert sorted(path.name for path in out.iterdir()) == ["results.json", "summary.json"]
     assert not any("overlay" in image for image in summary["images"])
 
 
 def test_summary_names_the_type_that_was_computed_in(
-    tmp_path, folder, colour_cfg, colour_checkpoint, monkeypatch
+    tmp_path, folder, color_cfg, color_checkpoint, monkeypatch
 ):
     said = []
     monkeypatch.setattr(acceleration, "bfloat16_obstacle", lambda: "no instructions")
     monkeypatch.setattr(acceleration, "print_log", lambda text, *_: said.append(text))
-    arguments = (colour_cfg, colour_checkpoint, folder, tmp_path / "out")
+    arguments = (color_cfg, color_checkpoint, folder, tmp_path / "out")
     summary = infer_folder(*arguments, dtype="bfloat16", device="cpu")
     assert summary["dtype"] == "float32"
     (line,) = said
@@ -143,9 +143,9 @@ def test_summary_names_the_type_that_was_computed_in(
 
 @pytest.mark.parametrize(("batch_size", "num_workers"), [(1, 1), (3, 2), (100, 4)])
 def test_batches_and_threads_change_nothing(
-    tmp_path, folder, colour_cfg, colour_checkpoint, batch_size, num_workers
+    tmp_path, folder, color_cfg, color_checkpoint, batch_size, num_workers
 ):
-    arguments = (colour_cfg, colour_checkpoint, folder)
+    arguments = (color_cfg, color_checkpoint, folder)
     expected = infer_folder(*arguments, tmp_path / "expected")
     options = {"batch_size": batch_size, "num_workers": num_workers}
     summary = infer_folder(*arguments, tmp_path / "out", **options)
@@ -155,51 +155,51 @@ def test_batches_and_threads_change_nothing(
         assert summary[key] == expected[key]
 
 
-def test_boxes_alone(tmp_path, folder, colour_cfg, colour_checkpoint):
-    colour_cfg.model.masks = False
-    infer_folder(colour_cfg, colour_checkpoint, folder, tmp_path / "out")
+def test_boxes_alone(tmp_path, folder, color_cfg, color_checkpoint):
+    color_cfg.model.masks = False
+    infer_folder(color_cfg, color_checkpoint, folder, tmp_path / "out")
     results = read(tmp_path / "out" / "results.json")
     assert len(results) == 6
     assert not any("segmentation" in result for result in results)
 
 
-def test_exif_rotation_reaches_the_results(tmp_path, colour_cfg, colour_checkpoint):
+def test_exif_rotation_reaches_the_results(tmp_path, color_cfg, color_checkpoint):
     exif = Image.Exif()
     exif[0x0112] = 6
     path = picture(tmp_path / "turned.png", green=False, exif=exif)
-    summary = infer_folder(colour_cfg, colour_checkpoint, path, tmp_path / "out")
+    summary = infer_folder(color_cfg, color_checkpoint, path, tmp_path / "out")
     assert (summary["images"][0]["width"], summary["images"][0]["height"]) == (20, 30)
     [result] = read(tmp_path / "out" / "results.json")
     # clockwise: x' = height - y2, y' = x1
     assert result["bbox"] == [20 - 9, 2, 6, 10]
 
 
-def test_one_image(tmp_path, folder, colour_cfg, colour_checkpoint):
-    summary = infer_folder(colour_cfg, colour_checkpoint, folder / "b" / "a.png", tmp_path / "out")
+def test_one_image(tmp_path, folder, color_cfg, color_checkpoint):
+    summary = infer_folder(color_cfg, color_checkpoint, folder / "b" / "a.png", tmp_path / "out")
     assert [image["file_name"] for image in summary["images"]] == ["a.png"]
     assert (tmp_path / "out" / "overlays" / "a.jpg").is_file()
 
 
-def test_output_inside_the_folder_is_no_input(folder, colour_cfg, colour_checkpoint):
+def test_output_inside_the_folder_is_no_input(folder, color_cfg, color_checkpoint):
     for out in (folder, folder / "out"):
-        first = infer_folder(colour_cfg, colour_checkpoint, folder, out)
-        second = infer_folder(colour_cfg, colour_checkpoint, folder, out)
+        first = infer_folder(color_cfg, color_checkpoint, folder, out)
+        second = infer_folder(color_cfg, color_checkpoint, folder, out)
         assert first["images"] == second["images"]
         for path in (folder / "overlays").rglob("*.jpg"):
             path.unlink()
 
 
-def test_input_is_never_overwritten(tmp_path, colour_cfg, colour_checkpoint):
+def test_input_is_never_overwritten(tmp_path, color_cfg, color_checkpoint):
     path = picture(tmp_path / "overlays" / "a.png")
     for folder in (path, path.parent):
         with pytest.raises(InputError, match="choose another out_dir"):
-            infer_folder(colour_cfg, colour_checkpoint, folder, tmp_path)
+            infer_folder(color_cfg, color_checkpoint, folder, tmp_path)
 
 
-def test_output_folder_that_cannot_be(tmp_path, folder, colour_cfg, colour_checkpoint):
+def test_output_folder_that_cannot_be(tmp_path, folder, color_cfg, color_checkpoint):
     (tmp_path / "file").touch()
     with pytest.raises(InputError, match="the folder .* cannot be made"):
-        infer_folder(colour_cfg, colour_checkpoint, folder, tmp_path / "file")
+        infer_folder(color_cfg, color_checkpoint, folder, tmp_path / "file")
 
 
 def test_names_that_clash(tmp_path):
@@ -212,28 +212,28 @@ def test_names_that_clash(tmp_path):
     assert {Path(overlay).parent.as_posix() for overlay in overlays} == {"overlays", "overlays/b"}
 
 
-def test_interrupt_keeps_what_is_done(tmp_path, folder, colour_cfg, colour_checkpoint):
-    colour_cfg.model.fails = "KeyboardInterrupt"
+def test_interrupt_keeps_what_is_done(tmp_path, folder, color_cfg, color_checkpoint):
+    color_cfg.model.fails = "KeyboardInterrupt"
     out = tmp_path / "out"
-    summary = infer_folder(colour_cfg, colour_checkpoint, folder, out, batch_size=1)
+    summary = infer_folder(color_cfg, color_checkpoint, folder, out, batch_size=1)
     assert summary["interrupted"] is True
     assert [image["file_name"] for image in summary["images"]] == ["a.bmp", "a.png"]
     assert {result["image_id"] for result in read(out / "results.json")} == {1, 2}
     assert read(out / "summary.json") == summary
 
 
-def test_a_crash_keeps_what_is_done(tmp_path, folder, colour_cfg, colour_checkpoint):
-    colour_cfg.model.fails = "RuntimeError"
+def test_a_crash_keeps_what_is_done(tmp_path, folder, color_cfg, color_checkpoint):
+    color_cfg.model.fails = "RuntimeError"
     out = tmp_path / "out"
     with pytest.raises(RuntimeError):
-        infer_folder(colour_cfg, colour_checkpoint, folder, out, batch_size=1)
+        infer_folder(color_cfg, color_checkpoint, folder, out, batch_size=1)
     assert {result["image_id"] for result in read(out / "results.json")} == {1, 2}
     summary = read(out / "summary.json")
     assert (summary["interrupted"], summary["error"]) == (True, "RuntimeError: ")
 
 
-def test_sigterm_keeps_what_is_done(tmp_path, folder, colour_cfg, colour_checkpoint, monkeypatch):
-    detector = MODELS.get("ColourDetector")
+def test_sigterm_keeps_what_is_done(tmp_path, folder, color_cfg, color_checkpoint, monkeypatch):
+    detector = MODELS.get("ColorDetector")
     test_step = detector.test_step
 
     def terminated(self, data):
@@ -243,7 +243,7 @@ def test_sigterm_keeps_what_is_done(tmp_path, folder, colour_cfg, colour_checkpo
 
     monkeypatch.setattr(detector, "test_step", terminated)
     out = tmp_path / "out"
-    summary = infer_folder(colour_cfg, colour_checkpoint, folder, out, batch_size=1)
+    summary = infer_folder(color_cfg, color_checkpoint, folder, out, batch_size=1)
     assert (summary["interrupted"], summary["error"]) == (True, None)
     assert [image["file_name"] for image in summary["images"]] == ["a.bmp", "a.png"]
     assert {result["image_id"] for result in read(out / "results.json")} == {1, 2}
@@ -384,11 +384,11 @@ class TestCommand:
     """``mmbeit3 infer``, run in this process, where the models above are registered."""
 
     @pytest.fixture
-    def status(self, tmp_path, colour_cfg, colour_checkpoint):
+    def status(self, tmp_path, color_cfg, color_checkpoint):
         config = tmp_path / "config.py"
-        Config(colour_cfg.to_dict()).dump(config)
+        Config(color_cfg.to_dict()).dump(config)
 
-        def status(folder: Path, *options: str, config=config, checkpoint=colour_checkpoint) -> int:
+        def status(folder: Path, *options: str, config=config, checkpoint=color_checkpoint) -> int:
             arguments = [str(config), str(checkpoint), str(folder), "--out-dir"]
             arguments += [str(tmp_path / "out"), *options]
             try:

@@ -193,7 +193,7 @@ def shortened(name: str, split: str, pack: str) -> list[dict]:
 
 
 def test_a_detector_is_trained_tested_and_used_on_the_same_pixels(
-    file: tuple[Path, np.ndarray, int], colour_cfg: Config, colour_checkpoint: Path
+    file: tuple[Path, np.ndarray, int], color_cfg: Config, color_checkpoint: Path
 ) -> None:
     path, seen, _ = file
     image = {"id": 1, "file_name": path.name, "width": seen.shape[1], "height": seen.shape[0]}
@@ -214,8 +214,8 @@ def test_a_detector_is_trained_tested_and_used_on_the_same_pixels(
             pipeline=shortened(DETECTION, split, "PackDetInputs"),
         )
         inputs.append(DATASETS.build(settings)[0]["inputs"])  # checks the size, too
-    colour_cfg.test_dataloader.dataset.pipeline = shortened(DETECTION, "test", "PackDetInputs")
-    loaded = Detector(colour_cfg, colour_checkpoint, "cpu").load(Source(1, path, path.name, None))
+    color_cfg.test_dataloader.dataset.pipeline = shortened(DETECTION, "test", "PackDetInputs")
+    loaded = Detector(color_cfg, color_checkpoint, "cpu").load(Source(1, path, path.name, None))
 
     assert not isinstance(loaded, Failed), loaded
     assert (inputs[0] == inputs[1]).all() and (inputs[0] == loaded.packed["inputs"]).all()
@@ -276,12 +276,12 @@ def test_all_pipelines_of_a_config_load_in_the_same_way(path: Path) -> None:
 
 @pytest.mark.parametrize("color_type", ["color", "color_ignore_orientation", "unchanged"])
 def test_a_config_with_the_transform_of_mmcv_is_read_by_its_rule(
-    tmp_path: Path, colour_cfg: Config, colour_checkpoint: Path, color_type: str
+    tmp_path: Path, color_cfg: Config, color_checkpoint: Path, color_type: str
 ) -> None:
     loader = dict(type="LoadImageFromFile", color_type=color_type)
     pipeline = [loader, shortened(DETECTION, "test", "PackDetInputs")[1]]
-    colour_cfg.test_dataloader.dataset.pipeline = pipeline
-    detector = Detector(colour_cfg, colour_checkpoint, "cpu")
+    color_cfg.test_dataloader.dataset.pipeline = pipeline
+    detector = Detector(color_cfg, color_checkpoint, "cpu")
     flags = dict(color=cv2.IMREAD_COLOR, unchanged=cv2.IMREAD_UNCHANGED)
     flags["color_ignore_orientation"] = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
     for name in ("PNG, 16-bit gray", "PNG, alpha", "JPEG, EXIF", "TIFF, 16-bit color"):
@@ -297,28 +297,28 @@ def test_a_config_with_the_transform_of_mmcv_is_read_by_its_rule(
 
 
 def test_what_only_our_transform_reads_is_said(
-    tmp_path: Path, colour_cfg: Config, colour_checkpoint: Path
+    tmp_path: Path, color_cfg: Config, color_checkpoint: Path
 ) -> None:
     path = tmp_path / "a.tif"
     Image.fromarray(DEEP_GRAY.astype(np.float32)).save(path)
     assert cv2.imread(str(path)) is None  # else the case is void
-    failed = Detector(colour_cfg, colour_checkpoint, "cpu").load(Source(1, path, "a.tif", None))
+    failed = Detector(color_cfg, color_checkpoint, "cpu").load(Source(1, path, "a.tif", None))
     assert isinstance(failed, Failed)
     assert "LoadImageFromFile cannot load it" in failed.reason
     assert "mmbeit3.LoadImageFromFile can" in failed.reason
     path.write_bytes(b"")
-    failed = Detector(colour_cfg, colour_checkpoint, "cpu").load(Source(1, path, "a.tif", None))
+    failed = Detector(color_cfg, color_checkpoint, "cpu").load(Source(1, path, "a.tif", None))
     assert failed.reason == "the file is empty (0 bytes)"
 
 
 @pytest.mark.skipif(not CASES.is_dir(), reason="the cases are not beside the project")
-def test_the_case_of_the_complaint(colour_cfg: Config, colour_checkpoint: Path) -> None:
+def test_the_case_of_the_complaint(color_cfg: Config, color_checkpoint: Path) -> None:
     path = CASES / "grey16_train_vs_infer" / "grey12in16.png"
     init_default_scope("mmdet")
     pipeline = shortened(DETECTION, "train", "PackDetInputs")
     trained = Compose(pipeline)({"img_path": str(path)})["inputs"]
-    colour_cfg.test_dataloader.dataset.pipeline = shortened(DETECTION, "test", "PackDetInputs")
-    loaded = Detector(colour_cfg, colour_checkpoint, "cpu").load(Source(1, path, path.name, None))
+    color_cfg.test_dataloader.dataset.pipeline = shortened(DETECTION, "test", "PackDetInputs")
+    loaded = Detector(color_cfg, color_checkpoint, "cpu").load(Source(1, path, path.name, None))
     assert (trained == loaded.packed["inputs"]).all()
     assert trained.min() == 0 and trained.max() == 255
 

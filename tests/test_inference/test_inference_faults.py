@@ -36,7 +36,7 @@ def picture(path: Path, seed: int = 0) -> Path:
 @pytest.fixture(params=["detection", "segmentation"])
 def infer(request, tmp_path):
     """Run either model over a folder; the results go to ``out``."""
-    kind = {"detection": "colour", "segmentation": "seg"}[request.param]
+    kind = {"detection": "color", "segmentation": "seg"}[request.param]
     cfg = request.getfixturevalue(f"{kind}_cfg")
     checkpoint = request.getfixturevalue(f"{kind}_checkpoint")
 
@@ -333,7 +333,7 @@ def test_a_damaged_image_is_predicted_and_named(
 
 @pytest.mark.parametrize("name", ["summary.json", "results.json", ".mmbeit3-lock", "overlays"])
 @pytest.mark.parametrize("kind", SPECIAL)
-def test_an_output_folder_may_hold_anything(kind, name, colour_cfg, colour_checkpoint, tmp_path):
+def test_an_output_folder_may_hold_anything(kind, name, color_cfg, color_checkpoint, tmp_path):
     picture(tmp_path / "images" / "a.png")
     for place in (tmp_path / "images" / "deep", tmp_path / "out"):
         place.mkdir()
@@ -342,7 +342,7 @@ def test_an_output_folder_may_hold_anything(kind, name, colour_cfg, colour_check
     with time_limit(0):
         try:
             infer_folder(
-                colour_cfg, colour_checkpoint, tmp_path / "images", tmp_path / "out", device="cpu"
+                color_cfg, color_checkpoint, tmp_path / "images", tmp_path / "out", device="cpu"
             )
         except InputError as error:  # where a folder or a loop is in the way
             assert str(tmp_path / "out" / name) in str(error)

@@ -35,13 +35,13 @@ def picture(path: Path, width: int = 30) -> Path:
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Seven images, the fourth broken, and the models of ``colour_models.py`` in files."""
+    """Seven images, the fourth broken, and the models of ``color_models.py`` in files."""
     place = tmp_path_factory.mktemp("processes")
     images = [picture(place / "images" / f"{i}.png", width=30 + i) for i in range(1, 8)]
     images[3].write_bytes(b"\x89PNG cut")
     classes = ("dark", "red thing", "green thing")
-    save_model(place / "detection", "mmdet", "ColourDetector", "PackDetInputs", classes[1:])
-    save_model(place / "segmentation", "mmseg", "ColourSegmentor", "PackSegInputs", classes)
+    save_model(place / "detection", "mmdet", "ColorDetector", "PackDetInputs", classes[1:])
+    save_model(place / "segmentation", "mmseg", "ColorSegmentor", "PackSegInputs", classes)
     return place
 
 

@@ -138,6 +138,6 @@ def test_what_cannot_be_shown(model: Inferencer, tmp_path: Path) -> None:
         model.features("absent.png")
 
 
-def test_other_backbones_are_named(colour_cfg, colour_checkpoint) -> None:
-    with pytest.raises(InputError, match="ColourDetector, whose layers are not known"):
-        mmbeit3.load(colour_cfg, colour_checkpoint, device="cpu").attention(noise())
+def test_other_backbones_are_named(color_cfg, color_checkpoint) -> None:
+    with pytest.raises(InputError, match="ColorDetector, whose layers are not known"):
+        mmbeit3.load(color_cfg, color_checkpoint, device="cpu").attention(noise())

@@ -33,30 +33,30 @@ def test_the_package_is_imported_without_torch() -> None:
     subprocess.run([sys.executable, "-c", code], check=True, env=os.environ)
 
 
-def test_config_and_checkpoint(colour_cfg, colour_checkpoint, seg_cfg, seg_checkpoint) -> None:
-    before = colour_cfg.pretty_text
-    model = mmbeit3.load(colour_cfg, colour_checkpoint, device="cpu")
+def test_config_and_checkpoint(color_cfg, color_checkpoint, seg_cfg, seg_checkpoint) -> None:
+    before = color_cfg.pretty_text
+    model = mmbeit3.load(color_cfg, color_checkpoint, device="cpu")
     assert isinstance(model, Detector) and model.classes == ("red thing", "green thing")
-    assert colour_cfg.pretty_text == before
+    assert color_cfg.pretty_text == before
     assert isinstance(mmbeit3.load(seg_cfg, str(seg_checkpoint)), Segmentor)
 
 
-def test_the_config_in_the_checkpoint(colour_cfg, colour_checkpoint) -> None:
-    model = mmbeit3.load(carrying(colour_checkpoint, colour_cfg.pretty_text), device="cpu")
+def test_the_config_in_the_checkpoint(color_cfg, color_checkpoint) -> None:
+    model = mmbeit3.load(carrying(color_checkpoint, color_cfg.pretty_text), device="cpu")
     assert model.classes == ("red thing", "green thing")
     assert model.device == torch.device("cpu")
 
 
-def test_what_is_missing_is_said(colour_cfg, colour_checkpoint, tmp_path) -> None:
+def test_what_is_missing_is_said(color_cfg, color_checkpoint, tmp_path) -> None:
     with pytest.raises(InputError, match="carries no config; give the config file"):
-        mmbeit3.load(colour_checkpoint)
-    for config in (colour_cfg, "config.py"):
+        mmbeit3.load(color_checkpoint)
+    for config in (color_cfg, "config.py"):
         with pytest.raises(InputError, match="there are no weights"):
             mmbeit3.load(config)
     with pytest.raises(InputError, match=r"absent.py does not exist"):
-        mmbeit3.load(tmp_path / "absent.py", colour_checkpoint)
+        mmbeit3.load(tmp_path / "absent.py", color_checkpoint)
     with pytest.raises(InputError, match="has no model"):
-        mmbeit3.load(carrying(colour_checkpoint, "a = 1"))
+        mmbeit3.load(carrying(color_checkpoint, "a = 1"))
 
 
 @pytest.mark.parametrize(
@@ -80,12 +80,12 @@ def test_what_is_missing_is_said(colour_cfg, colour_checkpoint, tmp_path) -> Non
     ],
 )
 def test_a_config_in_a_checkpoint_is_never_run(
-    colour_cfg, colour_checkpoint, tmp_path, line: str
+    color_cfg, color_checkpoint, tmp_path, line: str
 ) -> None:
     file = tmp_path / "ran"
-    text = colour_cfg.pretty_text + "\n" + line.format(file=str(file)) + "\n"
+    text = color_cfg.pretty_text + "\n" + line.format(file=str(file)) + "\n"
     with pytest.raises(InputError, match="more than plain values, and is not run"):
-        mmbeit3.load(carrying(colour_checkpoint, text))
+        mmbeit3.load(carrying(color_checkpoint, text))
     assert not file.exists()
 
 
@@ -95,7 +95,7 @@ def put_text(file: Path) -> dict:
 
 @pytest.mark.parametrize("place", ["model", "part", "pipeline", "scope", "default_scope"])
 def test_types_in_it_must_be_registered(
-    colour_cfg, colour_checkpoint, tmp_path, monkeypatch, place: str
+    color_cfg, color_checkpoint, tmp_path, monkeypatch, place: str
 ) -> None:
     file = tmp_path / "ran"
     package = tmp_path / "evil"
@@ -104,25 +104,25 @@ def test_types_in_it_must_be_registered(
     (package / "registry.py").write_text("")
     monkeypatch.syspath_prepend(tmp_path)
     if place == "model":
-        colour_cfg.model = put_text(file)
+        color_cfg.model = put_text(file)
     elif place == "part":
-        colour_cfg.model = dict(type="mmdet.TwoStageDetector", backbone=put_text(file))
+        color_cfg.model = dict(type="mmdet.TwoStageDetector", backbone=put_text(file))
     elif place == "pipeline":
-        colour_cfg.test_dataloader.dataset.pipeline.insert(1, put_text(file))
+        color_cfg.test_dataloader.dataset.pipeline.insert(1, put_text(file))
     elif place == "scope":
-        colour_cfg.model.type = "evil.ColourDetector"
+        color_cfg.model.type = "evil.ColorDetector"
     else:
-        colour_cfg.default_scope = "evil"
+        color_cfg.default_scope = "evil"
     with pytest.raises(Exception) as caught:  # noqa: PT011
-        mmbeit3.load(carrying(colour_checkpoint, colour_cfg.pretty_text))
+        mmbeit3.load(carrying(color_checkpoint, color_cfg.pretty_text))
     assert isinstance(caught.value, (InputError, KeyError, RuntimeError))
     assert not file.exists()
     assert "evil" not in sys.modules
 
 
-def test_modules_in_it_must_be_imported(colour_cfg, colour_checkpoint, monkeypatch) -> None:
-    colour_cfg.custom_imports = dict(imports=["my_own_package"])
-    file = carrying(colour_checkpoint, colour_cfg.pretty_text)
+def test_modules_in_it_must_be_imported(color_cfg, color_checkpoint, monkeypatch) -> None:
+    color_cfg.custom_imports = dict(imports=["my_own_package"])
+    file = carrying(color_checkpoint, color_cfg.pretty_text)
     with pytest.raises(InputError, match="imports 'my_own_package', which would run its code"):
         mmbeit3.load(file)
     monkeypatch.setitem(sys.modules, "my_own_package", sys)

@@ -28,8 +28,8 @@ def image() -> Image.Image:
 
 
 @pytest.fixture
-def found(colour_cfg, colour_checkpoint, image) -> DetectionResult:
-    return mmbeit3.load(colour_cfg, colour_checkpoint, device="cpu")(image)
+def found(color_cfg, color_checkpoint, image) -> DetectionResult:
+    return mmbeit3.load(color_cfg, color_checkpoint, device="cpu")(image)
 
 
 @pytest.fixture
@@ -65,9 +65,9 @@ def test_some_of_the_detections(found: DetectionResult) -> None:
         iter(found)
 
 
-def test_detectors_without_masks(colour_cfg, colour_checkpoint, image) -> None:
-    colour_cfg.model.masks = False
-    found = mmbeit3.load(colour_cfg, colour_checkpoint, device="cpu")(image)
+def test_detectors_without_masks(color_cfg, color_checkpoint, image) -> None:
+    color_cfg.model.masks = False
+    found = mmbeit3.load(color_cfg, color_checkpoint, device="cpu")(image)
     assert found.masks is None and "segmentation" not in found.to_coco()[0]
     assert len(found[:1].boxes) == 1 and found.draw().ndim == 3
 

@@ -47,11 +47,11 @@ def test_reduce_zero_label_of_the_config():
     assert find_seg_classes(config(ADE | dict(reduce_zero_label=False)), {}).offset == 0
 
 
-def test_a_choice_of_classes_keeps_its_colours():
+def test_a_choice_of_classes_keeps_its_colors():
     classes = find_seg_classes(config(ADE | dict(metainfo=dict(classes=["sky", "wall"]))), {})
     assert classes.names == ("sky", "wall")
-    colours = ADE20KDataset.METAINFO["palette"]
-    assert classes.palette == [tuple(colours[2][::-1]), tuple(colours[0][::-1])]
+    colors = ADE20KDataset.METAINFO["palette"]
+    assert classes.palette == [tuple(colors[2][::-1]), tuple(colors[0][::-1])]
     assert classes.offset is None
 
 
@@ -66,7 +66,7 @@ def test_metainfo_of_the_config():
     classes = find_seg_classes(config(dataset), {})
     assert (classes.names, classes.palette) == (("x", "y"), [(3, 2, 1), (6, 5, 4)])
     del metainfo["palette"]
-    made = [colour[::-1] for colour in make_palette(2)]
+    made = [color[::-1] for color in make_palette(2)]
     assert find_seg_classes(config(dataset), {}).palette == made
 
 
@@ -99,7 +99,7 @@ def test_classes_must_be_named(dataset):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"palette": [[1, 2, 3]]}, "1 colours for 2 classes"),
+        ({"palette": [[1, 2, 3]]}, "1 colors for 2 classes"),
         ({"classes": [str(i) for i in range(257)]}, "257 classes, .* at most 256"),
         ({"classes": ["a", "b", "a"]}, "more than once: a"),
     ],
@@ -115,5 +115,5 @@ def test_classes_that_cannot_be_written(change, message):
     + [[[1, 2, -1], [1, 2, 3]], [[1, 2, float("nan")], [1, 2, 3]], [None, None], {"a": 1}],
 )
 def test_a_palette_of_something_else_is_refused(palette):
-    with pytest.raises(InputError, match="the palette holds something else than colours"):
+    with pytest.raises(InputError, match="the palette holds something else than colors"):
         find_seg_classes(config(ADE), {"dataset_meta": META | {"palette": palette}})

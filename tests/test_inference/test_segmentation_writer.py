@@ -34,7 +34,7 @@ def test_class_map_is_8_bit_with_a_palette(tmp_path, num_classes):
     source = Source(1, None, "a.png", None)
     result(source, labels, classes).save_label_map(tmp_path / "b" / "a.png")
     data = (tmp_path / "b" / "a.png").read_bytes()
-    assert data[24] == 8 and data[25] == 3  # the header: bits per pixel, colours by a palette
+    assert data[24] == 8 and data[25] == 3  # the header: bits per pixel, colors by a palette
     with Image.open(tmp_path / "b" / "a.png") as image:
         np.testing.assert_array_equal(np.asarray(image), labels)
         rgb = np.asarray(image.convert("RGB"))
@@ -53,7 +53,7 @@ def test_shares(tmp_path):
     classes = results.summary()["classes"]
     assert [entry["pixels"] for entry in classes] == [5, 0, 5]
     assert [entry["share"] for entry in classes] == [0.5, 0, 0.5]
-    assert classes[1] == {"index": 1, "name": "b", "colour": [4, 5, 6], "pixels": 0, "share": 0.0}
+    assert classes[1] == {"index": 1, "name": "b", "color": [4, 5, 6], "pixels": 0, "share": 0.0}
     rows = results.rows(results.summary())
     assert rows == [("share of pixels", ""), ("  a", "50.00%"), ("  c", "50.00%")]
     assert not (tmp_path / "overlays").exists()

@@ -75,7 +75,7 @@ def checkpoint(tmp_path: Path, cfg: Config) -> Path:
 
 @pytest.fixture
 def folder(tmp_path: Path, data_root: Path) -> Path:
-    """Two photographs of different sizes, as PNG: decoders of JPEG differ by a grey level."""
+    """Two photographs of different sizes, as PNG: decoders of JPEG differ by a gray level."""
     photos = data_root / "ade20k_sample" / "images" / "validation"
     for name in ("ADE_val_00000001", "ADE_val_00000003"):
         (tmp_path / "photos").mkdir(exist_ok=True)

@@ -96,7 +96,7 @@ def test_equals_mmcv_around_the_edges(way: None) -> None:
 
 def test_one_sample_by_hand() -> None:
     value = torch.arange(6.0).view(1, 6, 1, 1)  # one map of 2 x 3
-    # Centre of pixel (x 1, y 0); half-way to the right of it; on the corner: a quarter of pixel 0.
+    # Center of pixel (x 1, y 0); half-way to the right of it; on the corner: a quarter of pixel 0.
     places = torch.tensor([[0.5, 0.25], [2 / 3, 0.25], [0, 0.0]]).view(1, 3, 1, 1, 1, 2)
     output = multi_scale_deformable_attn(value + 1, [(2, 3)], places, torch.ones(1, 3, 1, 1, 1))
     torch.testing.assert_close(output.flatten(), torch.tensor([2, 2.5, 0.25]))

@@ -33,7 +33,7 @@ def test_summary_holds_scores_times_and_versions(
         (tmp_path / task).mkdir()
         (tmp_path / task / "metrics.json").write_text(json.dumps({"metrics": content}))
     seconds = {"data": 3.0, "detection train": 40.5, "segmentation train": 16.5}
-    summary = demo.summarise(tmp_path, seconds)
+    summary = demo.summarize(tmp_path, seconds)
     demo.report(summary)
 
     written = json.loads((tmp_path / "summary.json").read_text())

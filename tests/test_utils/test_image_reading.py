@@ -47,7 +47,7 @@ def red(mode: str = "RGB") -> Image.Image:
         ("PA", "a.tif"),
     ],
 )
-def test_colour_modes(tmp_path, mode, name):
+def test_color_modes(tmp_path, mode, name):
     image = read_image(save(tmp_path / name, red(mode)))
     assert image.shape == (4, 6, 3)
     assert image.dtype == np.uint8
@@ -63,9 +63,9 @@ def test_lossy_formats(tmp_path, extension):
 
 @pytest.mark.parametrize("mode", ["1", "L", "LA"])
 def test_grey_modes(tmp_path, mode):
-    grey = Image.new("L", (6, 4), 0)
-    grey.paste(255, (0, 0, 3, 4))
-    image = read_image(save(tmp_path / "a.png", grey.convert(mode)))
+    gray = Image.new("L", (6, 4), 0)
+    gray.paste(255, (0, 0, 3, 4))
+    image = read_image(save(tmp_path / "a.png", gray.convert(mode)))
     assert (image[:, :3] == 255).all()
     assert (image[:, 3:] == 0).all()
 
@@ -174,7 +174,7 @@ def test_damaged_exif_is_no_exif(tmp_path):
 
 
 def test_first_frame(tmp_path):
-    frames = [Image.new("RGB", (6, 4), colour) for colour in ("red", "blue")]
+    frames = [Image.new("RGB", (6, 4), color) for color in ("red", "blue")]
     for name in ("a.gif", "a.tif"):
         path = save(tmp_path / name, frames[0], save_all=True, append_images=frames[1:])
         assert (read_image(path) == RED_BGR).all()

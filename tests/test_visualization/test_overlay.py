@@ -20,25 +20,25 @@ def draw(image, boxes=(), labels=(), scores=(), masks=None):
     return draw_instances(image, boxes, labels, scores, masks, CLASSES, PALETTE)
 
 
-def grey(height: int = 500, width: int = 600) -> np.ndarray:
+def gray(height: int = 500, width: int = 600) -> np.ndarray:
     return np.full((height, width, 3), 128, np.uint8)
 
 
-def disc(image: np.ndarray, centre: tuple[int, int], radius: int) -> np.ndarray:
+def disc(image: np.ndarray, center: tuple[int, int], radius: int) -> np.ndarray:
     rows, columns = np.ogrid[: image.shape[0], : image.shape[1]]
-    return (rows - centre[0]) ** 2 + (columns - centre[1]) ** 2 <= radius**2
+    return (rows - center[0]) ** 2 + (columns - center[1]) ** 2 <= radius**2
 
 
 @pytest.mark.parametrize("masks", [None, np.zeros((0, 500, 600), bool)])
 def test_nothing_found_changes_nothing(masks):
-    image = grey()
+    image = gray()
     picture = draw(image, masks=masks)
     assert picture is not image
     np.testing.assert_array_equal(picture, image)
 
 
-def test_mask_is_tinted_towards_its_class_colour():
-    image = grey()
+def test_mask_is_tinted_towards_its_class_color():
+    image = gray()
     mask = disc(image, (250, 300), 80)
     picture = draw(image, [[220, 170, 381, 331]], [1], [0.9], mask[None])
     inner = disc(image, (250, 300), 70)
@@ -49,7 +49,7 @@ def test_mask_is_tinted_towards_its_class_colour():
 
 
 def test_nothing_changes_outside_box_and_label():
-    image = grey()
+    image = gray()
     mask = disc(image, (250, 300), 80)
     picture = draw(image, [[220, 170, 381, 331]], [1], [0.9], mask[None])
     changed = (picture != image).any(axis=2)
@@ -61,19 +61,19 @@ def test_nothing_changes_outside_box_and_label():
 
 
 def test_boxes_without_masks():
-    picture = draw(grey(), [[100, 100, 200, 200]], [0], [0.5])
+    picture = draw(gray(), [[100, 100, 200, 200]], [0], [0.5])
     assert picture[200, 150].tolist() == list(PALETTE[0])
     assert picture[150, 150].tolist() == [128] * 3
 
 
 def test_input_is_left_unchanged():
-    image = grey()
+    image = gray()
     draw(image, [[0, 0, 100, 100]], [0], [0.5], disc(image, (50, 50), 40)[None])
     assert (image == 128).all()
 
 
 def test_empty_mask_and_mask_at_the_border():
-    image = grey()
+    image = gray()
     masks = np.zeros((2, 500, 600), bool)
     masks[1, 499, 599] = True
     picture = draw(image, [[10, 10, 20, 20], [598, 498, 600, 500]], [0, 1], [0.5, 0.6], masks)
@@ -84,18 +84,18 @@ def test_empty_mask_and_mask_at_the_border():
     "box", [[0, 0, 600, 500], [590, 490, 600, 500], [-20, -20, 5, 5], [300, 0, 900, 900]]
 )
 def test_labels_stay_inside_the_picture(box):
-    picture = draw(grey(), [box], [0], [0.5])
+    picture = draw(gray(), [box], [0], [0.5])
     chip = (picture == PALETTE[0]).all(axis=2)
     assert chip.sum() > 300  # the ground of the label
 
 
 def test_a_label_needs_no_room():
-    picture = draw(grey(480, 4), [[0, 0, 3, 479]], [0], [0.5])
+    picture = draw(gray(480, 4), [[0, 0, 3, 479]], [0], [0.5])
     assert picture.shape == (2048, 17, 3)
 
 
 def test_surest_is_on_top():
-    image = grey()
+    image = gray()
     masks = np.stack([disc(image, (250, 300), 80)] * 2)
     boxes = [[220, 170, 381, 331]] * 2
     picture = draw(image, boxes, [0, 1], [0.9, 0.8], masks)
@@ -103,22 +103,22 @@ def test_surest_is_on_top():
     np.testing.assert_array_equal(picture[250, 300], only_first[250, 300])
 
 
-def test_instances_of_a_class_differ_but_stay_recognisable():
-    image = grey()
+def test_instances_of_a_class_differ_but_stay_recognizable():
+    image = gray()
     masks = np.stack([disc(image, (100, 60 + 120 * i), 50) for i in range(5)])
     boxes = [[10 + 120 * i, 50, 110 + 120 * i, 150] for i in range(5)]
     picture = draw(image, boxes, [0] * 5, [0.9] * 5, masks)
-    colours = [picture[100, 60 + 120 * i].tolist() for i in range(5)]
-    assert len({tuple(colour) for colour in colours}) == 5
-    # outlines carry the full colour: its hue stays within a twelfth of the circle
+    colors = [picture[100, 60 + 120 * i].tolist() for i in range(5)]
+    assert len({tuple(color) for color in colors}) == 5
+    # outlines carry the full color: its hue stays within a twelfth of the circle
     outline = [picture[50, 60 + 120 * i] / 255 for i in range(5)]
-    hues = [colorsys.rgb_to_hsv(*colour[::-1])[0] for colour in outline]
+    hues = [colorsys.rgb_to_hsv(*color[::-1])[0] for color in outline]
     blue, green, red = np.array(PALETTE[0]) / 255
     assert max(abs(hue - colorsys.rgb_to_hsv(red, green, blue)[0]) for hue in hues) < 1 / 12
 
 
 def test_small_image_is_enlarged_with_its_instances():
-    image = grey(160, 200)
+    image = gray(160, 200)
     mask = disc(image, (80, 100), 30)
     picture = draw(image, [[70, 50, 131, 111]], [0], [0.9], mask[None])
     assert picture.shape == (480, 600, 3)
@@ -128,7 +128,7 @@ def test_small_image_is_enlarged_with_its_instances():
 
 
 def test_large_image_is_reduced():
-    image = grey(1500, 4096)
+    image = gray(1500, 4096)
     mask = disc(image, (700, 2000), 300)
     picture = draw(image, [[1700, 400, 2300, 1000]], [0], [0.9], mask[None])
     assert picture.shape == (750, 2048, 3)
@@ -152,7 +152,7 @@ def test_display_scale(height, width, scale):
 
 
 NAMES = ("left", "right", "speck")
-COLOURS = [(200, 40, 40), (40, 200, 40), (40, 40, 200)]
+COLORS = [(200, 40, 40), (40, 200, 40), (40, 40, 200)]
 
 
 def halves(height: int = 500, width: int = 600) -> np.ndarray:
@@ -162,18 +162,18 @@ def halves(height: int = 500, width: int = 600) -> np.ndarray:
 
 
 def test_class_map_is_half_the_image_half_the_classes():
-    image = grey()
-    picture = draw_class_map(image, halves(), NAMES, COLOURS)
+    image = gray()
+    picture = draw_class_map(image, halves(), NAMES, COLORS)
     assert (image == 128).all()
-    for x, colour in ((20, COLOURS[0]), (580, COLOURS[1])):
-        np.testing.assert_allclose(picture[20, x], (128 + np.array(colour)) / 2, atol=1)
+    for x, color in ((20, COLORS[0]), (580, COLORS[1])):
+        np.testing.assert_allclose(picture[20, x], (128 + np.array(color)) / 2, atol=1)
 
 
-def test_edges_of_regions_have_the_full_colours():
-    picture = draw_class_map(grey(), halves(), NAMES, COLOURS)
-    assert (picture[20, 299] == COLOURS[0]).all()
-    assert (picture[20, 300] == COLOURS[1]).all()
-    edges = (picture == COLOURS[0]).all(axis=2)
+def test_edges_of_regions_have_the_full_colors():
+    picture = draw_class_map(gray(), halves(), NAMES, COLORS)
+    assert (picture[20, 299] == COLORS[0]).all()
+    assert (picture[20, 300] == COLORS[1]).all()
+    edges = (picture == COLORS[0]).all(axis=2)
     assert edges[:, 299].all()
     assert not edges[:50, :298].any()
 
@@ -182,8 +182,8 @@ def test_each_class_is_named_in_the_middle_of_its_largest_region():
     labels = halves()
     labels[:60] = 0
     labels[10:40, 20:60] = 1  # a smaller region, above
-    picture = draw_class_map(grey(), labels, NAMES, COLOURS)
-    ground = (picture == COLOURS[1]).all(axis=2)
+    picture = draw_class_map(gray(), labels, NAMES, COLORS)
+    ground = (picture == COLORS[1]).all(axis=2)
     ground[:65] = ground[:, :305] = False  # the edges
     rows, columns = np.nonzero(ground)
     assert abs((columns.min() + columns.max()) / 2 - 450) < 15
@@ -194,8 +194,8 @@ def test_each_class_is_named_in_the_middle_of_its_largest_region():
 def test_a_name_larger_than_its_region_is_left_out():
     labels = halves()
     labels[100:110, 100:120] = 2
-    with_speck = draw_class_map(grey(), labels, NAMES, COLOURS)
-    changed = (with_speck != draw_class_map(grey(), halves(), NAMES, COLOURS)).any(axis=2)
+    with_speck = draw_class_map(gray(), labels, NAMES, COLORS)
+    changed = (with_speck != draw_class_map(gray(), halves(), NAMES, COLORS)).any(axis=2)
     changed[99:111, 99:121] = False
     # names may have moved with the shape of the region, nothing else
     assert not changed[:230].any()
@@ -205,22 +205,22 @@ def test_a_name_larger_than_its_region_is_left_out():
     ("size", "shown"), [((160, 200), (480, 600)), ((1500, 4096), (750, 2048)), ((1, 1), (480, 480))]
 )
 def test_class_maps_of_any_size(size, shown):
-    picture = draw_class_map(grey(*size), halves(*size), NAMES, COLOURS)
+    picture = draw_class_map(gray(*size), halves(*size), NAMES, COLORS)
     assert picture.shape == (*shown, 3)
-    np.testing.assert_allclose(picture[-5, -5], (128 + np.array(COLOURS[1])) / 2, atol=1)
+    np.testing.assert_allclose(picture[-5, -5], (128 + np.array(COLORS[1])) / 2, atol=1)
 
 
 def test_no_smoothing_between_classes():
     labels = halves(160, 200) * 2  # 0 and 2: class 1 must not arise between them
-    picture = draw_class_map(grey(160, 200), labels, NAMES, COLOURS)
-    assert not (picture == COLOURS[1]).all(axis=2).any()
-    assert not (np.abs(picture - (128 + np.array(COLOURS[1])) / 2).max(axis=2) < 2).any()
+    picture = draw_class_map(gray(160, 200), labels, NAMES, COLORS)
+    assert not (picture == COLORS[1]).all(axis=2).any()
+    assert not (np.abs(picture - (128 + np.array(COLORS[1])) / 2).max(axis=2) < 2).any()
 
 
 def test_256_classes():
     palette = make_palette(256)
     labels = np.full((480, 480), 255, np.uint8)
-    picture = draw_class_map(grey(480, 480), labels, list(map(str, range(256))), palette)
+    picture = draw_class_map(gray(480, 480), labels, list(map(str, range(256))), palette)
     np.testing.assert_allclose(picture[5, 5], (128 + np.array(palette[255])) / 2, atol=1)
 
 
@@ -228,8 +228,8 @@ def test_pixels_of_no_class_stay_as_they_are():
     labels = halves()
     labels[:, :300] = 255
     image = np.random.default_rng(0).integers(0, 256, (500, 600, 3), dtype=np.uint8)
-    picture = draw_class_map(image, labels, NAMES, COLOURS)
+    picture = draw_class_map(image, labels, NAMES, COLORS)
     assert (picture[:, :300] == image[:, :300]).all()
-    np.testing.assert_allclose(picture[5, 590], (image[5, 590] + np.array(COLOURS[1])) / 2, atol=1)
-    nothing = draw_class_map(image, np.full_like(labels, 255), NAMES, COLOURS)
+    np.testing.assert_allclose(picture[5, 590], (image[5, 590] + np.array(COLORS[1])) / 2, atol=1)
+    nothing = draw_class_map(image, np.full_like(labels, 255), NAMES, COLORS)
     assert (nothing == image).all()

@@ -1,4 +1,4 @@
-"""Texts on coloured grounds: where they go, and when they are left out."""
+"""Texts on colored grounds: where they go, and when they are left out."""
 
 from __future__ import annotations
 
@@ -58,8 +58,8 @@ def test_too_wide_for_the_picture(picture):
 
 
 def test_ink_can_be_read():
-    for colour, ink in [((255, 255, 255), 0), ((0, 255, 255), 0), ((90, 0, 0), 255)]:
-        ground = chip("H", 40, colour)
+    for color, ink in [((255, 255, 255), 0), ((0, 255, 255), 0), ((90, 0, 0), 255)]:
+        ground = chip("H", 40, color)
         distance = np.abs(ground.astype(int) - ink).max(axis=2)
         assert distance.min() <= 5
-        assert (ground == colour).all(axis=2).any()
+        assert (ground == color).all(axis=2).any()

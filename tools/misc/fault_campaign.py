@@ -2,7 +2,7 @@
 
 Each run of the tiny detector (averaged weights, drop path, data workers) is killed several times by
 SIGKILL, at random moments or while a checkpoint is being written, and resumed each time. At its end
-weights, averages and optimiser state must be those of the undisturbed run, bit for bit.
+weights, averages and optimizer state must be those of the undisturbed run, bit for bit.
 
 Other runs lose a data worker by SIGKILL, or get SIGTERM or Ctrl-C with all processes of their
 group. They must end by themselves, soon, with a message and a checkpoint of what was done. Where

@@ -26,14 +26,14 @@ from mmbeit3.utils.regular_files import refuse_endless
 
 IGNORED = 255
 MAX_EXAMPLES = 10
-INDEX_MODES = ("L", "P", "1")  # Pillow's names of grey, palette and two-level pictures of 8 bits
+INDEX_MODES = ("L", "P", "1")  # Pillow's names of gray, palette and two-level pictures of 8 bits
 SIXTEEN_BIT_MODES = ("I", "I;16", "I;16B", "I;16L")
 MOST = 0.5  # share of the pixels at which an ignored value is remarked on
 # Share of the maps from which on value 0 may be what is left between the objects: in ADE20K all of
 # 32 maps have it, and 15 the commonest class, wall.
 ALMOST_ALL = 0.9
 # Words by which a first class says that it is what value 0 usually is.
-REST = {"background", "bg", "other", "others", "unlabeled", "unlabelled", "void", "ignore"}
+REST = {"background", "bg", "other", "others", "unlabeled", "void", "ignore"}
 REST |= {"ignored", "none", "nothing", "unknown", "unclassified", "empty", "rest"}
 
 Pair = tuple[str, str]
@@ -117,25 +117,25 @@ def check_labels(
 ) -> None:
     """Check label values against the classes, and ``reduce_zero_label`` against the values.
 
-    With N classes the values are 0..N-1, or 1..N and 0 for unlabelled pixels where
+    With N classes the values are 0..N-1, or 1..N and 0 for unlabeled pixels where
     ``reduce_zero_label`` is set; 255 is ignored in both. The setting is wrong
 
     - where it is off and the value N occurs: the maps count from 1, or 0 is a class without a name;
     - where it is on, the value N never occurs and either 0..N-1 all do or both 0 and 255: the maps
       count from 0. On data to test with, which may lack a class, this is a warning only;
-    - where nobody has set it and training data look as if 0 meant unlabelled: it occurs in at least
+    - where nobody has set it and training data look as if 0 meant unlabeled: it occurs in at least
       90 % of the maps (of two or more) and 255 in none, the last class never does, and the first is
       not named background or the like. The maps cannot tell, so a setting is asked for.
 
-    Nothing can be learnt where all pixels are ignored, or all but those of one class, as with
+    Nothing can be learned where all pixels are ignored, or all but those of one class, as with
     pictures in black and white, whose 255 is not meant as ignored. Remarked on, as they may be
-    meant: more than half of the pixels ignored as unlabelled, and classes of which the training
+    meant: more than half of the pixels ignored as unlabeled, and classes of which the training
     data have no pixel.
 
     Args:
         counts: What the maps hold.
         classes: The names of the classes.
-        reduce_zero_label: Whether 0 is taken for unlabelled and the classes count from 1; None is
+        reduce_zero_label: Whether 0 is taken for unlabeled and the classes count from 1; None is
             False that nobody has decided on.
         source: What to call the set in messages.
         training: Whether the set is there to train on. Defaults to True.
@@ -191,8 +191,8 @@ def check_ade20k_labels(
         raise InputError(
             f"reduce_zero_label is False, but in {source} value 0 occurs in {counts.maps[0]:,} of "
             f"{counts.num_maps:,} label maps and 255 in none: these are the official maps, where "
-            f"0 is 'other' and the classes are 1..{num_classes}. Every class would be learnt under "
-            "its neighbour's name: leave reduce_zero_label out, or set it to True"
+            f"0 is 'other' and the classes are 1..{num_classes}. Every class would be learned "
+            "under its neighbor's name: leave reduce_zero_label out, or set it to True"
         )
     outside = [value for value in range(num_classes + 1, 256) if counts.has(value)]
     if reduce_zero_label and outside:
@@ -221,7 +221,7 @@ def _check_reduction(
             f"reduce_zero_label is True, but in {source} {signs} "
             f"and {num_classes} never does: the {num_classes} classes seem to be numbered from 0, "
             f"and 0 ({counts.share(0):.0%} of the pixels) would be ignored. Set "
-            "reduce_zero_label=False; or, if 0 does mean unlabelled and there is just no "
+            "reduce_zero_label=False; or, if 0 does mean unlabeled and there is just no "
             f"{classes[-1]!r}, check_labels=False"
         )
         if training:
@@ -237,7 +237,7 @@ def _check_reduction(
 
 
 def _may_be_shifted(counts: LabelCounts, classes: Sequence[str]) -> bool:
-    """Whether 0 may mean unlabelled, so that every class would learn under its neighbor's name."""
+    """Whether 0 may mean unlabeled, so that every class would learn under its neighbor's name."""
     words = set(re.findall(r"[a-z]+", classes[0].lower()))
     in_almost_all = counts.maps[0] >= ALMOST_ALL * counts.num_maps
     last_is_absent = not counts.has(len(classes) - 1)
@@ -249,7 +249,7 @@ def _doubt(counts: LabelCounts, classes: Sequence[str], source: str) -> str:
     return (
         f"In {source} value 0 occurs in {counts.maps[0]:,} of {counts.num_maps:,} label maps "
         f"({counts.share(0):.1%} of the pixels), and {last}, {classes[-1]!r}, in none. If 0 means "
-        f"unlabelled and 1 is {classes[0]!r}, every class would be learnt under its neighbor's "
+        f"unlabeled and 1 is {classes[0]!r}, every class would be learned under its neighbor's "
         f"name: set reduce_zero_label=True in the data set. If 0 is {classes[0]!r}, set "
         "reduce_zero_label=False"
     )
@@ -281,7 +281,7 @@ def _counted_from_one(counts: LabelCounts, num_classes: int) -> str:
         return "\nNo map has the value 0: the classes count from 1. Set reduce_zero_label=True"
     return (
         f"\nThe values run from 0 to {num_classes}, which is {num_classes + 1} of them. If 0 means "
-        "unlabelled, set reduce_zero_label=True; if it is a class, name it first in the class list"
+        "unlabeled, set reduce_zero_label=True; if it is a class, name it first in the class list"
     )
 
 
@@ -374,6 +374,6 @@ def _format_problem(file: Image.Image) -> str | None:
     if file.mode in SIXTEEN_BIT_MODES:
         return "has 16 bits a pixel; expected 8: save it with values 0..254, and 255 for ignored"
     return (
-        f"has colours or transparency (mode {file.mode}); expected one index a pixel, 8-bit grey "
-        "or palette: replace every colour by the number of its class"
+        f"has colors or transparency (mode {file.mode}); expected one index a pixel, 8-bit gray "
+        "or palette: replace every color by the number of its class"
     )

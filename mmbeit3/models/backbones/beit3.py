@@ -131,7 +131,7 @@ class BEiT3(BaseModule):
         """Encode images.
 
         Args:
-            x (Tensor): (B, in_channels, H, W) normalised images of any H and W.
+            x (Tensor): (B, in_channels, H, W) normalized images of any H and W.
 
         Returns:
             tuple[Tensor]: one map (B, embed_dims, ceil(H / patch_size), ceil(W / patch_size)).
@@ -262,10 +262,10 @@ class BEiT3(BaseModule):
         return super().train(mode)
 
     def init_weights(self) -> None:
-        """Initialise for training from nothing, then as ``init_cfg`` says.
+        """Initialize for training from nothing, then as ``init_cfg`` says.
 
         Linear maps are drawn from a truncated normal (std 0.02) as in the released code, and the
-        last map of each branch of layer l is divided by ``sqrt(2 l)``: the initialisation of BEiT
+        last map of each branch of layer l is divided by ``sqrt(2 l)``: the initialization of BEiT
         (arXiv 2106.08254), which the paper takes over. Positions start as sinusoids.
         """
         for module in self.layers.modules():

@@ -70,7 +70,7 @@ class BEiT3Adapter(BEiT3):
             to LN over the channels, which works at any batch size; ViT-Adapter's code has
             ``dict(type="SyncBN")``.
         init_cfg (dict, optional): As for :class:`BEiT3`: every weight of the tower must be in the
-            file, and the adapter's are left as initialised where it has none. Defaults to None.
+            file, and the adapter's are left as initialized where it has none. Defaults to None.
         **tower (Any): Further options of :class:`BEiT3`; ``final_norm`` is none of them.
 
     Raises:
@@ -136,7 +136,7 @@ class BEiT3Adapter(BEiT3):
         """Encode images.
 
         Args:
-            x (Tensor): (B, in_channels, H, W) normalised images of any H and W.
+            x (Tensor): (B, in_channels, H, W) normalized images of any H and W.
 
         Returns:
             tuple[Tensor, ...]: four maps (B, embed_dims, ceil(H / s), ceil(W / s)) for the strides
@@ -225,13 +225,13 @@ class Adapter(nn.Module):
         init_conv(self.up)
 
     def merge(self, finest: Tensor, pyramid: list[Tensor]) -> list[Tensor]:
-        """Add to the map of stride 4 what the pyramid learnt at stride 8."""
+        """Add to the map of stride 4 what the pyramid learned at stride 8."""
         up = self.up(pyramid[0])[..., : finest.shape[-2], : finest.shape[-1]]
         return [finest + up, *pyramid]
 
 
 def resample(x: Tensor, source: Grid, target: Grid) -> Tensor:
-    """Bilinear samples of a map at the centres of another's cells; borders go on outwards.
+    """Bilinear samples of a map at the centers of another's cells; borders go on outwards.
 
     Args:
         x (Tensor): (B, C, H, W), the cells of ``source``.

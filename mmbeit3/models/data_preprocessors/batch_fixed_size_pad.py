@@ -15,7 +15,7 @@ class BatchFixedSizePad(MMDetBatchFixedSizePad):
 
     mmdet's does nothing where the largest image of the batch already has the size. The smaller
     ones then keep their own ``pad_shape``, and the RPN leaves out the anchors over their padding:
-    what an image teaches would depend on its neighbours. detectron2 trains every anchor. Boxes
+    what an image teaches would depend on its neighbors. detectron2 trains every anchor. Boxes
     without masks are taken whatever ``pad_mask`` says.
     """
 

@@ -24,8 +24,8 @@ class Grid(NamedTuple):
     width: int
     stride: int
 
-    def centres(self, device: torch.device) -> Tensor:
-        """Centre (x, y) of every cell in pixels: (height * width, 2) float32, row by row."""
+    def centers(self, device: torch.device) -> Tensor:
+        """Center (x, y) of every cell in pixels: (height * width, 2) float32, row by row."""
         x, y = (
             (torch.arange(count, dtype=torch.float32, device=device) + 0.5) * self.stride
             for count in (self.width, self.height)
@@ -45,9 +45,9 @@ def reference_points(queries: Sequence[Grid], maps: Sequence[Grid], device: torc
         Tensor: (Q, levels, 2) float32 as (x, y); (0, 0) is the outer corner of a map's first
         cell and (1, 1) that of its last.
     """
-    centres = torch.cat([grid.centres(device) for grid in queries])
+    centers = torch.cat([grid.centers(device) for grid in queries])
     extents = [(grid.width * grid.stride, grid.height * grid.stride) for grid in maps]
-    return centres[:, None] / centres.new_tensor(extents)
+    return centers[:, None] / centers.new_tensor(extents)
 
 
 class DeformableAttention(nn.Module):

@@ -29,7 +29,7 @@ class SimpleFeaturePyramid(BaseModule):
         scale_factors (Sequence[float]): Scale of each level against the backbone's map, each one of
             4, 2, 1, 0.5. Defaults to (4, 2, 1, 0.5): strides 4, 8, 16, 32 for patches of 16.
         num_outs (int): Levels to return. Defaults to 5: p2 to p6.
-        init_cfg (dict, optional): Initialisation, as in mmengine. Defaults to None.
+        init_cfg (dict, optional): Initialization, as in mmengine. Defaults to None.
 
     Raises:
         InputError: for a scale factor or a number of levels that cannot be built.

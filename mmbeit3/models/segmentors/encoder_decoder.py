@@ -61,7 +61,7 @@ class EncoderDecoder(StrictLoading, MMSegEncoderDecoder):
         """Find the class of every pixel of the original images.
 
         Args:
-            inputs (Tensor): Images (B, 3, H, W), normalised.
+            inputs (Tensor): Images (B, 3, H, W), normalized.
             data_samples (list[SegDataSample], optional): Their metas say what the originals are, as
                 :meth:`score_bands` reads them. Defaults to None: ``inputs`` are.
 
@@ -97,7 +97,7 @@ class EncoderDecoder(StrictLoading, MMSegEncoderDecoder):
         """Score the pixels of the original images, some rows at a time.
 
         Args:
-            inputs (Tensor): Images (B, 3, H, W), normalised.
+            inputs (Tensor): Images (B, 3, H, W), normalized.
             metas (Sequence[dict]): For each ``ori_shape``, and where they apply ``padding_size`` or
                 ``img_padding_size``, ``flip`` and ``flip_direction``.
 

@@ -98,11 +98,11 @@ def _places(ends: Tensor, windows: list[list[int]], size: int) -> tuple[Tensor, 
     """
     begins = ends.new_tensor([begin for begin, _ in windows])
     longest = max((end - begin for begin, end in windows), default=0)
-    centres = begins[:, None] + torch.arange(longest, device=ends.device) + 0.5
+    centers = begins[:, None] + torch.arange(longest, device=ends.device) + 0.5
     begins, ends = ends.split(1, dim=1)
     # In the order of mmdet's sums, so that they round alike; the middle is what it takes of a box
     # without extent.
-    places = (centres - begins) / (ends - begins) * 2 - 1
+    places = (centers - begins) / (ends - begins) * 2 - 1
     places = places.masked_fill(places.isinf(), 0)
     places = ((places + 1) * (size / 2) - 0.5).clamp(-1, size).nan_to_num(-1)
     before = places.floor().clamp(max=size - 1)

@@ -3,7 +3,7 @@
 A bilinear sample on a grid along the axes is separable: each cell of the output is a weighted sum
 of a rectangle of rows and columns of the map. With the map as a table of pixels, each one the row
 of its channels, that sum is what ``embedding_bag`` computes, vectorised and on all threads. Samples
-that lie at most a pixel apart share their neighbours: s x s samples read (s + 1) x (s + 1) pixels,
+that lie at most a pixel apart share their neighbors: s x s samples read (s + 1) x (s + 1) pixels,
 where torchvision reads 4 s x s, and goes through the map once for every channel.
 """
 
@@ -47,7 +47,7 @@ def multi_level_roi_align(
         spatial_scales (Sequence[float]): Pixels of each map for one unit of the boxes.
         sampling_ratio (int): Samples for each output cell along an axis; with 0 or less as many as
             it has pixels of the map, rounded up. Defaults to 0.
-        aligned (bool): Whether the first pixel's centre is at 0.5 and not at 0. Defaults to True.
+        aligned (bool): Whether the first pixel's center is at 0.5 and not at 0. Defaults to True.
 
     Returns:
         Tensor: (K, C, height, width) in the dtype of ``features`` and channels-last memory. Zeros

@@ -89,7 +89,7 @@ def test_a_palette_changes_nothing(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("labels", "message"),
     [
-        (np.zeros((4, 6, 3), np.uint8), r"map.png has colours .*\(mode RGB\); expected one index"),
+        (np.zeros((4, 6, 3), np.uint8), r"map.png has colors .*\(mode RGB\); expected one index"),
         (np.zeros((4, 6, 4), np.uint8), r"\(mode RGBA\)"),
         (np.full((4, 6), 300, np.uint16), "has 16 bits a pixel; expected 8"),
         (np.zeros((4, 5), np.uint8), r"map.png is 5 x 4, but .*image.jpg is 6 x 4"),
@@ -254,7 +254,7 @@ def test_maps_of_which_nothing_can_be_learnt(logged: list[str]) -> None:
         check_labels(_counts(_0=3, _255=1), ("a", "b"), False, "masks")
     logged.clear()
     check_labels(_counts(_0=3, _255=1), ("a", "b"), False, "masks", training=False)
-    check_labels(_counts(_0=3, _255=1), ("a",), False, "masks")  # one class, the rest unlabelled
+    check_labels(_counts(_0=3, _255=1), ("a",), False, "masks")  # one class, the rest unlabeled
     assert not logged
 
 
@@ -298,7 +298,7 @@ CLASSES_OF_ADE20K = [f"class {number}" for number in range(1, 151)]
 def test_names_shifted_by_one_are_asked_about(ade: LabelCounts, logged: list[str]) -> None:
     asks = (
         r"value 0 occurs in 32 of 32 label maps \([0-9.]+% of the pixels\), and 149, 'class 150', "
-        r"in none\. If 0 means unlabelled and 1 is 'class 1', .* set reduce_zero_label=True .* "
+        r"in none\. If 0 means unlabeled and 1 is 'class 1', .* set reduce_zero_label=True .* "
         r"set reduce_zero_label=False"
     )
     with pytest.raises(InputError, match=asks):
@@ -360,7 +360,7 @@ def test_official_ade20k_maps_need_the_setting(ade: LabelCounts, logged: list[st
     # As a user's own folder with this list of classes: too few maps to hold the value 150.
     check_labels(ade, classes, True, "ADE20K")
     ade.pixels[150] += 1
-    with pytest.raises(InputError, match="If 0 means unlabelled, set reduce_zero_label=True"):
+    with pytest.raises(InputError, match="If 0 means unlabeled, set reduce_zero_label=True"):
         ade.examples[150] = ("a.png", 1)
         check_labels(ade, classes, False, "ADE20K")
     ade.pixels[150] -= 1

@@ -1,6 +1,6 @@
 """The backbone's arithmetic: low precision beside float32, gradients beside finite differences.
 
-Sub-LN leaves the residual stream un-normalised, and it grows: microsoft/torchscale#14 tells of
+Sub-LN leaves the residual stream un-normalized, and it grows: microsoft/torchscale#14 tells of
 float16 overflows. Trained weights cannot be had here, so the weights are made to grow a stream as
 large as wished in a few channels, with the depth and the widths of base.
 """

@@ -108,7 +108,7 @@ def test_the_better_of_two_saturated_boxes_suppresses_the_other(head: nn.Module)
     """Logits of 30 and 25: in float32, too, both have a sigmoid of 1."""
     logits = [torch.full((1, 3, *grid), -50.0) for grid in grids(head)]
     deltas = [torch.zeros(1, 12, *grid) for grid in grids(head)]
-    # the square anchors of neighbouring cells overlap by 0.78
+    # the square anchors of neighboring cells overlap by 0.78
     logits[0][0, 1, 20, 20], logits[0][0, 1, 20, 21] = 25.0, 30.0
     cfg = copy.deepcopy(head.test_cfg)
     cfg.max_per_img = 1

@@ -25,9 +25,9 @@ def mmdet_values(masks: Tensor, boxes: Tensor) -> Tensor:
 def random_masks(number: int, size: tuple[int, int] = (28, 28)) -> tuple[Tensor, Tensor]:
     """Masks with boxes from a pixel to beyond the image, many across its border."""
     generator = torch.Generator().manual_seed(number)
-    centres = torch.rand(number, 2, generator=generator) * torch.tensor([WIDTH, HEIGHT])
+    centers = torch.rand(number, 2, generator=generator) * torch.tensor([WIDTH, HEIGHT])
     extents = (torch.rand(number, 2, generator=generator) * 8).exp2()
-    boxes = torch.cat((centres - extents / 2, centres + extents / 2), dim=1)
+    boxes = torch.cat((centers - extents / 2, centers + extents / 2), dim=1)
     boxes[::7] = boxes[::7].round()
     boxes[:, 2:] = boxes[:, 2:].clamp(min=0)
     return torch.rand(number, *size, generator=generator), boxes

@@ -91,7 +91,7 @@ def test_rois_that_no_map_can_have(sampling_ratio: int) -> None:
 
 
 def test_samples_that_rounding_puts_on_the_next_pixel() -> None:
-    """The first of three is at 1 - 2e-7 and the last at 3, which has a neighbour too many."""
+    """The first of three is at 1 - 2e-7 and the last at 3, which has a neighbor too many."""
     roi = torch.tensor([[0.0, 0.4999997615814209, 0.4999997615814209, 6.5, 6.5]])
     features = random_map(torch.float32, 8, 8)
     pooled = align(features, roi, (2, 2), 1.0, 0, False)

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 
 @MODELS.register_module(force=True)
-class ColourDetector(nn.Module):
+class ColorDetector(nn.Module):
     """Find a red rectangle (class 0, score 0.9) and a green one (class 1, score 0.2).
 
     Args:
@@ -69,7 +69,7 @@ class ColourDetector(nn.Module):
 
 
 @pytest.fixture
-def colour_cfg() -> Config:
+def color_cfg() -> Config:
     """A config of the detector above, with a usual test pipeline."""
     pipeline = [
         dict(type="LoadImageFromFile"),
@@ -80,16 +80,16 @@ def colour_cfg() -> Config:
     return Config(
         dict(
             default_scope="mmdet",
-            model=dict(type="ColourDetector"),
+            model=dict(type="ColorDetector"),
             test_dataloader=dict(batch_size=2, dataset=dataset),
         )
     )
 
 
 @pytest.fixture
-def colour_checkpoint(tmp_path: Path) -> Path:
+def color_checkpoint(tmp_path: Path) -> Path:
     """The weights of the detector above."""
-    path = tmp_path / "weights" / "colour.pth"
+    path = tmp_path / "weights" / "color.pth"
     path.parent.mkdir()
     meta = {"dataset_meta": {"classes": ("red thing", "green thing")}}
     torch.save({"meta": meta, "state_dict": {"weight": torch.ones(1)}}, path)
@@ -97,7 +97,7 @@ def colour_checkpoint(tmp_path: Path) -> Path:
 
 
 @SEG_MODELS.register_module(force=True)
-class ColourSegmentor(nn.Module):
+class ColorSegmentor(nn.Module):
     """Call black pixels class 0, red ones 1 and green ones 2.
 
     Args:
@@ -145,7 +145,7 @@ def seg_cfg() -> Config:
     return Config(
         dict(
             default_scope="mmseg",
-            model=dict(type="ColourSegmentor"),
+            model=dict(type="ColorSegmentor"),
             test_dataloader=dict(batch_size=2, dataset=dataset),
         )
     )
