@@ -1,4 +1,4 @@
-"""A vision tower of any file made to fit a backbone: left out, resized, or refused."""
+"""A tower of any file made to fit a model's: left out, resized, or refused."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from mmbeit3.checkpoint.resizing import resize_patch_kernel, resize_position_emb
 from mmbeit3.utils import InputError
 
 KERNEL = "patch_embed.proj.weight"
+WORDS = "text_embed.weight"
 ADAPTER = "adapter."
 # What a file may hold and a backbone may be built without.
 LEFT_OUT = {
@@ -25,7 +26,7 @@ LEFT_OUT = {
 
 
 class Backbone(Protocol):
-    """What fitting needs to know of :class:`mmbeit3.models.BEiT3`."""
+    """What fitting needs to know of :class:`mmbeit3.models.BEiT3`; of a text tower no sizes."""
 
     grid_size: tuple[int, int]
     patch_size: int
@@ -94,7 +95,9 @@ def fit_tower(tower: Tower, backbone: Backbone, origin: str = "the checkpoint") 
         fitted.left_as_initialized = [name for name in own if ".rel_pos." in name]
     if not any(name.startswith(ADAPTER) for name in fitted.weights):
         fitted.left_as_initialized += [name for name in own if name.startswith(ADAPTER)]
-    if "pos_embed" in fitted.weights:
+    if WORDS in own:
+        _fit_text_positions(fitted, own["pos_embed"].shape[1])
+    elif "pos_embed" in fitted.weights:
         _fit_positions(fitted, tower, backbone, "cls_token" in own, origin)
     if KERNEL in fitted.weights:
         _fit_kernel(fitted, backbone.patch_size)
@@ -117,6 +120,14 @@ def _fit_positions(
     if file_has_cls and with_cls:
         patches = torch.cat([cls.to(patches.dtype), patches], 1)
     fitted.weights["pos_embed"] = patches
+
+
+def _fit_text_positions(fitted: FittedTower, wanted: int) -> None:
+    """Keep the first rows of a table for longer texts; they are those of the same tokens."""
+    table = fitted.weights.get("pos_embed")
+    if table is not None and table.ndim == 3 and table.shape[1] > wanted:
+        fitted.weights["pos_embed"] = table[:, :wanted]
+        fitted.resized.append(f"positions {table.shape[1]} -> {wanted} tokens (the first)")
 
 
 def _fit_kernel(fitted: FittedTower, patch_size: int) -> None:

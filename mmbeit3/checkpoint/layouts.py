@@ -3,7 +3,8 @@
 ``official``: the files of microsoft/unilm ``beit3``, written by torchscale: separate q, k and v, a
 vision branch (A) and a text branch (B) of everything, two unused rows before the positions.
 ``timm``: the vision tower alone, q, k and v fused. ``mmbeit3``: the names of
-:class:`mmbeit3.models.BEiT3`, alone or as the ``backbone.`` of a detector.
+:class:`mmbeit3.models.BEiT3`, alone, as the ``backbone.`` of a detector, or as the ``vision.`` next
+to the ``text.`` of a :class:`mmbeit3.models.BEiT3Multiway`, which may be part of a larger model.
 """
 
 from __future__ import annotations
@@ -47,7 +48,12 @@ OPTIONAL = ("norm.weight", "norm.bias", "mask_token", "pos_embed_unused")
 FINGERPRINTS = {
     "official": re.compile(r"^(beit3\.)?encoder\.layers\.\d+\.self_attn\.\w+\.A\."),
     "timm": re.compile(r"^blocks\.\d+\.attn\.norm\."),
-    "mmbeit3": re.compile(r"^(backbone\.)?layers\.\d+\.attn\.norm\."),
+    "mmbeit3": re.compile(r"^(backbone\.|(\w+\.)*(vision|text)\.)?layers\.\d+\.attn\.norm\."),
+}
+# Where a tower of ours is in a file, by branch.
+OWN = {
+    "A": re.compile(r"^(backbone\.|(?:\w+\.)*vision\.|)layers\.\d+\.attn\.norm\."),
+    "B": re.compile(r"^((?:\w+\.)*text\.|)layers\.\d+\.attn\.norm\."),
 }
 
 
@@ -80,9 +86,23 @@ def find_layout(names: Iterable[str]) -> str | None:
 
 
 def is_tower_alone(state: Mapping[str, Tensor]) -> bool:
-    """Tell whether a file holds a vision tower and no detector around it."""
-    inside = any(name.startswith(BACKBONE) for name in state)
-    return find_layout(state) is not None and not inside
+    """Tell whether a file holds towers, as official files do, and no detector around one."""
+    return find_layout(state) is not None and own_prefix(state, "A") != BACKBONE
+
+
+def own_prefix(state: Iterable[str], branch: str = "A") -> str | None:
+    """What stands before the names of this project's tower in a file; None where there is none."""
+    match = next((match for name in state if (match := OWN[branch].match(name))), None)
+    if match is None or (branch == "B" and f"{match[1]}text_embed.weight" not in state):
+        return None
+    return match[1]
+
+
+def holds_text(state: Mapping[str, Tensor]) -> bool:
+    """Tell whether a file of BEiT-3 holds a text tower."""
+    official = ("text_embed.weight", f"{OFFICIAL}text_embed.weight")
+    in_official = find_layout(state) == "official" and any(name in state for name in official)
+    return in_official or own_prefix(state, "B") is not None
 
 
 def read_tower(
@@ -107,7 +127,7 @@ def read_tower(
         raise InputError(f"{origin} holds no BEiT-3 {TOWERS[branch]} tower{_guess(state)}")
     if layout == "official":
         return _read_official(state, origin, branch)
-    return _read_timm(state, origin) if layout == "timm" else _read_own(state)
+    return _read_timm(state, origin) if layout == "timm" else _read_own(state, origin, branch)
 
 
 def official_state_dict(weights: Mapping[str, Tensor], branch: str = "A") -> dict[str, Tensor]:
@@ -188,12 +208,14 @@ def _read_timm(state: Mapping[str, Tensor], origin: str) -> Tower:
     return Tower("timm", weights, {"heads": heads} if heads else {})
 
 
-def _read_own(state: Mapping[str, Tensor]) -> Tower:
-    inside = [name for name in state if name.startswith(BACKBONE)]
-    if not inside:
+def _read_own(state: Mapping[str, Tensor], origin: str, branch: str) -> Tower:
+    prefix = own_prefix(state, branch)
+    if prefix is None:
+        raise InputError(f"{origin} holds no BEiT-3 {TOWERS[branch]} tower{_guess(state)}")
+    if not prefix:
         return Tower("mmbeit3", dict(state))
-    weights = {name.removeprefix(BACKBONE): state[name] for name in inside}
-    rest = [name for name in state if name not in inside]
+    weights = {n.removeprefix(prefix): value for n, value in state.items() if n.startswith(prefix)}
+    rest = [name for name in state if not name.startswith(prefix)]
     return Tower("mmbeit3", weights, {"other parts of the model": rest} if rest else {})
 
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from mmbeit3.checkpoint.fetching import without_secrets
 from mmbeit3.checkpoint.fitting import fit_tower
-from mmbeit3.checkpoint.layouts import find_layout, is_tower_alone, read_tower
+from mmbeit3.checkpoint.layouts import find_layout, holds_text, own_prefix, read_tower
 from mmbeit3.checkpoint.reading import read_checkpoint, state_dict_of
 from mmbeit3.checkpoint.report import (
     LoadReport,
@@ -41,7 +41,7 @@ def load_backbone(
     for is counted and left out. Of an official file the tower's ``branch`` is taken.
 
     Args:
-        backbone: A :class:`mmbeit3.models.BEiT3`.
+        backbone: A :class:`mmbeit3.models.BEiT3` or :class:`mmbeit3.models.BEiT3Text`.
         source: A checkpoint file or its address, or its content as :func:`read_checkpoint` returns
             it.
         logger: Where the summary goes, as ``mmengine.logging.print_log`` takes it. Defaults to
@@ -67,9 +67,10 @@ def load_backbone(
         raise InputError(rejection(report, origin, tower_hint(report, fitted, own)))
     backbone.load_state_dict(shard_like(fitted.weights, own), strict=False)
     dtypes = {str(value.dtype).removeprefix("torch.") for value in tower.weights.values()}
+    what = "backbone" if backbone.branch == "A" else "text tower"
     kind = f"{tower.layout} layout, {' and '.join(sorted(dtypes))}"
     print_log(
-        f"loaded all {len(report.matched)} weights of the backbone from {origin} ({kind})"
+        f"loaded all {len(report.matched)} weights of the {what} from {origin} ({kind})"
         + fitted.summary(),
         logger,
     )
@@ -108,9 +109,10 @@ def load_weights(
     origin, state = _open(source, origin)
     own = model.state_dict()
     check_values({name: value for name, value in state.items() if name in own}, origin, own)
-    prefix, fitted = _vision_tower(model), None
+    prefix, fitted = _tower_of(model, "A"), None
     if prefix and find_layout(state):
-        if is_tower_alone(state):
+        place = own_prefix(state)
+        if place != prefix and not (place and strict):  # as part of another model: compared below
             return _load_tower_alone(model, prefix, state, strict, logger, origin)
         if not strict:
             inside = {name: value for name, value in state.items() if name.startswith(prefix)}
@@ -136,10 +138,10 @@ def _open(source: str | Path | Mapping[str, Any], origin: str) -> tuple[str, dic
     return origin, state_dict_of(source)
 
 
-def _vision_tower(model: nn.Module) -> str:
-    """Prefix of the BEiT-3 vision tower in a model, "" where there is none or no more than it."""
+def _tower_of(model: nn.Module, branch: str) -> str:
+    """Prefix of the BEiT-3 tower of a branch, "" where the model has none or is no more than it."""
     towers = find_towers(model).items()
-    return next((prefix for prefix, tower in towers if getattr(tower, "branch", "") == "A"), "")
+    return next((prefix for prefix, tower in towers if getattr(tower, "branch", "") == branch), "")
 
 
 def _load_tower_alone(
@@ -158,7 +160,14 @@ def _load_tower_alone(
         )
     report = load_backbone(model.get_submodule(prefix[:-1]), state, logger, origin)
     report.matched = [prefix + name for name in report.matched]
-    report.missing = [name for name in model.state_dict() if not name.startswith(prefix)]
+    text = _tower_of(model, "B")
+    if text and holds_text(state):
+        words = load_backbone(model.get_submodule(text[:-1]), state, logger, origin)
+        report.matched += [text + name for name in words.matched]
+    matched = set(report.matched)
+    report.missing = [name for name in model.state_dict() if name not in matched]
     parts = sorted({name.partition(".")[0] for name in report.missing})
-    print_log(f"left as initialized: {', '.join(parts)} ({len(report.missing)} weights)", logger)
+    if parts:
+        left = f"left as initialized: {', '.join(parts)} ({len(report.missing)} weights)"
+        print_log(left, logger)
     return report

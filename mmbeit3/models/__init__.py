@@ -5,6 +5,7 @@ from mmbeit3.models.data_preprocessors import BatchFixedSizePad
 from mmbeit3.models.decode_heads import Mask2FormerHead
 from mmbeit3.models.dense_heads import RPNHead
 from mmbeit3.models.detectors import CascadeRCNN
+from mmbeit3.models.multimodal import BEiT3Multiway, BEiT3Text
 from mmbeit3.models.necks import SimpleFeaturePyramid
 from mmbeit3.models.roi_heads import (
     FCNMaskHead,
@@ -22,6 +23,8 @@ route_operators()
 __all__ = [
     "BEiT3",
     "BEiT3Adapter",
+    "BEiT3Multiway",
+    "BEiT3Text",
     "BatchFixedSizePad",
     "CascadeRCNN",
     "DeltaXYWHBBoxCoder",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -16,10 +15,17 @@ from torch import Tensor, nn
 from mmbeit3.checkpoint import load_backbone
 from mmbeit3.checkpoint.resizing import resize_position_embedding, tile_position_embedding
 from mmbeit3.models.archs import resolve_arch
-from mmbeit3.models.layers import EncoderLayer, PatchEmbed, TokenLayout, window_layout
+from mmbeit3.models.layers import (
+    EncoderLayer,
+    PatchEmbed,
+    TokenLayout,
+    init_encoder_layers,
+    window_layout,
+)
 from mmbeit3.models.layers.checkpointing import check_with_cp, recomputed
 from mmbeit3.registry import MODELS
 from mmbeit3.utils import InputError
+from mmbeit3.utils.towers import depth_in_tower
 
 
 @MODELS.register_module()
@@ -141,7 +147,7 @@ class BEiT3(BaseModule):
 
     def encode(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
         """As :meth:`forward`, but returns the map and the CLS token (B, embed_dims) or None."""
-        x, layout, (height, width) = self._embed(x)
+        x, layout, (height, width) = self.embed(x)
         x = self.norm(self._run_layers(x, layout, width, range(self.num_layers)))
         cls, x = self._split(x)
         x = layout.restore(x).transpose(1, 2).unflatten(2, (height, width))
@@ -151,8 +157,16 @@ class BEiT3(BaseModule):
         """Return the order in which the layers have the patches of a (height, width) grid."""
         return window_layout(height, width, self.window_size if self._has_windows else 0)
 
-    def _embed(self, x: Tensor) -> tuple[Tensor, TokenLayout, tuple[int, int]]:
-        """Images to tokens (B, N, C), CLS first where there is one, their layout and grid."""
+    def embed(self, x: Tensor) -> tuple[Tensor, TokenLayout, tuple[int, int]]:
+        """Images to what the first layer takes.
+
+        Args:
+            x (Tensor): As in :meth:`forward`.
+
+        Returns:
+            tuple[Tensor, TokenLayout, tuple[int, int]]: (B, N, C) tokens, CLS first where there is
+            one; their layout; height and width of the grid of patches.
+        """
         x = self.patch_embed(x)
         height, width = x.shape[-2:]
         layout = self.token_layout(height, width)
@@ -209,18 +223,8 @@ class BEiT3(BaseModule):
         Raises:
             InputError: The tower does not know the parameter.
         """
-        name, after = param_name.removeprefix(prefix), self.num_layers + 1
-        if not param_name.startswith(prefix) or name.startswith(self._after_layers):
-            return after, after + 1
-        if re.match(r"patch_embed\.|(pos_embed|cls_token|mask_token)$", name):
-            return 0, after + 1
-        if match := re.match(r"layers\.(\d+)\.", name):
-            return int(match[1]) + 1, after + 1
-        expected = ("patch_embed.", "pos_embed", "cls_token", "layers.N.", *self._after_layers)
-        raise InputError(
-            f"{type(self).__name__} does not know how deep the parameter {param_name} lies; "
-            f"expected a name that begins with {', '.join(prefix + part for part in expected)}"
-        )
+        before = ("patch_embed.", "pos_embed", "cls_token", "mask_token")
+        return depth_in_tower(self, param_name, prefix, before, self._after_layers)
 
     @property
     def _has_windows(self) -> bool:
@@ -264,17 +268,10 @@ class BEiT3(BaseModule):
     def init_weights(self) -> None:
         """Initialize for training from nothing, then as ``init_cfg`` says.
 
-        Linear maps are drawn from a truncated normal (std 0.02) as in the released code, and the
-        last map of each branch of layer l is divided by ``sqrt(2 l)``: the initialization of BEiT
-        (arXiv 2106.08254), which the paper takes over. Positions start as sinusoids.
+        Layers as :func:`mmbeit3.models.layers.init_encoder_layers` does; positions start as
+        sinusoids.
         """
-        for module in self.layers.modules():
-            if isinstance(module, nn.Linear):
-                trunc_normal_(module.weight, std=0.02)
-                nn.init.zeros_(module.bias)
-        for depth, layer in enumerate(self.layers, 1):
-            layer.attn.proj.weight.data.div_(math.sqrt(2 * depth))
-            layer.ffn.fc2.weight.data.div_(math.sqrt(2 * depth))
+        init_encoder_layers(self.layers)
         # Orthogonal: a token starts as its patch, whole where C allows, and not faint beside what
         # the branches add, as with torch's default for convolutions.
         nn.init.orthogonal_(self.patch_embed.proj.weight.data.flatten(1), gain=2.0)

@@ -144,7 +144,7 @@ class BEiT3Adapter(BEiT3):
         """
         maps = self.adapter.spatial_prior(x)
         grids = [Grid(*m.shape[-2:], stride) for m, stride in zip(maps, STRIDES, strict=True)]
-        tokens, layout, size = self._embed(x)
+        tokens, layout, size = self.embed(x)
         tower = Grid(*size, self.patch_size)
         pyramid, features = self._interact(tokens, layout, tower, as_tokens(maps[1:]), grids[1:])
         maps = self.adapter.merge(maps[0], as_maps(pyramid, grids[1:]))

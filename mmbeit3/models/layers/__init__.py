@@ -2,7 +2,7 @@
 
 from mmbeit3.models.layers.attention import Attention
 from mmbeit3.models.layers.deformable_attention import DeformableAttention, Grid, reference_points
-from mmbeit3.models.layers.encoder_layer import FFN, EncoderLayer
+from mmbeit3.models.layers.encoder_layer import FFN, EncoderLayer, init_encoder_layers
 from mmbeit3.models.layers.interaction import Extractor, Injector, as_maps, as_tokens
 from mmbeit3.models.layers.patch_embed import PatchEmbed
 from mmbeit3.models.layers.relative_position import RelativePosition
@@ -23,6 +23,7 @@ __all__ = [
     "TokenLayout",
     "as_maps",
     "as_tokens",
+    "init_encoder_layers",
     "init_conv",
     "reference_points",
     "window_layout",

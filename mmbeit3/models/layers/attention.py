@@ -38,7 +38,11 @@ class Attention(nn.Module):
         )
 
     def forward(
-        self, x: Tensor, segments: tuple[tuple[int, int], ...], coords: Tensor | None = None
+        self,
+        x: Tensor,
+        segments: tuple[tuple[int, int], ...],
+        coords: Tensor | None = None,
+        mask: Tensor | None = None,
     ) -> Tensor:
         """Attend within each window.
 
@@ -48,6 +52,8 @@ class Attention(nn.Module):
                 order of ``x``; ``((1, N),)`` is global attention.
             coords (Tensor, optional): (2, N) int64 row and column of each token, on the CPU; needed
                 with relative positions only.
+            mask (Tensor, optional): As in :meth:`attend`, with windows as batch, the same for every
+                segment. Defaults to None, all tokens of a window see each other.
 
         Returns:
             Tensor: (B, N, C).
@@ -59,7 +65,7 @@ class Attention(nn.Module):
             scale = None
             if self.rel_pos is not None:
                 (q, k), scale = self.rel_pos(q, k, coords[:, run]), 1.0
-            attended = self.attend(q, k, v, scale=scale)  # (B * windows, tokens, C)
+            attended = self.attend(q, k, v, mask, scale)  # (B * windows, tokens, C)
             out.append(attended.reshape(len(x), windows * tokens, -1))
         return self.output(out[0] if len(out) == 1 else torch.cat(out, 1))
 

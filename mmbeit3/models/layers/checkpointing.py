@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import ExitStack
 from typing import Any
 
@@ -18,11 +19,11 @@ def check_with_cp(with_cp: bool | str) -> None:
         raise InputError(f"with_cp is {with_cp!r}; expected False, True or 'offload'.")
 
 
-def recomputed(module: nn.Module, *args: Any, offload: bool = False) -> Tensor:
+def recomputed(module: Callable[..., Tensor], *args: Any, offload: bool = False) -> Tensor:
     """Run a module, keeping its inputs only; the rest is computed again when gradients flow.
 
     Args:
-        module (nn.Module): What to run.
+        module (Callable): A module or a function; what to run.
         *args: Its arguments.
         offload (bool): Keep the inputs in the CPU's memory, by fairscale. Defaults to False.
 
@@ -44,7 +45,7 @@ class _InAutocast(nn.Module):
     fairscale computes again under CUDA's default, float16, whatever the forward pass used.
     """
 
-    def __init__(self, module: nn.Module, device: str) -> None:
+    def __init__(self, module: Callable[..., Tensor], device: str) -> None:
         super().__init__()
         self.module = module
         devices = dict.fromkeys((device, "cpu"))

@@ -1,6 +1,9 @@
-"""One layer of the BEiT-3 vision expert."""
+"""One layer of an expert of BEiT-3, vision or language."""
 
 from __future__ import annotations
+
+import math
+from collections.abc import Iterable
 
 from timm.layers import DropPath
 from torch import Tensor, nn
@@ -30,7 +33,7 @@ class FFN(nn.Module):
 
 
 class EncoderLayer(nn.Module):
-    """Pre-LN transformer layer with sub-LN: torchscale's encoder layer, vision expert only.
+    """Pre-LN transformer layer with sub-LN: torchscale's encoder layer, one expert only.
 
     Args:
         embed_dims (int): Width C of a token.
@@ -59,8 +62,33 @@ class EncoderLayer(nn.Module):
         self.drop_path = DropPath(drop_path_rate) if drop_path_rate else nn.Identity()
 
     def forward(
-        self, x: Tensor, segments: tuple[tuple[int, int], ...], coords: Tensor | None = None
+        self,
+        x: Tensor,
+        segments: tuple[tuple[int, int], ...],
+        coords: Tensor | None = None,
+        mask: Tensor | None = None,
     ) -> Tensor:
-        """``x`` (B, N, C) -> (B, N, C); ``segments`` and ``coords`` as in :class:`Attention`."""
-        x = x + self.drop_path(self.attn(self.norm1(x), segments, coords))
+        """``x`` (B, N, C) -> (B, N, C); the other arguments as in :class:`Attention`."""
+        x = x + self.drop_path(self.attn(self.norm1(x), segments, coords, mask))
         return x + self.drop_path(self.ffn(self.norm2(x)))
+
+
+def init_encoder_layers(layers: Iterable[EncoderLayer]) -> None:
+    """Initialize the layers of a tower for training from nothing.
+
+    Linear maps are drawn from a truncated normal (std 0.02) as in the released code, and the last
+    map of each branch of layer l is divided by ``sqrt(2 l)``: the initialization of BEiT
+    (arXiv 2106.08254), which the paper takes over.
+
+    Args:
+        layers (Iterable[EncoderLayer]): All layers of the tower, the first at first.
+    """
+    layers = list(layers)
+    for layer in layers:
+        for module in layer.modules():
+            if isinstance(module, nn.Linear):
+                nn.init.trunc_normal_(module.weight, std=0.02)
+                nn.init.zeros_(module.bias)
+    for depth, layer in enumerate(layers, 1):
+        layer.attn.proj.weight.data.div_(math.sqrt(2 * depth))
+        layer.ffn.fc2.weight.data.div_(math.sqrt(2 * depth))

@@ -120,7 +120,7 @@ def written_out(model: BEiT3Adapter, x: Tensor) -> list[Tensor]:
     adapter = model.adapter
     first, *rest = adapter.spatial_prior(x)
     c = torch.cat([m.flatten(2) for m in rest], 2).transpose(1, 2)
-    tower, _, _ = model._embed(x)
+    tower, _, _ = model.embed(x)
     features = []
     for part, injector, extractors in zip(
         range(4), adapter.injectors, adapter.extractors, strict=True
