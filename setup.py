@@ -34,6 +34,7 @@ REQUIREMENTS = [
     "PyYAML",
     "scipy",
     "safetensors",
+    "sentencepiece>=0.2",  # the tokenizer of texts
     "simplejpeg>=1.8",  # tells of damage; its wheels need no compiler
     "tensorboard",
     "faster-coco-eval>=1.7",

@@ -23,7 +23,7 @@ LEVELS = (
     ("visualization",),
     ("config",),
     ("evaluation", "models"),
-    ("datasets", "checkpoint"),
+    ("datasets", "checkpoint", "text"),
     ("ops",),
     ("utils",),
     ("registry", "version"),

@@ -1,0 +1,136 @@
+"""The tokenizer of BEiT-3: a SentencePiece model with the ids of the published network."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import sentencepiece
+import torch
+from torch import Tensor
+
+from mmbeit3.utils import InputError
+from mmbeit3.utils.regular_files import check_regular
+
+# The official file and where the authors keep it.
+ADDRESS = "https://github.com/addf400/files/releases/download/beit3/beit3.spm"
+SHA256 = "6f5e2fefcf793761a76a6bfb8ad35489f9c203b25557673284b6d032f41043f4"
+OFFICIAL = f"the official file is {ADDRESS} (SHA-256 {SHA256})"
+# In front of its own pieces, which begin with unknown, begin and end, the network has these.
+BEGIN, PADDING, END, UNKNOWN = range(4)
+SHIFT = 1
+# Embeddings may be rounded up, to a multiple of 64 at most; the official one has 8 rows to spare.
+SPARE = 64
+
+
+class Tokenizer:
+    """Ids of texts as BEiT-3 knows them: those of fairseq, as XLM-R has them.
+
+    ``<s>`` is 0, ``<pad>`` 1, ``</s>`` 2, ``<unk>`` 3; piece i of the file, from 3 on, is i + 1;
+    ``<mask>`` follows after the last piece: 64001 with the official file. A text that contains such
+    a sign, ``<mask>`` for example, contains these letters and no special token.
+
+    Args:
+        file (str | Path): A SentencePiece model: the official ``beit3.spm``, or an own one trained
+            with ``unk_id=0, bos_id=1, eos_id=2, pad_id=-1``.
+        max_length (int): Most tokens of a text, begin and end among them; what is longer is cut
+            before the end. Defaults to 64, that of the released code.
+        vocab_size (int, optional): ``vocab_size`` of the model that the ids are for, to be told at
+            once where it is of another vocabulary. Defaults to None, not compared.
+
+    Raises:
+        InputError: The file is absent or no SentencePiece model, its special pieces stand
+            elsewhere, its ids do not fit ``vocab_size``, or ``max_length`` is below 3.
+    """
+
+    def __init__(
+        self, file: str | Path, max_length: int = 64, vocab_size: int | None = None
+    ) -> None:
+        if max_length < 3:
+            raise InputError(f"max_length is {max_length}; expected 3 at least: begin, word, end")
+        self.file = str(file)
+        self.max_length = max_length
+        self._pieces = _read(self.file)
+        self.mask_id = self._pieces.get_piece_size() + SHIFT
+        needed = self.vocab_size
+        if vocab_size is not None and not needed <= vocab_size < needed + SPARE:
+            raise InputError(
+                f"the tokenizer {self.file} has {needed} ids and the model's embedding "
+                f"{vocab_size} rows; expected {needed}, or up to {SPARE - 1} more: take the "
+                "tokenizer that the model was trained with, or set the model's vocab_size; for "
+                f"released weights {OFFICIAL}"
+            )
+
+    @property
+    def vocab_size(self) -> int:
+        """Rows that an embedding needs: 64,002 with the official file, whose network has 64,010."""
+        return self.mask_id + 1
+
+    def encode(self, text: str) -> list[int]:
+        """Turn a text into ids.
+
+        Args:
+            text (str): The text. Case is kept, white space at ends and in a row is not.
+
+        Returns:
+            list[int]: Begin, the text, end; ``max_length`` at most.
+
+        Raises:
+            InputError: There is no text.
+        """
+        pieces = self._pieces.encode(text)
+        if not pieces:
+            raise InputError(f"the text {text!r} is empty; expected a word at least: leave it out")
+        ids = [UNKNOWN if piece < END + 1 else piece + SHIFT for piece in pieces]
+        return [BEGIN, *ids[: self.max_length - 2], END]
+
+    def decode(self, ids: Iterable[int]) -> str:
+        """Turn ids into a text; special tokens and rows without a piece are left out.
+
+        Args:
+            ids (Iterable[int]): As :meth:`encode` returns them, or of a network.
+
+        Returns:
+            str: The text.
+        """
+        pieces = (int(index) for index in ids)
+        return self._pieces.decode([i - SHIFT for i in pieces if UNKNOWN < i < self.mask_id])
+
+    def batch(self, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
+        """Turn texts into what the models take, as wide as the longest of them.
+
+        Args:
+            texts (Sequence[str]): B texts.
+
+        Returns:
+            tuple[Tensor, Tensor]: (B, N) int64 ids; (B, N) bool padding mask, True at padding.
+
+        Raises:
+            InputError: One of them is empty.
+        """
+        rows = [torch.tensor(self.encode(text)) for text in texts]
+        ids = torch.nn.utils.rnn.pad_sequence(rows, True, PADDING)
+        lengths = torch.tensor([len(row) for row in rows])
+        return ids, torch.arange(ids.shape[1]) >= lengths[:, None]
+
+
+def _read(file: str) -> sentencepiece.SentencePieceProcessor:
+    if not Path(file).exists():
+        raise InputError(f"there is no tokenizer at {file}: {OFFICIAL}")
+    check_regular(file, "the tokenizer")
+    reason = "it is no SentencePiece model"
+    try:
+        # By content: the C++ reader would take no name that is not of the file system's encoding.
+        pieces = sentencepiece.SentencePieceProcessor(model_proto=Path(file).read_bytes())
+        is_model = pieces.get_piece_size() > 0
+    except (OSError, RuntimeError) as error:
+        is_model, reason = False, getattr(error, "strerror", None) or reason
+    if not is_model:
+        raise InputError(f"the tokenizer {file} cannot be read: {reason}; {OFFICIAL}")
+    found = (pieces.unk_id(), pieces.bos_id(), pieces.eos_id(), pieces.pad_id())
+    if found != (0, 1, 2, -1):
+        raise InputError(
+            f"the tokenizer {file} has unknown, begin, end and padding at {found}; expected "
+            "(0, 1, 2, -1): train it with unk_id=0, bos_id=1, eos_id=2, pad_id=-1"
+        )
+    return pieces
