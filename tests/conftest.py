@@ -46,6 +46,13 @@ def loads_as_before() -> Iterator[None]:
         yield
 
 
+@pytest.fixture(scope="module", autouse=True)
+def modules_load_as_before() -> Iterator[None]:
+    """The same for fixtures of a whole module, which run before those of its tests."""
+    with loading_kept():
+        yield
+
+
 @pytest.fixture(scope="session")
 def data_root() -> Path:
     """The folder of small real data sets: ``MMBEIT3_DATA``, else ``../shared/data``."""
