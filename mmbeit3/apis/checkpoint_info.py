@@ -10,11 +10,11 @@ from typing import Any
 from torch import Tensor
 
 from mmbeit3.checkpoint import check_checkpoint, find_layout, read_checkpoint, state_dict_of
+from mmbeit3.checkpoint.reading import RESUME_KEYS
 from mmbeit3.models.archs import ARCH_ZOO
 from mmbeit3.utils import listed
 
 # Without these a training cannot go on (mmbeit3/engine/runner.py).
-RESUME_KEYS = ("meta", "message_hub", "optimizer", "param_schedulers")
 SIZES = (  # of a layer, by layout
     (
         "official",

@@ -85,11 +85,6 @@ def find_layout(names: Iterable[str]) -> str | None:
     return None
 
 
-def is_tower_alone(state: Mapping[str, Tensor]) -> bool:
-    """Tell whether a file holds towers, as official files do, and no detector around one."""
-    return find_layout(state) is not None and own_prefix(state, "A") != BACKBONE
-
-
 def own_prefix(state: Iterable[str], branch: str = "A") -> str | None:
     """What stands before the names of this project's tower in a file; None where there is none."""
     match = next((match for name in state if (match := OWN[branch].match(name))), None)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from mmbeit3.checkpoint.fetching import without_secrets
 from mmbeit3.checkpoint.fitting import fit_tower
-from mmbeit3.checkpoint.layouts import find_layout, holds_text, own_prefix, read_tower
+from mmbeit3.checkpoint.layouts import Tower, find_layout, holds_text, own_prefix, read_tower
 from mmbeit3.checkpoint.reading import read_checkpoint, state_dict_of
 from mmbeit3.checkpoint.report import (
     LoadReport,
@@ -56,16 +56,9 @@ def load_backbone(
             in it at the same size, or some are NaN, infinite or no floating-point numbers.
     """
     origin, state = _open(source, origin)
-    tower = read_tower(state, origin, backbone.branch)
-    own = backbone.state_dict()
-    check_values(tower.weights, origin, own)
-    fitted = fit_tower(tower, backbone, origin)
-    report = compare(fitted.weights, own)
-    report.fitted = fitted
-    report.missing = [name for name in report.missing if name not in fitted.left_as_initialized]
-    if not report.complete:
-        raise InputError(rejection(report, origin, tower_hint(report, fitted, own)))
-    backbone.load_state_dict(shard_like(fitted.weights, own), strict=False)
+    tower, report = _fit(backbone, state, origin)
+    fitted = report.fitted
+    backbone.load_state_dict(shard_like(fitted.weights, backbone.state_dict()), strict=False)
     dtypes = {str(value.dtype).removeprefix("torch.") for value in tower.weights.values()}
     what = "backbone" if backbone.branch == "A" else "text tower"
     kind = f"{tower.layout} layout, {' and '.join(sorted(dtypes))}"
@@ -75,6 +68,20 @@ def load_backbone(
         logger,
     )
     return report
+
+
+def _fit(backbone: nn.Module, state: Mapping[str, Tensor], origin: str) -> tuple[Tower, LoadReport]:
+    """Fit a file's weights to a tower, which stays as it is, or raise what keeps them from it."""
+    tower = read_tower(state, origin, backbone.branch)
+    own = backbone.state_dict()
+    check_values(tower.weights, origin, own)
+    fitted = fit_tower(tower, backbone, origin)
+    report = compare(fitted.weights, own)
+    report.fitted = fitted
+    report.missing = [name for name in report.missing if name not in fitted.left_as_initialized]
+    if not report.complete:
+        raise InputError(rejection(report, origin, tower_hint(report, fitted, own)))
+    return tower, report
 
 
 def load_weights(
@@ -158,10 +165,13 @@ def _load_tower_alone(
             "inference and resuming need a checkpoint that training wrote. To train from it, set "
             "load_from, or model.backbone.init_cfg=dict(type='Pretrained', checkpoint=...)"
         )
+    text = _tower_of(model, "B")
+    has_text = bool(text) and holds_text(state)
+    if has_text:  # refused, if it is, before the vision half is changed
+        _fit(model.get_submodule(text[:-1]), state, origin)
     report = load_backbone(model.get_submodule(prefix[:-1]), state, logger, origin)
     report.matched = [prefix + name for name in report.matched]
-    text = _tower_of(model, "B")
-    if text and holds_text(state):
+    if has_text:
         words = load_backbone(model.get_submodule(text[:-1]), state, logger, origin)
         report.matched += [text + name for name in words.matched]
     matched = set(report.matched)

@@ -26,6 +26,7 @@ from mmbeit3.utils import InputError, listed
 from mmbeit3.utils.regular_files import check_regular
 
 WEIGHT_KEYS = ("state_dict", "model", "module")
+RESUME_KEYS = ("meta", "message_hub", "optimizer")  # what a training goes on from
 META_KEY = "mmbeit3_meta"  # where a safetensors file of this project keeps its meta, as JSON
 
 

@@ -42,6 +42,7 @@ from mmbeit3.checkpoint import (
     save_checkpoint,
     state_dict_of,
 )
+from mmbeit3.checkpoint.reading import RESUME_KEYS
 from mmbeit3.checkpoint.sharded import whole
 from mmbeit3.checkpoint.strict_loading import partial_loading
 from mmbeit3.config.devices import shards
@@ -84,7 +85,6 @@ from mmbeit3.utils.folder_lock import folder_locked
 from mmbeit3.utils.whole_files import WriteError, write_whole, writing
 
 LOCK = ("a training", "work_dir")  # on a work dir: the kind of run, and what to change
-RESUME_KEYS = ("meta", "message_hub", "optimizer")
 # Time stamps of this process's runs, which name their folders, loggers and message hubs.
 _taken_timestamps: set[str] = set()
 

@@ -9,7 +9,7 @@ from timm.models.vision_transformer import checkpoint_filter_fn
 from torch import Tensor
 
 from mmbeit3.checkpoint import find_layout, load_backbone, official_state_dict, read_tower
-from mmbeit3.checkpoint.layouts import is_tower_alone
+from mmbeit3.checkpoint.layouts import own_prefix
 from mmbeit3.utils import InputError
 
 from .official import (
@@ -276,8 +276,9 @@ def test_layouts_are_told_apart() -> None:
         "mmbeit3": backbone().state_dict(),
     }
     for layout, weights in files.items():
-        assert find_layout(weights) == layout and is_tower_alone(weights)
-    assert find_layout(detector_weights()) == "mmbeit3" and not is_tower_alone(detector_weights())
+        assert find_layout(weights) == layout and own_prefix(weights) != "backbone."
+    assert find_layout(detector_weights()) == "mmbeit3"
+    assert own_prefix(detector_weights()) == "backbone."
     assert find_layout({"roi_head.weight": torch.ones(1)}) is None
 
 

@@ -402,3 +402,13 @@ def test_every_parameter_has_a_depth(prefix: str) -> None:
     assert len(find_layers(model)) == len(model.repeated_layers) == 6
     with pytest.raises(InputError, match="parameter x.table lies"):
         BEiT3Text(SMALL, 50).get_layer_depth("x.table", "x.")
+
+
+@pytest.mark.parametrize("wrap", [lambda model: model, Around], ids=["alone", "in a model"])
+def test_a_refused_text_half_leaves_the_vision_half_as_it_was(wrap) -> None:
+    state = official(multiway())
+    model = wrap(BEiT3Multiway(SMALL, 32, 8, vocab_size=60))
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    with pytest.raises(InputError, match="text_embed.weight"):
+        load_weights(model, state, strict=False)
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
