@@ -58,7 +58,7 @@ test-isa: env  ## run what depends on the processor's instructions with fewer of
 		echo "-- $$limits"; \
 		env $$limits $(VENV)/bin/python -m pytest -q $(ISA_TESTS); \
 	done
-	@$(VENV)/bin/python -m pytest -q -m "slow or not slow" tests/test_utils/test_processor.py
+	@$(VENV)/bin/python -m pytest -q -m "slow or not slow" tests/test_ops/test_cpu/test_processor.py
 
 lint: env  ## ruff: lint and format
 	@$(VENV)/bin/ruff check .
