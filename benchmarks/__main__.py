@@ -16,8 +16,8 @@ def parse_args() -> argparse.Namespace:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         description="Time pieces of work in several ways, side by side and in turn, and measure "
         "the memory of each.\nPrints tables in Markdown, and writes them and benchmark.json.",
-        epilog=f"cases:\n{listing}\n\nExit status: 0 all that is asked for was reached, 1 "
-        "something was missed, 2 wrong arguments.",
+        epilog=f"cases:\n{listing}\n\nExit status: 0 all targets were met, 1 "
+        "a target was missed, 2 wrong arguments.",
     )
     parser.add_argument(
         "cases", nargs="+", choices=(*CASES, "all"), metavar="CASE", help="see below"

@@ -79,7 +79,7 @@ def _write_markdown(path: Path, results: dict[str, Any]) -> None:
 
 
 def all_met(results: dict[str, Any]) -> bool:
-    """Whether everything that was asked for was reached."""
+    """Whether all targets were met."""
     return all(
         entry.get("met") is not False
         for case in results["cases"]

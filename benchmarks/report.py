@@ -88,7 +88,7 @@ def _times(entries: Sequence[dict[str, Any]]) -> str:
     for entry in entries:
         share = f"{entry['share']:.0%}" if "share" in entry else ""
         if "share_at_least" in entry:
-            share += f" (asked: {entry['share_at_least']:.0%})"
+            share += f" (target: {entry['share_at_least']:.0%})"
         rows.append(
             [
                 entry["name"],
@@ -112,11 +112,11 @@ def _demands(entries: Sequence[dict[str, Any]]) -> str:
             [
                 entry["ours"],
                 entry["peer"],
-                f"{entry['faster']:.2f}x" + _asked(entry, "faster_at_least", "{:g}x"),
-                f"{entry['memory_ratio']:.2f}x" + _asked(entry, "memory_at_most", "{:g}x")
+                f"{entry['faster']:.2f}x" + _target(entry, "faster_at_least", "{:g}x"),
+                f"{entry['memory_ratio']:.2f}x" + _target(entry, "memory_at_most", "{:g}x")
                 if "memory_ratio" in entry
                 else "",
-                f"{entry['difference']:.1e}" + _asked(entry, "difference_at_most", "{:.0e}")
+                f"{entry['difference']:.1e}" + _target(entry, "difference_at_most", "{:.0e}")
                 if "difference" in entry
                 else "",
                 met,
@@ -125,8 +125,8 @@ def _demands(entries: Sequence[dict[str, Any]]) -> str:
     return table(rows)
 
 
-def _asked(entry: dict[str, Any], key: str, form: str) -> str:
-    return f" (asked: {form.format(entry[key])})" if key in entry else ""
+def _target(entry: dict[str, Any], key: str, form: str) -> str:
+    return f" (target: {form.format(entry[key])})" if key in entry else ""
 
 
 def _seconds(value: float) -> str:
