@@ -1,15 +1,21 @@
 from mmbeit3.datasets.ade20k import ADE20KDataset
 from mmbeit3.datasets.class_list import read_class_list
 from mmbeit3.datasets.coco import CocoDataset, read_classes
+from mmbeit3.datasets.coco_captions import CocoCaptionsDataset
 from mmbeit3.datasets.coco_stuff import COCOStuffDataset
+from mmbeit3.datasets.image_text import ImageTextDataset
+from mmbeit3.datasets.image_text_table import ImageTextTableDataset
+from mmbeit3.datasets.karpathy import KarpathyDataset
 from mmbeit3.datasets.seg_folder import SegFolderDataset
 from mmbeit3.datasets.shapes import make_shapes
 from mmbeit3.datasets.transforms import (
     ChannelsFirst,
     ContiguousImage,
     LoadImageFromFile,
+    PackImageText,
     PhotoMetricDistortion,
     PolygonRandomCrop,
+    RandomResizedCrop,
     SegRandomCrop,
 )
 
@@ -17,11 +23,17 @@ __all__ = [
     "ADE20KDataset",
     "COCOStuffDataset",
     "ChannelsFirst",
+    "CocoCaptionsDataset",
     "CocoDataset",
     "ContiguousImage",
+    "ImageTextDataset",
+    "ImageTextTableDataset",
+    "KarpathyDataset",
     "LoadImageFromFile",
+    "PackImageText",
     "PhotoMetricDistortion",
     "PolygonRandomCrop",
+    "RandomResizedCrop",
     "SegFolderDataset",
     "SegRandomCrop",
     "make_shapes",

@@ -1,5 +1,14 @@
 from mmbeit3.evaluation.coco import evaluate_coco, format_table
 from mmbeit3.evaluation.coco_metric import CocoMetric
 from mmbeit3.evaluation.iou_metric import IoUMetric
+from mmbeit3.evaluation.retrieval import retrieval_recall
+from mmbeit3.evaluation.retrieval_metric import RetrievalMetric
 
-__all__ = ["CocoMetric", "IoUMetric", "evaluate_coco", "format_table"]
+__all__ = [
+    "CocoMetric",
+    "IoUMetric",
+    "RetrievalMetric",
+    "evaluate_coco",
+    "format_table",
+    "retrieval_recall",
+]

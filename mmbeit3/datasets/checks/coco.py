@@ -150,8 +150,13 @@ def load_coco(
     return data
 
 
-def raise_on_errors(report: Report, name: str) -> None:
+def raise_on_errors(report: Report, name: str, kind: str = "COCO annotation file") -> None:
     """Log a report's warnings, raise its errors.
+
+    Args:
+        report: The report.
+        name: What to call the file.
+        kind: What it should be. Defaults to 'COCO annotation file'.
 
     Raises:
         InputError: The report has errors.
@@ -160,7 +165,7 @@ def raise_on_errors(report: Report, name: str) -> None:
         title = f"{name}: {report.num_warnings} doubtful entries"
         print_log(_listing(title, report.warnings, report.num_warnings), "current", logging.WARNING)
     if report.num_errors:
-        title = f"{name} is not a usable COCO annotation file: {report.num_errors} errors"
+        title = f"{name} is not a usable {kind}: {report.num_errors} errors"
         raise InputError(_listing(title, report.errors, report.num_errors))
 
 
@@ -190,7 +195,7 @@ def check_coco(
     if not isinstance(data, dict):
         hint = "; is this a results file?" if isinstance(data, list) else ""
         report.error(
-            f"the top level is {_kind(data)}, expected an object with "
+            f"the top level is {kind_of(data)}, expected an object with "
             f"'images', 'annotations' and 'categories'{hint}"
         )
         return report
@@ -199,7 +204,7 @@ def check_coco(
             if key != "annotations" or require_annotations:
                 report.error(f"'{key}' is missing at the top level")
         elif not isinstance(data[key], list):
-            report.error(f"'{key}' is {_kind(data[key])}, expected a list")
+            report.error(f"'{key}' is {kind_of(data[key])}, expected a list")
         elif not data[key] and key != "annotations":
             report.error(f"'{key}' is empty")
     if not report.num_errors:
@@ -256,7 +261,7 @@ def _check_images(images: list, report: Report) -> dict[int, tuple[int, int]]:
 
 
 def _image_problem(image: Any) -> str | None:
-    problem = _missing(image, ("id", "file_name", "width", "height"))
+    problem = missing_key(image, ("id", "file_name", "width", "height"))
     if problem:
         return problem
     if not is_id(image["id"]):
@@ -276,6 +281,11 @@ def is_id(value: Any) -> bool:
     return type(value) is int and -MAX_ID <= value < MAX_ID
 
 
+def shortened(value: Any) -> str:
+    """Write a value of a file as Python does, with its middle left out if it is long."""
+    return _SHORT.repr(value)
+
+
 def is_text(value: Any) -> bool:
     """Whether a value can be a name, of a file too; JSON may hold halves of characters."""
     if not isinstance(value, str) or "\0" in value:
@@ -291,7 +301,7 @@ def check_categories(categories: list, report: Report) -> dict[int, str]:
     """Check the ``categories`` list and return the name of each by id."""
     names: dict[int, str] = {}
     for index, category in enumerate(categories):
-        problem = _missing(category, ("id", "name"))
+        problem = missing_key(category, ("id", "name"))
         if problem is None:
             number, name = category["id"], category["name"]
             if not is_id(number):
@@ -367,7 +377,7 @@ def _annotation_problem(
     annotation: Any, sizes: dict[int, tuple[int, int]], categories: dict[int, str]
 ) -> str | None:
     """What is wrong with an annotation; its compressed RLE is left to ``_check_codes``."""
-    problem = _missing(annotation, ("id", "image_id", "category_id", "bbox", "area"))
+    problem = missing_key(annotation, ("id", "image_id", "category_id", "bbox", "area"))
     if problem:
         return problem
     for key in ("id", "image_id", "category_id"):
@@ -425,11 +435,11 @@ def _mask_problem(segmentation: Any, width: int, height: int) -> str | None:
     if isinstance(segmentation, dict):
         return _rle_problem(segmentation, width, height)
     if not isinstance(segmentation, list):
-        return f"segmentation is {_kind(segmentation)}, expected polygons or an RLE object"
+        return f"segmentation is {kind_of(segmentation)}, expected polygons or an RLE object"
     reach = max(width, height)
     for index, polygon in enumerate(segmentation):
         if not isinstance(polygon, list):
-            return f"segmentation[{index}] is {_kind(polygon)}, expected a list [x0, y0, x1, ...]"
+            return f"segmentation[{index}] is {kind_of(polygon)}, expected a list [x0, y0, x1, ...]"
         if len(polygon) < 6 or len(polygon) % 2:
             return (
                 f"segmentation[{index}] has {len(polygon)} numbers, "
@@ -465,7 +475,7 @@ def _rle_problem(rle: dict, width: int, height: int) -> str | None:
     if isinstance(counts, (str, bytes)):
         return None
     if not isinstance(counts, list):
-        return f"the RLE's counts are {_kind(counts)}, expected a list or text"
+        return f"the RLE's counts are {kind_of(counts)}, expected a list or text"
     if not {int}.issuperset(map(type, counts)) or min(counts, default=0) < 0:
         return "the RLE's counts hold something other than whole numbers from 0 on"
     if sum(counts) != height * width:
@@ -481,9 +491,10 @@ def is_finite_number(value: Any) -> bool:
         return False
 
 
-def _missing(entry: Any, keys: tuple[str, ...]) -> str | None:
+def missing_key(entry: Any, keys: tuple[str, ...]) -> str | None:
+    """Say which key an entry lacks, or that it is no object; None if it is one with all keys."""
     if not isinstance(entry, dict):
-        return f"is {_kind(entry)}, expected an object"
+        return f"is {kind_of(entry)}, expected an object"
     for key in keys:
         if key not in entry:
             return f"'{key}' is missing"
@@ -495,7 +506,8 @@ def _id_of(entry: Any) -> str:
     return f" (id {_SHORT.repr(entry['id'])})" if known else ""
 
 
-def _kind(value: Any) -> str:
+def kind_of(value: Any) -> str:
+    """What JSON calls a value, such as 'a list'."""
     names = {dict: "an object", list: "a list", str: "text", int: "an integer", float: "a number"}
     return names.get(type(value)) or _SHORT.repr(value)
 

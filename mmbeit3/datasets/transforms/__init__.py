@@ -1,5 +1,7 @@
+from mmbeit3.datasets.transforms.cropping import RandomResizedCrop
 from mmbeit3.datasets.transforms.layout import ChannelsFirst, ContiguousImage
 from mmbeit3.datasets.transforms.loading import LoadImageFromFile
+from mmbeit3.datasets.transforms.packing import PackImageText
 from mmbeit3.datasets.transforms.polygons import PolygonRandomCrop
 from mmbeit3.datasets.transforms.segmentation import PhotoMetricDistortion, SegRandomCrop
 
@@ -7,7 +9,9 @@ __all__ = [
     "ChannelsFirst",
     "ContiguousImage",
     "LoadImageFromFile",
+    "PackImageText",
     "PhotoMetricDistortion",
     "PolygonRandomCrop",
+    "RandomResizedCrop",
     "SegRandomCrop",
 ]

@@ -1,0 +1,213 @@
+"""The retrieval metric of configs: features of all processes, scored once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import torch
+from mmengine.dist import all_gather_object, is_distributed
+from mmengine.evaluator import BaseMetric
+from torch import Tensor
+
+from mmbeit3.evaluation.retrieval import KS, feature_recall, recall_names
+from mmbeit3.registry import METRICS
+from mmbeit3.utils import InputError, listed
+from mmbeit3.utils.collective import broadcast_from_rank0
+
+
+class _Image(NamedTuple):
+    """What a model made of an image and its texts."""
+
+    image_id: int | str
+    path: str
+    index: int | None
+    text_ids: list
+    image_feature: Tensor
+    text_features: Tensor
+
+
+@METRICS.register_module()
+class RetrievalMetric(BaseMetric):
+    """Recall at 1, 5 and 10 of retrieval, text by image (TR) and image by text (IR), in percent.
+
+    It reports ``TR@k``, ``IR@k`` and ``mean_recall``, the mean of these six, as
+    :func:`mmbeit3.evaluation.retrieval_recall` defines them. The features of all processes are
+    gathered, images that the sampler gave out twice count once, and the product is computed in
+    float32: the numbers are those of one process, bit for bit.
+
+    Samples have ``image_id``, ``img_path``, ``text_ids``, ``image_feature`` (D,) and
+    ``text_features`` (M, D).
+
+    Args:
+        fold_size (int, optional): Also report the mean over folds of so many images each, in the
+            order of the data set, as ``fold1k/TR@1`` (of 1,000) and so on: COCO's "1K" numbers,
+            which are higher than those of all images. Defaults to None, not reported.
+        collect_device (str): 'cpu' or 'gpu'; results are gathered as objects in either case.
+            Defaults to 'cpu'.
+        prefix (str, optional): Prefix of the names. Defaults to None, 'retrieval'.
+
+    Raises:
+        InputError: Images are missing, an id stands for two images or texts, a feature is NaN, or
+            the images do not divide into the folds.
+    """
+
+    default_prefix = "retrieval"
+
+    def __init__(
+        self,
+        fold_size: int | None = None,
+        collect_device: str = "cpu",
+        prefix: str | None = None,
+    ) -> None:
+        if fold_size is not None and fold_size < 2:
+            raise InputError(f"fold_size is {fold_size}, expected a number of images, such as 1000")
+        super().__init__(collect_device=collect_device, prefix=prefix)
+        self.fold_size = fold_size
+
+    @classmethod
+    def metric_names(
+        cls, settings: Mapping[str, Any], classes: Sequence[str] | None = None
+    ) -> list[str]:
+        """Find the names, without prefix, of the metrics that an evaluation gives.
+
+        Args:
+            settings: Arguments of the metric, as a config has them.
+            classes: Not used.
+        """
+        fold_size = settings.get("fold_size")
+        folds = [f"{fold_name(fold_size)}/{name}" for name in recall_names()] if fold_size else []
+        return [*recall_names(), *folds]
+
+    def process(self, data_batch: Any, data_samples: Sequence[dict]) -> None:
+        """Keep the features of one batch.
+
+        Args:
+            data_batch: Not used.
+            data_samples: The samples, see the class.
+        """
+        for sample in data_samples:
+            feature, features = sample["image_feature"], sample["text_features"]
+            ids = [getattr(number, "item", lambda n=number: n)() for number in sample["text_ids"]]
+            path = sample.get("img_path") or f"image {sample['image_id']}"
+            if len(ids) != len(features) or not ids:
+                raise InputError(
+                    f"{path} has {len(ids)} texts and {len(features)} features of texts; expected "
+                    "as many, one at least: evaluation needs a data set with test_mode=True"
+                )
+            self.results.append(
+                _Image(
+                    sample["image_id"],
+                    path,
+                    sample.get("sample_idx"),
+                    ids,
+                    feature.detach().float().cpu(),
+                    features.detach().float().cpu(),
+                )
+            )
+
+    def evaluate(self, size: int) -> dict[str, float]:
+        """Gather what all processes have, and score it.
+
+        Args:
+            size: The number of images of the data set.
+
+        Returns:
+            The metrics by name, with prefix.
+        """
+        parts = all_gather_object(self.results) if is_distributed() else [self.results]
+        self.results = []
+        results = [result for part in parts for result in part]
+        metrics = broadcast_from_rank0(lambda: self.compute_metrics(results, size))
+        return {f"{self.prefix}/{name}" if self.prefix else name: v for name, v in metrics.items()}
+
+    def compute_metrics(self, results: list[_Image], size: int | None = None) -> dict[str, float]:
+        """Score what was gathered.
+
+        Args:
+            results: The images, in any order.
+            size: How many there must be. Defaults to None, not known.
+
+        Returns:
+            The metrics by name, in percent.
+        """
+        images = _distinct(results)
+        if not images:
+            raise InputError("no image was evaluated: the data set of the evaluation is empty")
+        if size is not None and len(images) != size:
+            raise InputError(_missing(images, size))
+        metrics = _score(images)
+        if self.fold_size:
+            metrics |= self._score_folds(images)
+        return metrics
+
+    def _score_folds(self, images: list[_Image]) -> dict[str, float]:
+        count, rest = divmod(len(images), self.fold_size)
+        if rest or not count:
+            raise InputError(
+                f"{len(images)} images do not divide into folds of {self.fold_size}: set fold_size "
+                "of the metric to a divisor, or leave it out"
+            )
+        starts = range(0, len(images), self.fold_size)
+        folds = [_score(images[start : start + self.fold_size]) for start in starts]
+        name = fold_name(self.fold_size)
+        return {f"{name}/{key}": sum(fold[key] for fold in folds) / count for key in folds[0]}
+
+
+def fold_name(size: int) -> str:
+    """What folds of so many images are called: ``fold1k`` of 1,000."""
+    return f"fold{size // 1000}k" if size % 1000 == 0 else f"fold{size}"
+
+
+def _distinct(results: list[_Image]) -> list[_Image]:
+    """The images, each once, in the order of the data set."""
+    images: dict[int | str, _Image] = {}
+    for image in results:
+        first = images.setdefault(image.image_id, image)
+        if (first.path, first.index) != (image.path, image.index):
+            raise InputError(
+                f"the image id {image.image_id} stands for {first.path} and for {image.path}: "
+                "number the images anew, or evaluate their data sets one by one"
+            )
+    texts: dict[int | str, _Image] = {}
+    for image in images.values():
+        for number in image.text_ids:
+            first = texts.setdefault(number, image)
+            if first is not image or image.text_ids.count(number) > 1:
+                raise InputError(
+                    f"the text id {number} is there twice, of {first.path} and of {image.path}: "
+                    "number the texts anew"
+                )
+    return sorted(images.values(), key=_order)
+
+
+def _order(image: _Image) -> tuple[int, str, int | str]:
+    index = -1 if image.index is None else image.index
+    return index, type(image.image_id).__name__, image.image_id
+
+
+def _missing(images: list[_Image], size: int) -> str:
+    indices = {image.index for image in images}
+    absent = [number for number in range(size) if number not in indices]
+    which = f", the samples {listed(absent)} of the data set" if len(absent) < size else ""
+    return (
+        f"{len(images):,} of the {size:,} images were evaluated; {size - len(images):,} are "
+        f"missing{which}: the recall of fewer images would be higher. Was drop_last set, or have "
+        "images the same id?"
+    )
+
+
+def _score(images: list[_Image]) -> dict[str, float]:
+    counts = torch.tensor([len(image.text_ids) for image in images])
+    rows = torch.arange(len(images)).repeat_interleave(counts)
+    features = torch.stack([image.image_feature for image in images])
+    texts = torch.cat([image.text_features for image in images])
+    for kind, values, owners in (("image", features, range(len(images))), ("text", texts, rows)):
+        wrong = (~values.isfinite().all(1)).nonzero()[:, 0]
+        if len(wrong):
+            path = images[int(owners[int(wrong[0])])].path
+            raise InputError(
+                f"{len(wrong)} of {len(values)} {kind} features are not finite, the first is of "
+                f"{path}: did the training diverge?"
+            )
+    return feature_recall(features, texts, torch.stack([rows, torch.arange(len(rows))], 1), KS)
