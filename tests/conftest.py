@@ -70,3 +70,11 @@ def data_root() -> Path:
     if not folder.is_dir():
         pytest.skip(f"the real sample data is not at {folder} (set MMBEIT3_DATA)")
     return folder
+
+
+@pytest.fixture(scope="session")
+def tokenizer_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small tokenizer of our own; the words that it knows are those of ``small_tokenizer.py``."""
+    from tests.small_tokenizer import train
+
+    return train(tmp_path_factory.mktemp("own words") / "größe.spm")

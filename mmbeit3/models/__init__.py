@@ -1,11 +1,11 @@
 """Everything a config can build under ``model``."""
 
 from mmbeit3.models.backbones import BEiT3, BEiT3Adapter
-from mmbeit3.models.data_preprocessors import BatchFixedSizePad
+from mmbeit3.models.data_preprocessors import BatchFixedSizePad, ImageTextPreprocessor
 from mmbeit3.models.decode_heads import Mask2FormerHead
 from mmbeit3.models.dense_heads import RPNHead
 from mmbeit3.models.detectors import CascadeRCNN
-from mmbeit3.models.multimodal import BEiT3Multiway, BEiT3Text
+from mmbeit3.models.multimodal import BEiT3Multiway, BEiT3Retrieval, BEiT3Text
 from mmbeit3.models.necks import SimpleFeaturePyramid
 from mmbeit3.models.roi_heads import (
     FCNMaskHead,
@@ -24,12 +24,14 @@ __all__ = [
     "BEiT3",
     "BEiT3Adapter",
     "BEiT3Multiway",
+    "BEiT3Retrieval",
     "BEiT3Text",
     "BatchFixedSizePad",
     "CascadeRCNN",
     "DeltaXYWHBBoxCoder",
     "EncoderDecoder",
     "FCNMaskHead",
+    "ImageTextPreprocessor",
     "Mask2FormerHead",
     "MaxIoUAssigner",
     "PreciseRoIExtractor",

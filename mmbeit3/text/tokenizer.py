@@ -52,19 +52,31 @@ class Tokenizer:
         self.max_length = max_length
         self._pieces = _read(self.file)
         self.mask_id = self._pieces.get_piece_size() + SHIFT
+        if vocab_size is not None:
+            self.check_vocab_size(vocab_size)
+
+    @property
+    def vocab_size(self) -> int:
+        """Rows that an embedding needs: 64,002 with the official file, whose network has 64,010."""
+        return self.mask_id + 1
+
+    def check_vocab_size(self, vocab_size: int) -> None:
+        """Make sure that an embedding is of this vocabulary, as far as its size tells.
+
+        Args:
+            vocab_size (int): Rows of the embedding.
+
+        Raises:
+            InputError: They are fewer than the ids, or many more.
+        """
         needed = self.vocab_size
-        if vocab_size is not None and not needed <= vocab_size < needed + SPARE:
+        if not needed <= vocab_size < needed + SPARE:
             raise InputError(
                 f"the tokenizer {self.file} has {needed} ids and the model's embedding "
                 f"{vocab_size} rows; expected {needed}, or up to {SPARE - 1} more: take the "
                 "tokenizer that the model was trained with, or set the model's vocab_size; for "
                 f"released weights {OFFICIAL}"
             )
-
-    @property
-    def vocab_size(self) -> int:
-        """Rows that an embedding needs: 64,002 with the official file, whose network has 64,010."""
-        return self.mask_id + 1
 
     def encode(self, text: str) -> list[int]:
         """Turn a text into ids.

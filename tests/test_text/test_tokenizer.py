@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 import pickle
-import random
 from pathlib import Path
 
 import pytest
@@ -17,50 +15,14 @@ from mmbeit3.models import BEiT3Text
 from mmbeit3.text import Tokenizer
 from mmbeit3.text.tokenizer import SHA256
 from mmbeit3.utils import InputError
+from tests.small_tokenizer import train
 
-PIECES = 120
 SPECIAL = ("<s>", "</s>", "<unk>", "<pad>", "<mask>")
 
 
-def train(file: Path, **options: int) -> Path:
-    """A small SentencePiece model of made-up sentences, with the official file's settings."""
-    draw = random.Random(0)
-    words = [
-        "a",
-        "the",
-        "red",
-        "blue",
-        "green",
-        "large",
-        "small",
-        "square",
-        "circle",
-        "star",
-        "on",
-        "in",
-        "left",
-        "of",
-        "right",
-        "two",
-    ]
-    text = (" ".join(draw.choices(words, k=draw.randint(3, 9))).capitalize() for _ in range(400))
-    content = io.BytesIO()
-    ids = dict(unk_id=0, bos_id=1, eos_id=2, pad_id=-1)
-    sentencepiece.SentencePieceTrainer.train(
-        sentence_iterator=text,
-        model_writer=content,
-        vocab_size=PIECES,
-        hard_vocab_limit=False,
-        minloglevel=2,
-        **ids | options,
-    )
-    file.write_bytes(content.getvalue())
-    return file
-
-
-@pytest.fixture(scope="module")
-def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return train(tmp_path_factory.mktemp("own words") / "größe.spm")
+@pytest.fixture
+def small(tokenizer_file: Path) -> Path:
+    return tokenizer_file
 
 
 @pytest.fixture(scope="module")

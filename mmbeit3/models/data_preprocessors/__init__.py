@@ -1,3 +1,4 @@
 from mmbeit3.models.data_preprocessors.batch_fixed_size_pad import BatchFixedSizePad
+from mmbeit3.models.data_preprocessors.image_text import ImageTextPreprocessor
 
-__all__ = ["BatchFixedSizePad"]
+__all__ = ["BatchFixedSizePad", "ImageTextPreprocessor"]
