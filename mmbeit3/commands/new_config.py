@@ -5,37 +5,108 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-HELP = "write a config for your own COCO-format data"
+from mmbeit3.utils import InputError
+
+HELP = "write a config for your own data: COCO annotations, or folders of images and masks"
 DESCRIPTION = (
-    "Write a short config that trains a detector on your own COCO-format data, from any folder. "
-    "Without --val a fifth of the training images, the same each time, are kept for validation; "
-    "the two annotation files are written next to the config. tiny and small start from random "
-    "weights and train on two CPU cores; base and large start from the official weights."
+    "Write a short config that trains on your own data, from any folder: a detector with --coco "
+    "TRAIN.json --images DIR, a segmentor with --images DIR --masks DIR --classes NAMES.txt. "
+    "Without data to validate on a fifth of the training images, the same each time, is kept for "
+    "it; the two lists are written next to the config. tiny and small start from random weights "
+    "and train on two CPU cores; base and large start from the official weights."
+)
+EPILOG = (
+    "A mask is an 8-bit PNG with the path of its image: images/a/b.jpg and masks/a/b.png. Its "
+    "pixels are numbers of lines of NAMES.txt, from 0, and 255 where nothing is known. Objects "
+    "without masks (segmentation) give a detector that finds boxes alone."
+)
+WAYS = (
+    "give --coco TRAIN.json --images DIR for detection, or --images DIR --masks DIR --classes "
+    "NAMES.txt for segmentation"
 )
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of this command."""
     parser.add_argument(
-        "--coco", type=Path, required=True, metavar="TRAIN.json", help="annotations to train on"
+        "--images", type=Path, required=True, metavar="DIR", help="folder of images to train on"
     )
-    parser.add_argument(
-        "--images", type=Path, required=True, metavar="DIR", help="folder of their images"
+    detection = parser.add_argument_group("detection")
+    detection.add_argument(
+        "--coco", type=Path, metavar="TRAIN.json", help="annotations of the images, COCO format"
     )
-    parser.add_argument("--val", type=Path, metavar="VAL.json", help="annotations to validate on")
-    parser.add_argument(
-        "--val-images", type=Path, metavar="DIR", help="folder of their images (default: --images)"
+    detection.add_argument(
+        "--val", type=Path, metavar="VAL.json", help="annotations to validate on"
     )
-    parser.add_argument("--size", choices=("tiny", "small", "base", "large"), default="tiny")
-    parser.add_argument("--out", type=Path, default=Path("my_config.py"), metavar="FILE.py")
+    segmentation = parser.add_argument_group("segmentation")
+    segmentation.add_argument("--masks", type=Path, metavar="DIR", help="folder of their masks")
+    segmentation.add_argument(
+        "--classes", type=Path, metavar="NAMES.txt", help="one class a line, that of value 0 first"
+    )
+    segmentation.add_argument(
+        "--val-masks", type=Path, metavar="DIR", help="folder of the masks of --val-images"
+    )
+    segmentation.add_argument(
+        "--reduce-zero-label",
+        action=argparse.BooleanOptionalAction,
+        help="0 in masks means unlabeled, and the classes count from 1 (default: found out)",
+    )
+    both = parser.add_argument_group("both")
+    both.add_argument(
+        "--val-images",
+        type=Path,
+        metavar="DIR",
+        help="folder of the images to validate on (with --val, default: --images)",
+    )
+    both.add_argument("--size", choices=("tiny", "small", "base", "large"), default="tiny")
+    both.add_argument("--out", type=Path, default=Path("my_config.py"), metavar="FILE.py")
 
 
 def run(args: argparse.Namespace) -> None:
     """Run the command."""
-    from mmbeit3.apis.new_config import write_detection_config
+    _check_combination(args)
+    if args.coco:
+        from mmbeit3.apis.new_detection_config import write_detection_config
 
-    lines = write_detection_config(
-        args.out, args.coco, args.images, args.val, args.val_images, args.size
-    )
+        lines = write_detection_config(
+            args.out, args.coco, args.images, args.val, args.val_images, args.size
+        )
+    else:
+        from mmbeit3.apis.new_segmentation_config import write_segmentation_config
+
+        try:
+            lines = write_segmentation_config(
+                args.out,
+                args.images,
+                args.masks,
+                args.classes,
+                args.val_images,
+                args.val_masks,
+                args.size,
+                args.reduce_zero_label,
+            )
+        except InputError as error:
+            if "reduce_zero_label" not in str(error):
+                raise
+            raise InputError(
+                f"{error} (here: --reduce-zero-label or --no-reduce-zero-label)"
+            ) from error
     print("\n".join(lines))
     print(f"train: mmbeit3 train {args.out}")
+
+
+def _check_combination(args: argparse.Namespace) -> None:
+    if bool(args.coco) == bool(args.masks):
+        found = "both --coco and --masks" if args.coco else "neither --coco nor --masks"
+        raise InputError(f"{found} given: {WAYS}")
+    if args.masks and not args.classes:
+        raise InputError(
+            "--masks needs --classes NAMES.txt: one class a line, that of value 0 of the masks "
+            "first (often 'background')"
+        )
+    task = "detection" if args.coco else "segmentation"
+    others = ("classes", "val_masks", "reduce_zero_label") if args.coco else ("val",)
+    for name in others:
+        if getattr(args, name) is not None:
+            cure = "the classes are those of TRAIN.json" if name == "classes" else WAYS
+            raise InputError(f"is not for {task}: leave it out, or {cure}", name)
