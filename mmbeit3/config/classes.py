@@ -34,6 +34,9 @@ def resolve_classes(
     (Mask2Former). A ``mmbeit3.SegFolderDataset`` that leaves ``reduce_zero_label`` open follows the
     training set, or else the checkpoint.
 
+    A model with ``class_embeddings`` is given the names as well. Its data sets may have classes of
+    their own, other than those of training and checkpoint: it gets them when they are tested.
+
     Args:
         cfg: The config.
         checkpoint_meta: The checkpoint's ``meta``, at test time. Defaults to None.
@@ -50,13 +53,18 @@ def resolve_classes(
         return None
     dataset_meta = dataset_meta_of(checkpoint_meta)
     source, classes = _training_classes(*datasets[0], dataset_meta.get("classes"))
-    if of_checkpoint := dataset_meta.get("classes"):
+    takes_words = bool(cfg.model.get("class_embeddings"))
+    of_checkpoint = dataset_meta.get("classes")
+    if of_checkpoint and not takes_words:
         _check_same(source, classes, "the checkpoint", tuple(of_checkpoint))
     for place, dataset in datasets:
-        _give_classes(place, dataset, source, classes)
+        if not (takes_words and _has_others(dataset, classes)):
+            _give_classes(place, dataset, source, classes)
     _give_reduction([dataset for _, dataset in datasets], dataset_meta)
     _remark_on_numbers(cfg, len(classes), source)
     set_num_classes(cfg.model, len(classes))
+    if takes_words:
+        cfg.model.class_embeddings.classes = classes
     return classes
 
 
@@ -74,6 +82,8 @@ def follow_checkpoint(cfg: Config, classes: Sequence[str]) -> None:
     if not datasets:
         return
     set_num_classes(cfg.model, len(classes))
+    if cfg.model.get("class_embeddings"):
+        cfg.model.class_embeddings.classes = tuple(classes)
     named = _named_classes(datasets[0][1])
     if named and named != tuple(classes):
         warn(
@@ -132,6 +142,12 @@ def _named_classes(dataset: Mapping[str, Any]) -> tuple[str, ...]:
     if isinstance(named, str) and osp.isfile(named):
         return tuple(read_text(named).splitlines())
     return (named,) if isinstance(named, str) else tuple(named)
+
+
+def _has_others(dataset: Mapping[str, Any], classes: tuple[str, ...]) -> bool:
+    """Whether a data set names its classes itself, or by its type those that lack some."""
+    own = _own_classes(dataset)
+    return bool(_named_classes(dataset) or (own and not set(classes) <= set(own)))
 
 
 def _own_classes(dataset: Mapping[str, Any]) -> tuple[str, ...]:

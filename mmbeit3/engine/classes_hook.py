@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
+from mmengine.model import BaseTTAModel, is_model_wrapper
 from mmengine.runner import BaseLoop
+from torch import nn
 from torch.utils.data import DataLoader
 
 from mmbeit3.checkpoint import dataset_meta_of, load_weights
@@ -22,6 +23,9 @@ class ClassesHook(Hook):
     Training needs as many classes in the heads as in the training set and, if it is resumed, those
     of the checkpoint; validation needs the classes of the training set; a test needs those of the
     checkpoint. The order counts. Data sets and checkpoints that name no classes pass.
+
+    A model with ``class_embeddings`` is given the names instead: those of the training set, while
+    it is validated those of the validation set, and in a test those of the test set.
 
     A training by mmengine's Runner that starts from other weights (``load_from``) takes those that
     fit, as one by this project's.
@@ -45,6 +49,8 @@ class ClassesHook(Hook):
     def before_train(self, runner: Any) -> None:
         """Compare the training set with the heads, and with the checkpoint that is resumed."""
         self._of_training = names = _of_dataset(runner.train_dataloader)
+        if names and _takes_words(runner.model):
+            _bare(runner.model).set_classes(names)
         heads = num_classes(runner.model)
         if names and heads not in (None, len(names)):
             raise InputError(
@@ -57,15 +63,35 @@ class ClassesHook(Hook):
     def before_val(self, runner: Any) -> None:
         """Compare the validation set with the training set, or without any with the checkpoint."""
         names = _of_dataset(runner.val_dataloader)
-        if self._of_training:
+        if names and _takes_words(runner.model):
+            _bare(runner.model).set_classes(names)
+        elif self._of_training:
             _check_same("the validation set", names, "the training set", self._of_training)
         else:
             _check_same("the validation set", names, "the checkpoint", self._of_checkpoint)
 
+    def after_val(self, runner: Any) -> None:
+        """Give a model that takes words those of the training set back."""
+        if self._of_training and _takes_words(runner.model):
+            _bare(runner.model).set_classes(self._of_training)
+
     def before_test(self, runner: Any) -> None:
         """Compare the test set with the checkpoint."""
         names = _of_dataset(runner.test_dataloader)
+        if names and _takes_words(runner.model):
+            _bare(runner.model).set_classes(names)
+            return
         _check_same("the test set", names, "the checkpoint", self._of_checkpoint)
+
+
+def _bare(model: nn.Module) -> nn.Module:
+    while is_model_wrapper(model) or isinstance(model, BaseTTAModel):
+        model = model.module
+    return model
+
+
+def _takes_words(model: nn.Module) -> bool:
+    return getattr(_bare(model), "class_embeddings", None) is not None
 
 
 def _of_dataset(loader: Any) -> tuple[str, ...]:

@@ -24,8 +24,12 @@ class Detector(Inferencer):
 
     def find_classes(self, cfg: Config, meta: Mapping[str, Any]) -> None:
         """Set ``classes`` and ``palette``; see :func:`checkpoint_classes`."""
-        self.classes = checkpoint_classes(cfg, meta)
-        self.palette = [(b, g, r) for r, g, b in make_palette(len(self.classes))]
+        self.name_classes(checkpoint_classes(cfg, meta))
+
+    def name_classes(self, names: tuple[str, ...]) -> None:
+        """Set ``classes`` and ``palette``."""
+        self.classes = names
+        self.palette = [(b, g, r) for r, g, b in make_palette(len(names))]
 
     def result(self, loaded: Loaded, sample: DetDataSample) -> DetectionResult:
         """Move the instances of an image to the CPU."""

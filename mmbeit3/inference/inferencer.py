@@ -10,7 +10,7 @@ import itertools
 import os
 from abc import ABC, abstractmethod
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,6 +33,7 @@ from mmbeit3.inference.inputs import read_inputs
 from mmbeit3.inference.pipeline import map_ahead
 from mmbeit3.inference.result import Failed, Predicted
 from mmbeit3.models.acceleration import accelerate
+from mmbeit3.models.multimodal.class_embeddings import check_names
 from mmbeit3.utils import InputError, warn
 from mmbeit3.utils.image_reading import to_bgr
 from mmbeit3.utils.text_files import printable
@@ -96,6 +97,8 @@ class Inferencer(ABC):
         self.find_classes(cfg, meta if isinstance(meta, Mapping) else {})
         self.model: nn.Module = MODELS.build(cfg.model)
         load_weights(self.model, content)
+        if getattr(self.model, "class_embeddings", None) is not None:
+            self.model.set_classes([str(name) for name in self.classes])
         self.model.to(self.device).eval()
         #: The type that is computed in, by its name.
         self.dtype = accelerate(self.model, dtype, compiles)
@@ -103,6 +106,28 @@ class Inferencer(ABC):
     @abstractmethod
     def find_classes(self, cfg: Config, meta: Mapping[str, Any]) -> None:
         """Set ``classes`` from the checkpoint's meta or the config, and fit ``cfg.model``."""
+
+    def name_classes(self, names: tuple[str, ...]) -> None:
+        """Set ``classes`` and what goes with them."""
+        self.classes = names
+
+    def set_classes(self, names: Sequence[str]) -> None:
+        """Look for other classes than those of the training, of a model with ``class_embeddings``.
+
+        Args:
+            names (Sequence[str]): Their names; results have them from then on.
+
+        Raises:
+            InputError: The classes of the model are fixed, or the names cannot be told apart.
+        """
+        if not hasattr(self.model, "set_classes"):
+            raise InputError(
+                f"the classes of {type(self.model).__name__} are fixed; expected a model of this "
+                "project with class_embeddings to give it other names"
+            )
+        names = check_names(names)
+        self.model.set_classes(names)
+        self.name_classes(names)
 
     @abstractmethod
     def result(self, loaded: Loaded, sample: BaseDataElement) -> Predicted:

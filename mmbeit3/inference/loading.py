@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
 from pathlib import Path
 
 from mmengine.config import Config
@@ -24,6 +25,7 @@ def load(
     device: str = "auto",
     dtype: str = "float32",
     compile: bool = False,
+    classes: Sequence[str] | None = None,
 ) -> Inferencer:
     """Load a trained model, to be called with images.
 
@@ -41,6 +43,8 @@ def load(
         dtype (str): Compute in 'float32' or 'bfloat16'; see
             :func:`mmbeit3.accelerate`. Defaults to 'float32'.
         compile (bool): Whether to compile the backbone by torch.compile. Defaults to False.
+        classes (Sequence[str], optional): Names of what to look for, of a model with
+            ``class_embeddings``. Defaults to None, those it was trained on.
 
     Returns:
         Inferencer: The model; see :meth:`mmbeit3.inference.inferencer.Inferencer.__call__`.
@@ -49,6 +53,19 @@ def load(
         InputError: A file cannot be used, or config, checkpoint, device and options do not go
             together.
     """
+    model = _load(config, checkpoint, device, dtype, compile)
+    if classes is not None:
+        model.set_classes(classes)
+    return model
+
+
+def _load(
+    config: str | Path | Config,
+    checkpoint: str | Path | None,
+    device: str,
+    dtype: str,
+    compile: bool,
+) -> Inferencer:
     if checkpoint is not None:
         is_config = isinstance(config, Config)
         cfg = copy.deepcopy(config) if is_config else load_config(config)

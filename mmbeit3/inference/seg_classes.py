@@ -77,6 +77,23 @@ def find_seg_classes(cfg: Config, meta: Mapping[str, Any]) -> SegClasses:
     return SegClasses(names, palette, offset)
 
 
+def seg_classes(names: Sequence[str]) -> SegClasses:
+    """Classes that the user has named; no masks were trained by their numbers.
+
+    Args:
+        names (Sequence[str]): Names.
+
+    Returns:
+        SegClasses: The classes, with colors made up.
+
+    Raises:
+        InputError: There are more than 256, or some twice.
+    """
+    names = tuple(names)
+    _check(names)
+    return SegClasses(names, _to_bgr(make_palette(len(names)), names), None)
+
+
 def _check(names: Sequence[str]) -> None:
     if len(names) > MAX_CLASSES:
         raise InputError(

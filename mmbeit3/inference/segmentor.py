@@ -10,7 +10,7 @@ from mmengine.config import Config
 from mmseg.structures import SegDataSample
 
 from mmbeit3.inference.inferencer import Inferencer, Loaded
-from mmbeit3.inference.seg_classes import SegClasses, find_seg_classes
+from mmbeit3.inference.seg_classes import SegClasses, find_seg_classes, seg_classes
 from mmbeit3.inference.segmentation_result import SegmentationResult
 
 
@@ -27,6 +27,11 @@ class Segmentor(Inferencer):
     def find_classes(self, cfg: Config, meta: Mapping[str, Any]) -> None:
         """Set ``classes``, ``palette`` and ``meanings``; see :func:`find_seg_classes`."""
         self.meanings = find_seg_classes(cfg, meta)
+        self.classes, self.palette = self.meanings.names, self.meanings.palette
+
+    def name_classes(self, names: tuple[str, ...]) -> None:
+        """Set ``classes``, ``palette`` and ``meanings``; the colors are made up."""
+        self.meanings = seg_classes(names)
         self.classes, self.palette = self.meanings.names, self.meanings.palette
 
     def result(self, loaded: Loaded, sample: SegDataSample) -> SegmentationResult:

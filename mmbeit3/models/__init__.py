@@ -5,7 +5,12 @@ from mmbeit3.models.data_preprocessors import BatchFixedSizePad, ImageTextPrepro
 from mmbeit3.models.decode_heads import Mask2FormerHead
 from mmbeit3.models.dense_heads import RPNHead
 from mmbeit3.models.detectors import CascadeRCNN
-from mmbeit3.models.multimodal import BEiT3Multiway, BEiT3Retrieval, BEiT3Text
+from mmbeit3.models.multimodal import (
+    BEiT3Multiway,
+    BEiT3Retrieval,
+    BEiT3Text,
+    ClassEmbeddings,
+)
 from mmbeit3.models.necks import SimpleFeaturePyramid
 from mmbeit3.models.roi_heads import (
     FCNMaskHead,
@@ -28,6 +33,7 @@ __all__ = [
     "BEiT3Text",
     "BatchFixedSizePad",
     "CascadeRCNN",
+    "ClassEmbeddings",
     "DeltaXYWHBBoxCoder",
     "EncoderDecoder",
     "FCNMaskHead",

@@ -1,6 +1,13 @@
+from mmbeit3.models.multimodal.class_embeddings import ClassEmbeddings
 from mmbeit3.models.multimodal.image_text_loss import image_text_loss
 from mmbeit3.models.multimodal.multiway import BEiT3Multiway
 from mmbeit3.models.multimodal.retrieval import BEiT3Retrieval
 from mmbeit3.models.multimodal.text import BEiT3Text
 
-__all__ = ["BEiT3Multiway", "BEiT3Retrieval", "BEiT3Text", "image_text_loss"]
+__all__ = [
+    "BEiT3Multiway",
+    "BEiT3Retrieval",
+    "BEiT3Text",
+    "ClassEmbeddings",
+    "image_text_loss",
+]

@@ -12,6 +12,7 @@ from mmseg.structures import SegDataSample
 from torch import Tensor
 
 from mmbeit3.checkpoint.strict_loading import StrictLoading
+from mmbeit3.models.multimodal.open_vocabulary import OpenVocabulary
 from mmbeit3.models.segmentors.resizing import RowResizer
 from mmbeit3.models.segmentors.windows import Side, Strip
 from mmbeit3.models.strides import check_strides
@@ -22,7 +23,7 @@ WINDOWS_ON_GPU = 4
 
 
 @MODELS.register_module()
-class EncoderDecoder(StrictLoading, MMSegEncoderDecoder):
+class EncoderDecoder(OpenVocabulary, StrictLoading, MMSegEncoderDecoder):
     """mmseg's ``EncoderDecoder``; arguments as there, and two more keys of ``test_cfg``.
 
     - ``return_logits``: Whether a result has ``seg_logits``, scores of every class for every pixel
@@ -39,7 +40,9 @@ class EncoderDecoder(StrictLoading, MMSegEncoderDecoder):
     padded size of the whole image. Here every image's meta carries the size of the window, so that
     heads which read it (Mask2Former's) decode any crop, stride, padding and batch.
 
-    Checkpoints are loaded whole, see :class:`mmbeit3.checkpoint.strict_loading.StrictLoading`.
+    Checkpoints are loaded whole, see :class:`mmbeit3.checkpoint.strict_loading.StrictLoading`. With
+    ``class_embeddings`` classes are scored by their names, see
+    :class:`mmbeit3.models.multimodal.open_vocabulary.OpenVocabulary`.
 
     Raises:
         InputError: The head has other strides than the maps of backbone and neck.
