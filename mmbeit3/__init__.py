@@ -6,8 +6,9 @@
     result = model("street.jpg")
 
 Importing the package is cheap: it only sees to it that ``mmcv.ops`` can be imported when mmcv was
-installed without compiled operators, and that mmengine finds the package's configs by name. Models
-load when a config names them (``mmbeit3.<Name>``), and ``load`` and ``accelerate`` on first use.
+installed without compiled operators, that mmengine finds the package's configs by name, and that
+the toolboxes print nothing when they are imported. Models load when a config names them
+(``mmbeit3.<Name>``), and ``load`` and ``accelerate`` on first use.
 """
 
 from __future__ import annotations
@@ -17,10 +18,12 @@ from typing import TYPE_CHECKING, Any
 from mmbeit3.ops.mmcv_ext import install as _install_operators
 from mmbeit3.utils.mmengine_hub import install as _install_hub
 from mmbeit3.utils.packaged_configs import packaged_configs
+from mmbeit3.utils.quiet_imports import install as _install_quiet_imports
 from mmbeit3.version import __version__
 
 _install_operators()
 _install_hub()
+_install_quiet_imports()
 
 if TYPE_CHECKING:
     from mmbeit3.inference.loading import load

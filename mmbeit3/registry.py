@@ -7,6 +7,7 @@ for the prefix, and the ``locations`` on first use.
 from mmengine.registry import DATA_SAMPLERS as MMENGINE_DATA_SAMPLERS
 from mmengine.registry import DATASETS as MMENGINE_DATASETS
 from mmengine.registry import HOOKS as MMENGINE_HOOKS
+from mmengine.registry import LOG_PROCESSORS as MMENGINE_LOG_PROCESSORS
 from mmengine.registry import LOOPS as MMENGINE_LOOPS
 from mmengine.registry import METRICS as MMENGINE_METRICS
 from mmengine.registry import MODEL_WRAPPERS as MMENGINE_MODEL_WRAPPERS
@@ -33,6 +34,9 @@ METRICS = Registry("metric", parent=MMENGINE_METRICS, locations=["mmbeit3.evalua
 HOOKS = Registry("hook", parent=MMENGINE_HOOKS, locations=["mmbeit3.engine"])
 TASKS = Registry("task", scope="mmbeit3", locations=["mmbeit3.inference"])
 RUNNERS = Registry("runner", parent=MMENGINE_RUNNERS, locations=["mmbeit3.engine"])
+LOG_PROCESSORS = Registry(
+    "log processor", parent=MMENGINE_LOG_PROCESSORS, locations=["mmbeit3.engine"]
+)
 LOOPS = Registry("loop", parent=MMENGINE_LOOPS, locations=["mmbeit3.engine"])
 DATA_SAMPLERS = Registry(
     "data sampler", parent=MMENGINE_DATA_SAMPLERS, locations=["mmbeit3.engine"]

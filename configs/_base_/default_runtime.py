@@ -34,7 +34,7 @@ env_cfg = dict(
 vis_backends = [dict(type="LocalVisBackend"), dict(type="TensorboardVisBackend")]
 visualizer = dict(type="DetLocalVisualizer", vis_backends=vis_backends, name="visualizer")
 log_processor = dict(
-    type="LogProcessor",
+    type="mmbeit3.LogProcessor",  # short lines in the terminal, all values in the log file
     window_size=50,
     by_epoch=False,
     mean_pattern=r".*(loss|time|grad_norm|images_per_s).*",

@@ -21,6 +21,7 @@ from mmbeit3.config.options import apply_options
 from mmbeit3.config.variables import names_without_effect
 from mmbeit3.utils import InputError, warn
 from mmbeit3.utils.regular_files import check_regular
+from mmbeit3.utils.terminal import shorten_default
 
 # High enough that no helper variable of the configs of mmdet and mmseg is taken for a misspelling.
 SIMILAR_TO_RUNNER_KEY = 0.82
@@ -48,6 +49,7 @@ def load_config(
         InputError: The file is absent or has an error; a key is misspelled or leads nowhere; or a
             file of data (.json, .yaml) has a base that is code.
     """
+    shorten_default()
     path = find_config(path)
     check_regular(path, "config")
     if not path.is_file():

@@ -6,6 +6,7 @@ from mmbeit3.engine.data_order import InfiniteSampler
 from mmbeit3.engine.ema import EMAHook
 from mmbeit3.engine.interruption import Terminated
 from mmbeit3.engine.layer_decay import LayerDecayConstructor
+from mmbeit3.engine.log_processor import LogProcessor
 from mmbeit3.engine.optim_wrapper import AmpOptimWrapper
 from mmbeit3.engine.runner import Runner, build_runner
 from mmbeit3.engine.sharding import FullySharded
@@ -19,6 +20,7 @@ __all__ = [
     "FullySharded",
     "InfiniteSampler",
     "LayerDecayConstructor",
+    "LogProcessor",
     "Runner",
     "Terminated",
     "TrainLoop",

@@ -15,6 +15,7 @@ from torch import nn
 from mmbeit3.engine.param_groups import Groups, ParamGroup, format_groups
 from mmbeit3.registry import OPTIM_WRAPPER_CONSTRUCTORS
 from mmbeit3.utils import InputError
+from mmbeit3.utils.terminal import LogText
 from mmbeit3.utils.towers import find_towers
 
 CUSTOM_OPTIONS = {"lr_mult", "decay_mult"}
@@ -75,7 +76,8 @@ class LayerDecayConstructor:
         base = self.optimizer_cfg["lr"]
         if is_main_process():
             table = format_groups(groups, base, num_layers_of(model))
-            print_log(f"Layer-wise learning-rate decay:\n{table}", "current")
+            text = f"Layer-wise learning-rate decay:\n{table}"
+            print_log(LogText(text, _range(groups, base)), "current")
         params = [
             dict(
                 params=[param for _, param in members],
@@ -125,6 +127,17 @@ class LayerDecayConstructor:
             key if lr_mult != 1 else "",
             self.optimizer_cfg["weight_decay"] * custom.get("decay_mult", flat),
         )
+
+
+def _range(groups: Groups, base: float) -> str:
+    """Say in a line which learning rates there are."""
+    rates = [base * group.lr_scale for group in groups if not group.frozen]
+    frozen = any(group.frozen for group in groups)
+    return (
+        f"learning rates by layer: {min(rates):.3g} to {max(rates):.3g}"
+        + (", and frozen parts" if frozen else "")
+        + " (the table is in the log file)"
+    )
 
 
 def num_layers_of(model: nn.Module) -> int:

@@ -23,6 +23,7 @@ from mmbeit3.engine.train_loop import TrainLoop
 from mmbeit3.utils import InputError, listed, warn
 from mmbeit3.utils.collective import broadcast_from_rank0, run_on_all_ranks
 from mmbeit3.utils.read_once import FilesReadOnce
+from mmbeit3.utils.terminal import shorten_default
 from mmbeit3.visualization.example_mask import write_example_mask
 
 PROBE = 2**16  # bytes that a work dir must have room for
@@ -92,6 +93,7 @@ def prepare(cfg: Config, entry: str | None = None) -> Plan:
         InputError: The config, the annotations or a checkpoint cannot be used.
     """
     cfg = copy.deepcopy(cfg)
+    shorten_default()
     start_processes(cfg)
     plan = run_on_all_ranks(lambda: _fit(cfg, entry))
     if entry == "test":
@@ -189,7 +191,7 @@ def warn_of_random_backbone(cfg: Config) -> None:
     """Say so where nothing has been learned before."""
     if not (pretrained(cfg) or cfg.get("load_from")):
         warn(
-            "the backbone starts from random weights, which is fine for trials only: set "
+            "random weights are for trials only: set "
             "model.backbone.init_cfg=dict(type='Pretrained', checkpoint=...) or load_from"
         )
 

@@ -11,7 +11,7 @@ import itertools
 import secrets
 import time
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -66,6 +66,7 @@ from mmbeit3.engine.prepare import (
     warn_of_random_backbone,
 )
 from mmbeit3.engine.process_state import determinism, make_current, set_determinism
+from mmbeit3.engine.progress_hook import ProgressHook
 from mmbeit3.engine.randomness import Stream, seed_generators
 from mmbeit3.engine.record_hook import TrainingRecordHook
 from mmbeit3.engine.resuming import (
@@ -82,7 +83,9 @@ from mmbeit3.registry import RUNNERS
 from mmbeit3.utils import InputError
 from mmbeit3.utils.collective import broadcast_from_rank0, run_on_all_ranks
 from mmbeit3.utils.folder_lock import folder_locked
+from mmbeit3.utils.terminal import ignore_library_warnings, shorten
 from mmbeit3.utils.whole_files import WriteError, write_whole, writing
+from mmbeit3.version import __version__
 
 LOCK = ("a training", "work_dir")  # on a work dir: the kind of run, and what to change
 # Time stamps of this process's runs, which name their folders, loggers and message hubs.
@@ -128,6 +131,7 @@ class Runner(MMEngineRunner):
         no checkpoint of this process runs code, the model's ``init_cfg`` included.
         """
         load_safely()
+        ignore_library_warnings()
         if self.distributed and not is_distributed():
             init_distributed(self.launcher, **env_cfg.get("dist_cfg", {}))
         super().setup_env(env_cfg)
@@ -177,7 +181,21 @@ class Runner(MMEngineRunner):
         with writing(self.log_dir):
             logger = super().build_logger(*args, **kwargs)
         guard_logger(logger)
+        self._terminal = shorten(logger)
         return logger
+
+    def _log_env(self, env_cfg: dict) -> None:
+        """Write environment and config into the log file, and say in short where one is."""
+        super()._log_env(env_cfg)
+        self.logger.info(
+            f"mmbeit3 {__version__}, PyTorch {torch.__version__}, {_devices()}\n"
+            f"log file, with the environment and the whole config: {self.logger.log_file}"
+        )
+
+    @property
+    def shows_progress(self) -> bool:
+        """bool: Whether a progress bar is shown."""
+        return self._progress.is_shown
 
     def dump_config(self) -> None:
         """Write the config into the work dir, whole; where it cannot be, the run goes on."""
@@ -190,8 +208,10 @@ class Runner(MMEngineRunner):
 
     def build_log_processor(self, log_processor: LogProcessor | dict) -> LogProcessor:
         """Build what formats the log; it counts what the loop counts, unless the config says."""
-        if isinstance(log_processor, dict) and self._train_loop is not None:
-            log_processor = {"by_epoch": counts_epochs(self._train_loop), **log_processor}
+        if isinstance(log_processor, dict):
+            log_processor = {"type": "mmbeit3.LogProcessor", **log_processor}
+            if self._train_loop is not None:
+                log_processor = {"by_epoch": counts_epochs(self._train_loop), **log_processor}
         return super().build_log_processor(log_processor)
 
     def train(self) -> nn.Module:
@@ -203,12 +223,16 @@ class Runner(MMEngineRunner):
             warn_of_random_backbone(self.plan.cfg)
         with ExitStack() as lock:
             broadcast_from_rank0(lambda: lock.enter_context(folder_locked(self.work_dir, *LOCK)))
+            lock.callback(self._progress.close)
+            lock.callback(setattr, self._terminal, "trains", False)
+            self._terminal.trains = True
             return super().train()
 
     def val(self) -> dict:
         """Validate; see mmengine."""
         self._make_current()
-        return super().val()
+        with closing(self._progress):
+            return super().val()
 
     def test(self) -> dict:
         """Test; see mmengine."""
@@ -216,7 +240,8 @@ class Runner(MMEngineRunner):
         if self.plan is not None:
             check_data(self.plan, "test")
             self._follow_checkpoint(self.plan)
-        return super().test()
+        with closing(self._progress):
+            return super().test()
 
     def wrap_model(self, model_wrapper_cfg: dict | None, model: nn.Module) -> nn.Module:
         """Wrap a model for several processes: by DDP, or as ``model_wrapper_cfg`` says.
@@ -259,6 +284,8 @@ class Runner(MMEngineRunner):
         super().register_hooks(hooks, custom_hooks)
         for hook in self.hooks:
             guard_hook(hook)
+        self._progress = ProgressHook()
+        self.register_hook(self._progress)
         if self._train_dataloader is not None:
             self.register_hook(TrainingRecordHook())
         if self._shards:
@@ -608,6 +635,17 @@ def without_wrappers(model: nn.Module) -> nn.Module:
     while is_model_wrapper(model) or isinstance(model, BaseTTAModel):
         model = model.module
     return model
+
+
+def _devices() -> str:
+    """Say on what a run computes."""
+    processes = get_world_size()
+    several = f"{processes} processes, " if processes > 1 else ""
+    if get_device() == "cuda":
+        return f"{several}{torch.cuda.get_device_name()}"
+    threads = torch.get_num_threads()
+    device = get_device().upper()
+    return f"{several}{device}, {threads} thread{'s' * (threads > 1)}"
 
 
 def _check_resumable(checkpoint: dict[str, Any], filename: str) -> None:

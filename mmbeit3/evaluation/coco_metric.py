@@ -34,6 +34,7 @@ from mmbeit3.evaluation.coco import (
 from mmbeit3.ops import encode_masks
 from mmbeit3.registry import METRICS
 from mmbeit3.utils import InputError
+from mmbeit3.utils.terminal import Table
 
 SEPARATE_IDS = (
     "Number the images of all data sets anew and merge the annotation files into the ann_file of "
@@ -87,6 +88,8 @@ class CocoMetric(MMDetCocoMetric):
     Raises:
         InputError: An argument, the annotation file, or the classes of the data set do not fit.
     """
+
+    headlines = ("bbox_mAP", "segm_mAP")  # what a terminal shows of a validation
 
     def __init__(
         self,
@@ -213,7 +216,7 @@ class CocoMetric(MMDetCocoMetric):
             print_log(f"the results are written as {name}.*.json", "current")
             return {}
         scores = {iou_type: self._evaluate(iou_type, predictions) for iou_type in self.metrics}
-        print_log("\n" + format_table(scores), "current")
+        print_log(Table("\n" + format_table(scores)), "current")
         return {
             f"{iou_type}_{metric_name(key, self.proposal_nums[-1])}": value
             for iou_type, values in scores.items()
@@ -295,7 +298,7 @@ class CocoMetric(MMDetCocoMetric):
         metrics: dict[str, float] = {}
         for iou_type, values in scores.items() if self.classwise else ():
             rows = class_rows(values)
-            print_log(f"{iou_type} by class\n{format_table(rows)}", "current")
+            print_log(Table(f"{iou_type} by class\n{format_table(rows)}"), "current")
             metrics |= {f"{iou_type}_{name}_precision": row["AP"] for name, row in rows.items()}
         return metrics
 

@@ -17,6 +17,7 @@ from mmbeit3.evaluation.output_places import check_output_files, output_file
 from mmbeit3.registry import METRICS
 from mmbeit3.utils import InputError
 from mmbeit3.utils.tables import text_table
+from mmbeit3.utils.terminal import Table
 from mmbeit3.utils.whole_files import whole_file
 
 Areas = tuple[Tensor, Tensor, Tensor, Tensor]
@@ -228,10 +229,18 @@ class IoUMetric(MMSegIoUMetric):
             name: {key: None if np.isnan(v[i]) else float(v[i]) for key, v in by_class.items()}
             for i, name in enumerate(self.dataset_meta["classes"])
         }
-        print_log("by class, in percent\n" + self._table(by_class), "current")
+        print_log(Table("by class, in percent\n" + self._table(by_class)), "current")
         return metrics
 
     def _table(self, by_class: dict[str, np.ndarray]) -> str:
+        """The table, without the classes that are nowhere: of those it has the number."""
+        absent = np.isnan(np.stack(list(by_class.values()))).all(axis=0)
         columns = [["-" if np.isnan(v) else f"{v:.2f}" for v in c] for c in by_class.values()]
-        rows = zip(self.dataset_meta["classes"], *columns, strict=True)
-        return text_table(["class", *by_class], rows)
+        rows = list(zip(self.dataset_meta["classes"], *columns, strict=True))
+        shown = [row for row, is_absent in zip(rows, absent, strict=True) if not is_absent]
+        table = text_table(["class", *by_class], shown)
+        count = int(absent.sum())
+        if not count:
+            return table
+        classes = "1 class is" if count == 1 else f"{count} classes are"
+        return f"{table}\n{classes} not in the table: in no label and no prediction"

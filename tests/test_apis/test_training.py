@@ -69,7 +69,7 @@ def test_training_learns_names_its_results_and_resumes(
     assert (
         "one iteration is one optimizer step of 2 images: 1 process(es) x 2 images x 1 accumulated"
     ) in log
-    assert any("the backbone starts from random weights" in line for line in logged)
+    assert any("random weights are for trials only" in line for line in logged)
     assert f"results are in {tmp_path}\n  last checkpoint: iter_1.pth" in results
     first = read_checkpoint(tmp_path / "iter_1.pth")
     assert first["meta"]["dataset_meta"]["classes"] == (

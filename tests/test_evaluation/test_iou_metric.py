@@ -248,3 +248,31 @@ def test_files_of_one_name_from_two_processes(tmp_path: Path) -> None:
         metric.process({}, [{"img_path": image, "pred_sem_seg": label}])
     with pytest.raises(InputError, match=r"one/1.jpg and two/1.jpg would both be .*1.png"):
         metric.evaluate(2)
+
+
+@pytest.mark.parametrize(
+    ("labels", "predicted", "shown", "said"),
+    [
+        ((0, 1), (0, 0), ["road", "sky"], "2 classes are not in the table"),
+        ((0, 1), (2, 0), ["car", "road", "sky"], "1 class is not in the table"),
+        ((0, 1), (2, 3), ["car", "road", "sky", "tree"], None),
+    ],
+)
+def test_classes_that_are_nowhere_are_counted(
+    labels: tuple[int, ...],
+    predicted: tuple[int, ...],
+    shown: list[str],
+    said: str | None,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    logged: list[str] = []
+    monkeypatch.setattr(
+        "mmbeit3.evaluation.iou_metric.print_log", lambda text, *_: logged.append(text)
+    )
+    metric = IoUMetric()
+    _evaluate(metric, [_sample(torch.tensor([predicted]), torch.tensor([labels]))])
+    (table,) = logged
+    rows = [line.split()[1] for line in table.splitlines() if line.startswith("| ")][1:]
+    assert sorted(rows) == shown
+    assert (said in table) if said else ("not in the table" not in table)
+    assert list(metric.by_class) == list(CLASSES)  # as numbers, all are there
