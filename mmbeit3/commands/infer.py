@@ -47,6 +47,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="draw and count detections of at least this score (default: 0.3; detectors only)",
     )
     parser.add_argument(
+        "--classes",
+        metavar="FILE",
+        help="names of what to look for, one a line (default: the classes trained; only of a model "
+        "that reads class names)",
+    )
+    parser.add_argument(
         "--batch-size",
         type=_positive,
         help="images per forward pass, fewer where their sizes differ (default: the config's)",
@@ -71,10 +77,12 @@ def run(args: argparse.Namespace) -> int:
 
     from mmbeit3.config.loading import load_config
     from mmbeit3.config.options import parse_options
+    from mmbeit3.datasets.class_list import read_class_list
     from mmbeit3.engine.distributed import init_distributed
     from mmbeit3.inference.folder import infer_folder, print_summary
     from mmbeit3.utils.collective import run_on_all_ranks
 
+    classes = args.classes and read_class_list(args.classes).names
     init_distributed(args.launcher, backend="gloo")  # only words are exchanged
     summary = infer_folder(
         run_on_all_ranks(lambda: load_config(args.config, parse_options(args.cfg_options))),
@@ -88,6 +96,7 @@ def run(args: argparse.Namespace) -> int:
         dtype=args.dtype,
         compiles=args.compile,
         overlays=not args.no_overlays,
+        classes=classes,
     )
     if summary is None:  # the first process has it
         return 0

@@ -68,6 +68,7 @@ def infer_folder(
     dtype: str = "float32",
     compiles: bool = False,
     overlays: bool = True,
+    classes: Sequence[str] | None = None,
     **options: Any,
 ) -> dict[str, Any] | None:
     """Run a detector or a segmentor over all images of a folder and write what was found.
@@ -109,6 +110,9 @@ def infer_folder(
             :func:`mmbeit3.accelerate`. Defaults to 'float32'.
         compiles (bool): Whether to compile the backbone by torch.compile. Defaults to False.
         overlays (bool): Whether to draw pictures. Defaults to True.
+        classes (Sequence[str], optional): Names of what to look for, see
+            :meth:`mmbeit3.inference.inferencer.Inferencer.set_classes`. Defaults to None, those of
+            the training.
         **options: Those of the task. Of a detector ``score_thr``, to draw and count detections of
             at least this score; 0.3 unless given.
 
@@ -133,6 +137,7 @@ def infer_folder(
             dtype,
             compiles,
             overlays,
+            classes,
         )
 
 
@@ -149,6 +154,7 @@ def _infer_folder(
     dtype: str,
     compiles: bool,
     overlays: bool,
+    classes: Sequence[str] | None,
 ) -> dict[str, Any] | None:
     """Run as :func:`infer_folder` says; what is to be left at the end goes on the stack."""
     task = find_task(cfg)
@@ -170,6 +176,8 @@ def _infer_folder(
 
     def setup() -> tuple[Inferencer, ResultWriter]:
         model = task.load(cfg, checkpoint, _own_device(device, size), dtype, compiles)
+        if classes is not None:
+            model.set_classes(classes)
         return model, task.writer(model, staging.folder, **options)
 
     sources, not_listed = broadcast_from_rank0(prepare)

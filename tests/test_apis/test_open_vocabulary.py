@@ -12,6 +12,7 @@ from mmengine.runner import Runner
 import mmbeit3
 from mmbeit3.apis import test as run_test
 from mmbeit3.apis import train
+from mmbeit3.cli import main
 from mmbeit3.config import resolve_classes
 from mmbeit3.datasets import make_shapes
 from mmbeit3.utils import InputError
@@ -111,6 +112,24 @@ def test_it_finds_what_the_user_types(root: Path, checkpoint: Path, tmp_path: Pa
     with pytest.raises(InputError, match="more than once: star"):
         model.set_classes(["star", "star"])
     assert model.classes == found.classes
+
+
+def test_a_folder_is_searched_for_a_list_of_names(
+    root: Path, checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file, names = tmp_path / "config.py", tmp_path / "names.txt"
+    config(root, tmp_path).dump(file)
+    names.write_text("star\nthe red square\n")
+    words = ["infer", str(file), str(checkpoint), str(root / "shapes" / "val"), "--score-thr", "0"]
+    words += ["--out-dir", str(tmp_path / "out"), "--classes", str(names)]
+    assert main(words) == 0
+    summary = json.loads((tmp_path / "out" / "summary.json").read_text())
+    assert [entry["name"] for entry in summary["categories"]] == ["star", "the red square"]
+    assert set(summary["detections"]) == {"star", "the red square"}
+
+    names.write_text("star\nstar\n")
+    assert main(words) == 2
+    assert "twice" in capsys.readouterr().err
 
 
 def test_a_model_of_fixed_classes_says_so(root: Path, tmp_path: Path) -> None:

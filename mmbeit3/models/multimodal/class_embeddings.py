@@ -95,7 +95,7 @@ class ClassEmbeddings(BaseModule):
             return
         seen: dict[tuple[int, ...], str] = {}
         for name in names:
-            ids = tuple(self.tokenizer.encode(self.templates[0].format(name)))
+            ids = tuple(self.tokenizer.encode(self.templates[0].replace("{}", name)))
             if seen.setdefault(ids, name) != name:
                 raise InputError(
                     f"the classes {seen[ids]!r} and {name!r} have the same tokens, as letters that "
@@ -182,7 +182,7 @@ class ClassEmbeddings(BaseModule):
         # In the tower's own precision: the vectors are used again and again.
         device = self.language_head.weight.device
         with torch.autocast(device.type, enabled=False):
-            texts = [t.format(name) for name in self.classes for t in self.templates]
+            texts = [t.replace("{}", name) for name in self.classes for t in self.templates]
             vectors = []
             for first in range(0, len(texts), NAMES_AT_ONCE):
                 ids, padding = self.tokenizer.batch(texts[first : first + NAMES_AT_ONCE])
