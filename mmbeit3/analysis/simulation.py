@@ -22,6 +22,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from mmbeit3.analysis.device_rules import rules_of
 from mmbeit3.analysis.live_memory import GRADIENTS, STATES, TEMPORARIES, Change, LiveMemory
 from mmbeit3.analysis.training_targets import decisions, make_samples
+from mmbeit3.checkpoint.strict_loading import num_classes
 from mmbeit3.registry import MODELS
 from mmbeit3.utils.towers import find_layers
 
@@ -77,6 +78,8 @@ class Simulation:
         as_it_is = patch.object(nn.init, "_no_grad_trunc_normal_", lambda tensor, *_, **__: tensor)
         with self._scope(), self._fake, as_it_is:  # torch draws again until all fits
             self.model = MODELS.build(cfg.model).train()
+        if getattr(self.model, "class_embeddings", None) is not None:
+            self.model.class_embeddings.leave_unnamed(num_classes(self.model))
         self._layers = tuple(find_layers(self.model))
         self._memory = LiveMemory(())
         self._outer: list[str] = []  # parts around the module that runs

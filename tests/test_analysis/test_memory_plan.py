@@ -15,6 +15,7 @@ from mmbeit3.config.classes import resolve_classes
 from mmbeit3.config.loading import load_config
 from mmbeit3.models import BEiT3
 from mmbeit3.models.layers.token_layout import window_layout
+from mmbeit3.registry import MODELS
 from mmbeit3.utils import InputError
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
@@ -149,3 +150,18 @@ def test_other_models_are_refused(planner: Planner) -> None:
     cfg.optim_wrapper = None
     with pytest.raises(InputError, match="it has no optim_wrapper"):
         plan_memory(cfg)
+
+
+def test_a_detector_by_words_needs_no_names(detector: Config, tmp_path: Path) -> None:
+    text = dict(type="mmbeit3.BEiT3Text", arch="tiny", vocab_size=1000, max_tokens=50)
+    absent = dict(file=str(tmp_path / "absent.spm"))
+    plain = plan_memory(detector, device="cpu")
+    detector.model.class_embeddings = dict(
+        type="mmbeit3.ClassEmbeddings", text=text, tokenizer=absent
+    )
+    detector.model.roi_head.mask_head.class_agnostic = True
+    plan = plan_memory(detector, device="cpu")
+    tower = sum(param.nbytes for param in MODELS.build(text).parameters()) + 4 * 192**2
+    named = (v for name, v in plan.parameters.items() if name.startswith("class_embeddings"))
+    assert sum(named) == tower
+    assert plan.peak > plain.peak

@@ -72,6 +72,7 @@ class ClassEmbeddings(BaseModule):
         self.temperature = temperature
         self.frozen = frozen
         self.classes: tuple[str, ...] = ()
+        self._unnamed = 0
         self._tokenizer_cfg = dict(tokenizer)
         self._tokenizer: Tokenizer | None = None
         # None until they are asked for; a buffer, so that it goes where the model goes.
@@ -125,6 +126,8 @@ class ClassEmbeddings(BaseModule):
         Raises:
             InputError: No names were given.
         """
+        if self._unnamed:
+            return self.language_head.weight.new_zeros(self._unnamed, self.embed_dims)
         if not self.classes:
             raise InputError(
                 "the model has no class names to compare with: expected model.set_classes([...]), "
@@ -137,6 +140,14 @@ class ClassEmbeddings(BaseModule):
             else:
                 self._vectors = self._encode()
         return self._vectors
+
+    def leave_unnamed(self, number: int) -> None:
+        """Have zeros in the place of names, for models without data or content: to count memory.
+
+        Args:
+            number (int): Of the classes.
+        """
+        self._unnamed = number
 
     def forget(self) -> None:
         """Have the vectors computed anew: names or weights have changed."""
