@@ -1,4 +1,4 @@
-"""The generated trial data set: five classes of shapes with instance masks and class maps.
+"""The generated trial data set: five classes of shapes with masks, class maps and captions.
 
 Color and texture are drawn independently of the class, so only the outline tells what a thing is.
 Objects hide one another in painter's order; one that would hide an earlier object too far, or be
@@ -10,12 +10,24 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from typing import NamedTuple
 
 import cv2
 import numpy as np
 from PIL import Image
 from rich.progress import track
 
+from mmbeit3.datasets.shape_captions import (
+    ALL,
+    CAPTIONS,
+    COLORS,
+    Appearance,
+    Sentence,
+    Thing,
+    describe,
+    distinguishing,
+    write_sentences,
+)
 from mmbeit3.utils import InputError
 
 CLASSES = ("disk", "square", "triangle", "star", "ring")
@@ -28,6 +40,31 @@ MIN_VISIBLE = 0.3  # share of an object's pixels that others must leave visible
 MIN_AREA = 40  # visible pixels
 MIN_CONTRAST = 120.0  # RGB distance between an object's color and the mean of what it covers
 JPEG_QUALITY = 92
+# Beside the split's own sentences: drawn for each image to choose those that are true of no other.
+CANDIDATES = 25
+# What the generators of sentences, and of held-out combinations, are seeded by after the image.
+SENTENCES, HELD_OUT = 1, 2
+
+Combination = tuple[str, str]
+"""A color and a shape."""
+
+
+class Drawing(NamedTuple):
+    """A picture and the objects in it, earliest drawn first.
+
+    Attributes:
+        image: RGB, (size, size, 3) uint8.
+        class_map: (size, size) uint8.
+        masks: Of each object's visible part, (size, size) bool.
+        labels: In 0..4.
+        appearances: How each object is painted.
+    """
+
+    image: np.ndarray
+    class_map: np.ndarray
+    masks: list[np.ndarray]
+    labels: list[int]
+    appearances: list[Appearance]
 
 
 def make_shapes(
@@ -37,12 +74,16 @@ def make_shapes(
     size: int = 128,
     seed: int = 0,
     progress: bool = False,
+    held_out: int = 0,
 ) -> Path:
     """Generate the data set; the same arguments give the same bytes.
 
     Layout: ``{train,val}/*.jpg``, ``annotations/{train,val}.json`` (COCO polygons, category ids
     1..5) and ``semantic/{train,val}/*.png`` (8-bit palette PNG: 0 background, else category id).
-    Files are written beside ``out_dir`` first, so a run that is stopped leaves nothing half done.
+    ``annotations/captions_{train,val}.json`` have up to five true sentences for each image in
+    COCO's caption format, and ``captions_val_unique.json`` sentences of which each is true of one
+    held-out image only, for retrieval. Files are written beside ``out_dir`` first, so a run that is
+    stopped leaves nothing half done.
 
     Args:
         out_dir: Folder to create. One that an earlier run made is replaced.
@@ -53,6 +94,10 @@ def make_shapes(
         seed: Image i of a split depends on the seed, the split, i and the size alone.
             Defaults to 0.
         progress: Whether to show a progress bar. Defaults to False.
+        held_out: How many combinations of color and shape no image of ``captions_train.json``
+            shows; ``held_out.json`` has them, and ``captions_val_held_out.json`` those of the
+            sentences of ``captions_val_unique.json`` that name one. The images themselves and
+            their other annotations stay the same. Defaults to 0: those files are not written.
 
     Returns:
         The folder.
@@ -62,11 +107,13 @@ def make_shapes(
     """
     out_dir = Path(out_dir).resolve()
     _check_arguments(out_dir, num_train, num_val, size, seed)
+    combinations = _draw_combinations(seed, held_out)
     partial = out_dir.with_name(f".{out_dir.name}.partial")
     if partial.exists():
         shutil.rmtree(partial)
     for split_index, (split, count) in enumerate((("train", num_train), ("val", num_val))):
-        _write_split(partial, split, split_index, count, size, seed, progress)
+        things = _write_split(partial, split, split_index, count, size, seed, progress)
+        _write_captions(partial / "annotations", split, split_index, things, seed, combinations)
     if out_dir.exists():
         shutil.rmtree(out_dir)
     partial.rename(out_dir)
@@ -97,25 +144,31 @@ def _head(path: Path) -> bytes:
 
 def _write_split(
     root: Path, split: str, split_index: int, count: int, size: int, seed: int, progress: bool
-) -> None:
+) -> list[list[Thing]]:
+    """Write images, masks and class maps; gives the objects of each image."""
     image_dir, map_dir = root / split, root / "semantic" / split
     for folder in (image_dir, map_dir, root / "annotations"):
         folder.mkdir(parents=True, exist_ok=True)
     images: list[dict] = []
     annotations: list[dict] = []
+    things: list[list[Thing]] = []
     for index in track(range(count), f"drawing {split}", disable=not progress):
         rng = np.random.default_rng([seed, split_index, index])
-        image, class_map, masks, labels = draw_sample(rng, size)
+        image, class_map, masks, labels, appearances = draw_sample(rng, size)
         name = f"{index:06d}"
         quality = [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY]
         cv2.imwrite(str(image_dir / f"{name}.jpg"), image[..., ::-1], quality)
         _write_class_map(map_dir / f"{name}.png", class_map)
         images.append({"id": index + 1, "file_name": f"{name}.jpg", "width": size, "height": size})
-        for mask, label in zip(masks, labels, strict=True):
+        things.append([])
+        for mask, label, appearance in zip(masks, labels, appearances, strict=True):
+            fields = _mask_fields(mask)
             annotations.append(
                 {"id": len(annotations) + 1, "image_id": index + 1, "category_id": label + 1}
-                | _mask_fields(mask)
+                | fields
             )
+            box, area = fields["bbox"], fields["area"]
+            things[-1].append(describe(CLASSES[label], appearance, box, area, size))
     data = {
         "info": {"description": DESCRIPTION, "seed": seed, "size": size},
         "images": images,
@@ -123,6 +176,77 @@ def _write_split(
         "annotations": annotations,
     }
     (root / "annotations" / f"{split}.json").write_text(json.dumps(data))
+    return things
+
+
+def _draw_combinations(seed: int, number: int) -> list[Combination]:
+    """Choose the colors and shapes that no training caption may join."""
+    every = [(color, shape) for shape in CLASSES for color in COLORS]
+    if not 0 <= number < len(every) // 2:
+        raise InputError(f"held_out is {number}, expected 0 to {len(every) // 2 - 1} combinations")
+    chosen = np.random.default_rng([seed, HELD_OUT]).permutation(len(every))[:number]
+    return [every[index] for index in sorted(chosen)]
+
+
+def _write_captions(
+    folder: Path,
+    split: str,
+    split_index: int,
+    things: list[list[Thing]],
+    seed: int,
+    combinations: list[Combination],
+) -> None:
+    """Write the sentences of a split, and of the held-out one those for retrieval."""
+    generators = [
+        np.random.default_rng([seed, split_index, index, SENTENCES]) for index in range(len(things))
+    ]
+    sentences = [write_sentences(t, rng) for t, rng in zip(things, generators, strict=True)]
+    if split == "train":
+        shown = [{(thing.color, thing.shape) for thing in image} for image in things]
+        kept = [
+            found if colors.isdisjoint(combinations) else []
+            for found, colors in zip(sentences, shown, strict=True)
+        ]
+        _write_caption_file(folder / "captions_train.json", kept)
+        if combinations:
+            rest = {
+                "combinations": [list(pair) for pair in combinations],
+                "images_without_captions": sum(not found for found in kept),
+            }
+            (folder / "held_out.json").write_text(json.dumps(rest))
+        return
+    _write_caption_file(folder / "captions_val.json", sentences)
+    unique, held_out = [], []
+    for image, rng in zip(things, generators, strict=True):
+        candidates = write_sentences(image, rng, CANDIDATES, ALL)
+        found = distinguishing(candidates, image, things)
+        unique.append(found[:CAPTIONS])
+        held_out.append([one for one in found if _names(one, combinations)][:CAPTIONS])
+    _write_caption_file(folder / "captions_val_unique.json", unique)
+    if combinations:
+        _write_caption_file(folder / "captions_val_held_out.json", held_out)
+
+
+def _names(sentence: Sentence, combinations: list[Combination]) -> bool:
+    return any((words.color, words.shape) in combinations for words in sentence.said)
+
+
+def _write_caption_file(path: Path, sentences: list[list[Sentence]]) -> None:
+    """Write the sentences of each image; images that have none are left out."""
+    rows = [(index, one.text) for index, found in enumerate(sentences, 1) for one in found]
+    data = {
+        "info": {"description": DESCRIPTION},
+        "images": [
+            {"id": index, "file_name": f"{index - 1:06d}.jpg"}
+            for index, found in enumerate(sentences, 1)
+            if found
+        ],
+        "annotations": [
+            {"image_id": index, "id": number, "caption": text}
+            for number, (index, text) in enumerate(rows, start=1)
+        ],
+    }
+    path.write_text(json.dumps(data))
 
 
 def _write_class_map(path: Path, class_map: np.ndarray) -> None:
@@ -131,23 +255,18 @@ def _write_class_map(path: Path, class_map: np.ndarray) -> None:
     image.save(path)
 
 
-def draw_sample(
-    rng: np.random.Generator, size: int
-) -> tuple[np.ndarray, np.ndarray, list[np.ndarray], list[int]]:
+def draw_sample(rng: np.random.Generator, size: int) -> Drawing:
     """Draw one picture.
 
     Args:
         rng: Source of all randomness.
         size: Width and height in pixels.
-
-    Returns:
-        The RGB image (size, size, 3) uint8, the class map (size, size) uint8, and for every object
-        the visible mask (size, size) bool and the label in 0..4, earliest drawn first.
     """
     image = _background(rng, size)
     masks: list[np.ndarray] = []
     full_areas: list[int] = []
     labels: list[int] = []
+    appearances: list[Appearance] = []
     wanted = int(rng.integers(2, 8))
     for _ in range(4 * wanted):
         if len(masks) == wanted:
@@ -160,13 +279,15 @@ def draw_sample(
         masks = [earlier & ~mask for earlier in masks] + [mask]
         full_areas.append(int(mask.sum()))
         labels.append(label)
-        texture = _texture(rng, size, avoid=image[mask].mean(axis=0))
+        texture, appearance = _texture(rng, size, avoid=image[mask].mean(axis=0))
+        appearances.append(appearance)
         image += coverage[..., None] * (texture - image)
     class_map = np.zeros((size, size), np.uint8)
     for mask, label in zip(masks, labels, strict=True):
         class_map[mask] = label + 1
     image += rng.normal(0, rng.uniform(0, 6), image.shape)
-    return np.clip(image.round(), 0, 255).astype(np.uint8), class_map, masks, labels
+    image = np.clip(image.round(), 0, 255).astype(np.uint8)
+    return Drawing(image, class_map, masks, labels, appearances)
 
 
 def _fits(mask: np.ndarray, masks: list[np.ndarray], full_areas: list[int]) -> bool:
@@ -219,20 +340,23 @@ def _rasterise(contours: list[np.ndarray], size: int) -> np.ndarray:
     return cv2.resize(canvas, (size, size), interpolation=cv2.INTER_AREA) / 255.0
 
 
-def _texture(rng: np.random.Generator, size: int, avoid: np.ndarray) -> np.ndarray:
+def _texture(
+    rng: np.random.Generator, size: int, avoid: np.ndarray
+) -> tuple[np.ndarray, Appearance]:
     """A two-color pattern (size, size, 3) float whose main color stands out from ``avoid``."""
     main = rng.uniform(0, 255, 3)
     while np.linalg.norm(main - avoid) < MIN_CONTRAST:
         main = rng.uniform(0, 255, 3)
     second = main + rng.uniform(0.1, 0.4) * (rng.uniform(0, 255, 3) - main)
-    return _mix(_pattern(rng, size), main, second)
+    kind, weight = _pattern(rng, size)
+    return _mix(weight, main, second), Appearance(main, second, kind)
 
 
 def _background(rng: np.random.Generator, size: int) -> np.ndarray:
     """A pattern over a gradient, with thin lines across it that belong to nothing."""
     first, second, third = rng.uniform(20, 235, (3, 3))
     image = _mix(_gradient(rng, size), first, first + 0.3 * (second - first))
-    image += rng.uniform(0, 0.15) * _pattern(rng, size)[..., None] * (third - image)
+    image += rng.uniform(0, 0.15) * _pattern(rng, size)[1][..., None] * (third - image)
     for _ in range(rng.integers(0, 4)):
         start, end = rng.integers(0, size, (2, 2)).tolist()
         color = rng.uniform(0, 255, 3).tolist()
@@ -244,20 +368,19 @@ def _mix(weight: np.ndarray, first: np.ndarray, second: np.ndarray) -> np.ndarra
     return first + weight[..., None] * (second - first)
 
 
-def _pattern(rng: np.random.Generator, size: int) -> np.ndarray:
-    """One of six patterns at random, (size, size) float in 0..1."""
-    kind = rng.choice(["flat", "gradient", "noise", "stripes", "checker", "dots"])
+def _pattern(rng: np.random.Generator, size: int) -> tuple[str, np.ndarray]:
+    """One of six patterns at random: its name, and (size, size) float in 0..1."""
+    kind = str(rng.choice(["flat", "gradient", "noise", "stripes", "checker", "dots"]))
     if kind == "flat":
-        return np.zeros((size, size))
+        return kind, np.zeros((size, size))
     if kind == "gradient":
-        return _gradient(rng, size)
+        return kind, _gradient(rng, size)
     if kind == "noise":
         coarse = rng.uniform(0, 1, (size // 6, size // 6))
-        return cv2.resize(coarse, (size, size), interpolation=cv2.INTER_LINEAR)
+        return kind, cv2.resize(coarse, (size, size), interpolation=cv2.INTER_LINEAR)
     u, v = _waves(rng, size)
-    if kind == "stripes":
-        return (u > 0).astype(float)
-    return (u * v > 0).astype(float) if kind == "checker" else (u + v > 0.9).astype(float)
+    waves = u if kind == "stripes" else u * v if kind == "checker" else u + v - 0.9
+    return kind, (waves > 0).astype(float)
 
 
 def _gradient(rng: np.random.Generator, size: int) -> np.ndarray:
