@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from importlib import import_module
 from types import ModuleType
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from mmbeit3.commands import console
 from mmbeit3.version import __version__
@@ -76,7 +76,7 @@ def _module(name: str) -> ModuleType:
     return import_module(f"mmbeit3.commands.{name.replace('-', '_')}")
 
 
-def _texts(command: ModuleType) -> dict[str, str | None]:
+def _texts(command: ModuleType) -> dict[str, Any]:
     return {"description": command.DESCRIPTION, "epilog": getattr(command, "EPILOG", None)}
 
 

@@ -97,7 +97,7 @@ def in_words(tried: list[Trial], available_bytes: int) -> str:
 
 def _combinations(own: MemoryPlan) -> Iterator[tuple[bool | str, bool]]:
     """Checkpointing and sharding, none of them less than the config has; offloading comes last."""
-    order = [False, True, "offload"]
+    order: list[bool | str] = [False, True, "offload"]
     settings = own.settings
     stages = order[order.index(settings.with_cp) :] if settings.with_cp in order else [False]
     shardings = [True] if settings.sharded else [False, True][: min(settings.world_size, 2)]

@@ -81,4 +81,4 @@ def _size_of(step: Any) -> tuple[int, int] | None:
 
 
 def _pair(size: int | Sequence[int]) -> tuple[int, int]:
-    return (size, size) if isinstance(size, int) else tuple(size)
+    return (size, size) if isinstance(size, int) else (size[0], size[1])

@@ -35,7 +35,7 @@ class Change(NamedTuple):
 
     part: str
     kind: str
-    size: int
+    size: float
 
 
 class LiveMemory(TorchDispatchMode):

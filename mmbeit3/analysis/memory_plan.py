@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -211,7 +211,7 @@ def accumulation(cfg: Config, batch_size: int, world_size: int) -> int:
 def add_up(settings: Settings, sizes: ModelSizes, step: Step) -> MemoryPlan:
     """Add up what a training step holds on a device, under the settings of a training."""
     shard, trained = settings.shard, sum(sizes.trained.values())
-    fixed = {
+    fixed: dict[str, float] = {
         "parameters": sum(sizes.parameters.values()) * shard,
         "buffers": sizes.buffers,
         "optimizer states": sizes.states * shard,
@@ -233,14 +233,14 @@ def add_up(settings: Settings, sizes: ModelSizes, step: Step) -> MemoryPlan:
         ("backward pass", range(step.forward, len(changes))),
     ):
         index = max(span, key=sums.__getitem__, default=-1)
-        kinds: Counter[str] = Counter(passing)
+        kinds: dict[str, float] = defaultdict(float, passing)
         for change in changes[: index + 1]:
             kinds[change.kind] += change.size
         place = f"{phase}, at {_part_at_work(step, index)}"
         moments[phase] = Moment(place, _with_reserve(settings, kinds))
     kinds = fixed | {GRADIENTS: trained * shard, TEMPORARIES: sizes.stepping * shard}
     moments["optimizer step"] = Moment("optimizer step", _with_reserve(settings, kinds))
-    activations: Counter[str] = Counter()
+    activations: dict[str, float] = defaultdict(float)
     for change in changes[: step.forward]:
         activations[change.part] += change.size
     return MemoryPlan(

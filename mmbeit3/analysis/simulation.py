@@ -56,8 +56,8 @@ class ModelSizes:
     parameters: dict[str, int]
     trained: dict[str, int]
     buffers: int
-    states: int
-    stepping: int
+    states: float
+    stepping: float
     layers: tuple[str, ...]
 
 
@@ -128,7 +128,7 @@ class Simulation:
         states, stepping = self._optimizer_sizes()
         return ModelSizes(dict(parameters), dict(trained), buffers, states, stepping, self._layers)
 
-    def _optimizer_sizes(self) -> tuple[int, int]:
+    def _optimizer_sizes(self) -> tuple[float, float]:
         """Bytes of the optimizer's states, and of what a step takes besides."""
         optimizer = self._build_optimizer()
         with self._running() as memory:

@@ -53,7 +53,8 @@ def describe_checkpoint(path: str | Path) -> dict[str, Any]:
     file = check_checkpoint(path)
     content = read_checkpoint(file)
     weights = state_dict_of(content)
-    meta = content.get("meta") if isinstance(content.get("meta"), Mapping) else {}
+    meta = content.get("meta")
+    meta = meta if isinstance(meta, Mapping) else {}
     settings = meta.get("settings") or {}
     dataset = meta.get("dataset_meta") or {}
     model = settings.get("model") or {}
@@ -71,7 +72,7 @@ def describe_checkpoint(path: str | Path) -> dict[str, Any]:
         "initializes": "a whole model, by load_from"
         if whole
         else INITIALIZES.get(
-            layout, "the backbone, by model.backbone.init_cfg" if layout else None
+            layout or "", "the backbone, by model.backbone.init_cfg" if layout else None
         ),
         "model": model.get("type"),
         "classes": list(dataset.get("classes") or ()) or None,

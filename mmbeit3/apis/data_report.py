@@ -11,6 +11,7 @@ import logging
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -218,7 +219,7 @@ def _inspect_coco(
     report.add_errors(list(bad.values()))
     report.add_errors(find_size_problems(files, dataset.pipeline.transforms))
     annotated = [info for info in infos if info["instances"] and info["img_path"] not in bad]
-    return [lambda info=info: _draw_objects(info, dataset) for info in annotated]
+    return [partial(_draw_objects, info, dataset) for info in annotated]
 
 
 def _count_objects(infos: list[dict], classes: Sequence[str]) -> list[dict[str, Any]]:
@@ -285,7 +286,7 @@ def _inspect_seg(
     if not map_dir or not infos:
         return []
     report.classes = _count_pixels(report, infos, dataset)
-    return [lambda info=info: draw_labels(info, dataset) for info in infos]
+    return [partial(draw_labels, info, dataset) for info in infos]
 
 
 def _count_pixels(

@@ -89,7 +89,7 @@ def test(
         with _writing(out or runner.log_dir):
             metrics = runner.test()
         if is_main_process():
-            settings = {"tta": tta} if tta else {}
+            settings: dict[str, Any] = {"tta": tta} if tta else {}
             settings |= {"dtype": dtype, "compiled": compiles}
             _write_metrics(cfg, checkpoint, metrics, settings, _by_class(runner))
     if out is not None:
@@ -114,12 +114,12 @@ def _check_output_files(
     runner: Runner, places: list[tuple[str | Path | None, str | None]], outputs: EvaluationOutputs
 ) -> None:
     """Make sure that no file of one image would overwrite that of another."""
-    places = [(folder, suffix) for folder, suffix in places if folder is not None]
-    if not places:
+    used = [(folder, suffix) for folder, suffix in places if folder is not None and suffix]
+    if not used:
         return
     dataset = runner.test_loop.dataloader.dataset
     images = [dataset.get_data_info(index)["img_path"] for index in range(len(dataset))]
-    for folder, suffix in places:
+    for folder, suffix in used:
         check_output_files(images, folder, suffix, outputs.image_root)
 
 

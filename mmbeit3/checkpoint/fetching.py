@@ -228,8 +228,8 @@ def _place(address: str) -> Path:
     except ValueError as error:
         raise InputError(f"{address} is no valid address: {error}") from error
     inner = [part for part in path.parts if part not in ("/", "..")]
-    usable = host and inner and path.name != ".." and str(path).isprintable()
-    if not usable or "@" in parts.netloc:
+    usable = inner and path.name != ".." and str(path).isprintable()
+    if not host or not usable or "@" in parts.netloc:
         raise InputError(
             f"{without_secrets(address)} cannot be used; expected http(s)://HOST/FILE, without "
             "user and password"

@@ -113,7 +113,7 @@ def _fit_positions(
         return  # of no grid: refused for its shape
     cls, patches = table.split([int(file_has_cls), table.shape[1] - file_has_cls], 1)
     old = _grid_of(patches.shape[1], backbone.grid_size, file_has_cls, origin)
-    new = tuple(backbone.grid_size)
+    new = backbone.grid_size
     if old != new:
         patches = resize_position_embedding(patches.float().unflatten(1, old), new)
         fitted.resized.append(f"positions {_by(old)} -> {_by(new)} tokens (bicubic)")
@@ -152,7 +152,7 @@ def _grid_of(
     side = math.isqrt(count)
     square = side * side == count
     if count == math.prod(wanted) and not (square and file_has_cls):
-        return tuple(wanted)
+        return wanted
     if square:
         return side, side
     raise InputError(

@@ -10,7 +10,7 @@ from mmengine.logging import print_log
 from torch import Tensor, nn
 
 from mmbeit3.checkpoint.fetching import without_secrets
-from mmbeit3.checkpoint.fitting import fit_tower
+from mmbeit3.checkpoint.fitting import FittedTower, fit_tower
 from mmbeit3.checkpoint.layouts import Tower, find_layout, holds_text, own_prefix, read_tower
 from mmbeit3.checkpoint.reading import read_checkpoint, state_dict_of
 from mmbeit3.checkpoint.report import (
@@ -56,8 +56,7 @@ def load_backbone(
             in it at the same size, or some are NaN, infinite or no floating-point numbers.
     """
     origin, state = _open(source, origin)
-    tower, report = _fit(backbone, state, origin)
-    fitted = report.fitted
+    tower, fitted, report = _fit(backbone, state, origin)
     backbone.load_state_dict(shard_like(fitted.weights, backbone.state_dict()), strict=False)
     dtypes = {str(value.dtype).removeprefix("torch.") for value in tower.weights.values()}
     what = "backbone" if backbone.branch == "A" else "text tower"
@@ -70,7 +69,9 @@ def load_backbone(
     return report
 
 
-def _fit(backbone: nn.Module, state: Mapping[str, Tensor], origin: str) -> tuple[Tower, LoadReport]:
+def _fit(
+    backbone: nn.Module, state: Mapping[str, Tensor], origin: str
+) -> tuple[Tower, FittedTower, LoadReport]:
     """Fit a file's weights to a tower, which stays as it is, or raise what keeps them from it."""
     tower = read_tower(state, origin, backbone.branch)
     own = backbone.state_dict()
@@ -81,7 +82,7 @@ def _fit(backbone: nn.Module, state: Mapping[str, Tensor], origin: str) -> tuple
     report.missing = [name for name in report.missing if name not in fitted.left_as_initialized]
     if not report.complete:
         raise InputError(rejection(report, origin, tower_hint(report, fitted, own)))
-    return tower, report
+    return tower, fitted, report
 
 
 def load_weights(

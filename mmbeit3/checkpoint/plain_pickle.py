@@ -204,7 +204,7 @@ class _Machine:
         if isinstance(target, OrderedDict):  # a state_dict has the versions of its modules there
             metadata = _typed(dict, state).get("_metadata")
             if metadata is not None:
-                target._metadata = _typed(OrderedDict, metadata)
+                target.__dict__["_metadata"] = _typed(OrderedDict, metadata)
         elif isinstance(target, Namespace):
             entries = _typed(dict, state).items()
             vars(target).update({_typed(str, name): value for name, value in entries})
@@ -334,7 +334,8 @@ def _fill_array(array: np.ndarray, state: tuple) -> None:
     data = _bytes(data)
     if math.prod(shape) * dtype.itemsize != len(data):
         raise ValueError(f"an array of shape {shape} has {len(data)} bytes")
-    array.__setstate__((version, shape, dtype, bool(in_columns), data))
+    content: Any = (version, shape, dtype, bool(in_columns), data)  # NumPy's stubs expect less
+    array.__setstate__(content)
 
 
 def _from_buffer(data: Any, dtype: Any, shape: Any, order: Any) -> np.ndarray:

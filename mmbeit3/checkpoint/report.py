@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -52,7 +52,7 @@ class LoadReport:
 
     def differences(self) -> str:
         """One line for each kind of difference: its count and at most ten names."""
-        kinds = {
+        kinds: dict[str, Sequence[object]] = {
             "of another shape (in the file -> in the model)": self.mismatched,
             "in the model but not in the file": self.missing,
             "in the file but not in the model": self.unexpected,

@@ -111,11 +111,10 @@ class _PlainPickleHandler(PickleHandler):
         try:
             return read_pickle(content)
         except Exception as error:  # a damaged file may raise nearly anything
-            foreign = isinstance(error, ForeignGlobal)
             problem = (
                 f"wants to build {error.name!r}, which may run any code, so it was not opened; "
                 "expected dicts, lists, numbers, texts and NumPy arrays"
-                if foreign
+                if isinstance(error, ForeignGlobal)
                 else f"is incomplete or damaged ({error})"
             )
             raise InputError(f"{_name_of(file)} {problem}") from error
@@ -123,7 +122,7 @@ class _PlainPickleHandler(PickleHandler):
 
 def _name_of(file: Any) -> str:
     """The path of what ``mmengine.load`` reads, which hands a file without a name on."""
-    caller = inspect.currentframe().f_back.f_back
+    caller = inspect.stack(0)[2].frame
     named = getattr(file, "name", None) or caller.f_locals.get("file")
     return str(named) if isinstance(named, (str, Path)) else "a pickle"
 

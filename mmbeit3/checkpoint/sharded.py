@@ -14,7 +14,8 @@ def whole(value: Any) -> Any:
     All processes must call it; tensors that are not sharded are only moved.
     """
     if isinstance(value, Mapping):
-        return type(value)((key, whole(entry)) for key, entry in value.items())
+        kind: Any = type(value)
+        return kind((key, whole(entry)) for key, entry in value.items())
     if isinstance(value, (list, tuple)):
         return type(value)(whole(entry) for entry in value)
     if isinstance(value, Tensor):

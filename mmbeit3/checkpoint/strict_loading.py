@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mmengine.logging import print_log
 from torch import Tensor, nn
@@ -45,7 +45,13 @@ def is_partial() -> bool:
     return _partial.get()
 
 
-class StrictLoading:
+if TYPE_CHECKING:
+    from torch.nn import Module as _Base  # the class of mmdet or mmseg that comes after it
+else:
+    _Base = object
+
+
+class StrictLoading(_Base):
     """Mixin of a detector or a segmentor whose weights, heads and class names agree, or it raises.
 
     To be inherited from before the class of mmdet or mmseg. When mmengine loads a checkpoint,
@@ -62,6 +68,7 @@ class StrictLoading:
     #: Number of classes that the heads had before a checkpoint changed it.
     _built_for: int | None = None
     _is_loaded = False
+    _dataset_meta: dict[str, Any] | None
 
     def load_state_dict(self, state_dict: Mapping[str, Any], *args: Any, **kwargs: Any) -> Any:
         """As PyTorch's."""
@@ -99,7 +106,7 @@ class StrictLoading:
             )
 
     @property
-    def dataset_meta(self) -> dict[str, Any]:
+    def dataset_meta(self) -> dict[str, Any] | None:
         """dict: What the training data were: ``classes`` and ``palette``."""
         return self._dataset_meta
 
@@ -155,7 +162,8 @@ def number_of_classes(report: LoadReport) -> int | None:
     Args:
         report (LoadReport): File and model compared; nothing is missing.
     """
-    numbers = {_classes_of(entry) for entry in report.mismatched} - {None}
+    found = map(_classes_of, report.mismatched)
+    numbers = {number for number in found if number is not None}
     if len(numbers) != 1:
         return None
     number = numbers.pop()

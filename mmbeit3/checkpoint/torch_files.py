@@ -141,7 +141,8 @@ def read_legacy(path: Path) -> Any:
     if read_pickle(file).get("little_endian") is not True:
         raise UnsupportedContent("it is of a big-endian machine")
     # The bytes come after the pickle that needs them: it is read twice, first for their sizes.
-    begin, sizes = file.tell(), {}
+    begin = file.tell()
+    sizes: dict[str, int] = {}
 
     def note(key: str, size: int) -> torch.UntypedStorage:
         if sizes.setdefault(key, size) != size or size > len(file):

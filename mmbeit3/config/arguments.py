@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import inspect
 import re
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any
 
 from mmengine.config import Config
@@ -212,8 +212,8 @@ class _Walk:
         if not isinstance(options, Mapping):
             return
         function = clip_grad_value_ if options.get("type") == "value" else clip_grad_norm_
-        names = arguments_of(function).without({"parameters"}).names
-        names = Arguments({**names, "type": False})
+        own = arguments_of(function).without({"parameters"}).names
+        names = Arguments({**own, "type": False})
         yield from self._compare(place, options, names, function.__name__, given=())
 
     def _default_hooks(self, place: str, hooks: Mapping[str, Any]) -> Iterator[str]:
@@ -281,7 +281,7 @@ class _Walk:
                 if key not in NOT_BUILT and isinstance(value, (Mapping, list, tuple)):
                     inner = REGISTRIES.get(key)
                     sure = inner is not None or MODEL_PARTS.search(key) is not None
-                    alone = set() if inner in STANDALONE else None
+                    alone: set[str] | None = set() if inner in STANDALONE else None
                     inner = inner or tuple(dict.fromkeys((*registries, *NESTED)))
                     yield from self._built(f"{place}.{key}", value, inner, alone, scope, sure)
 
@@ -366,10 +366,11 @@ def _inside(place: str, name: str, options: Mapping[str, Any]) -> str:
     return ""
 
 
-def _paramwise_options(constructor: type) -> set[str]:
+def _paramwise_options(constructor: Callable[..., Any]) -> set[str]:
     """The options of ``paramwise_cfg`` that a constructor reads, by its source."""
     try:
-        sources = [inspect.getsource(base) for base in constructor.__mro__ if base is not object]
+        bases = inspect.getmro(constructor) if inspect.isclass(constructor) else ()
+        sources = [inspect.getsource(base) for base in bases if base is not object]
     except (OSError, TypeError):  # a class of a notebook or a program without a file
         return set()
     found = (re.findall(r"paramwise_cfg\.(?:get|pop)\(\s*['\"](\w+)", text) for text in sources)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from os import path as osp
 from typing import Any
 
@@ -169,8 +169,10 @@ def _remark_on_numbers(cfg: Config, number: int, source: str) -> None:
 
 def _numbers_of_classes(node: Any, place: str, inside: bool = False) -> Iterator[tuple[str, int]]:
     """Dotted key and value of ``num_classes`` of all heads."""
-    items = enumerate(node) if isinstance(node, (list, tuple)) else ()
-    if isinstance(node, dict):
+    items: Iterable[tuple[Any, Any]] = ()
+    if isinstance(node, (list, tuple)):
+        items = enumerate(node)
+    elif isinstance(node, dict):
         items = node.items()
         if inside and "num_classes" in node:
             yield f"{place}.num_classes", node["num_classes"]

@@ -70,7 +70,7 @@ def distinct(datasets: Sequence[tuple[str, ConfigDict]]) -> list[tuple[str, Conf
     return found
 
 
-def dataset_class(config: Mapping[str, Any]) -> type | None:
+def dataset_class(config: Mapping[str, Any]) -> Any:
     """The class of a data set of a config; None where no registry has it."""
     kind = config.get("type")
     if not isinstance(kind, str):

@@ -101,12 +101,12 @@ def _problems_of(
         return []  # that a data set's file is missing is found where it is loaded
     by_id: dict[int, _Image] = {}
     problems = []
-    truth = _images(truth_file, "") if truth_file else None
+    truth = _images(truth_file, "") if truth_file else {}
     for where, dataset in datasets:
         images = _images(files[where], (dataset.get("data_prefix") or {}).get("img", ""), dataset)
         problems += _clash(place, images, by_id)
         by_id |= images
-        if truth is not None:
+        if truth_file:
             problems += _absent(place, where, truth_file, images, truth)
     return problems
 

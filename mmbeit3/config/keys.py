@@ -117,7 +117,7 @@ def _may_hold(cfg: Any, key: str) -> bool:
     """Tell whether a config has this key, or a dict where it can be put."""
     *parents, last = key.split(".")
     for part in parents:
-        absent = {} if part == "metainfo" else None  # every data set takes it
+        absent: dict | None = {} if part == "metainfo" else None  # every data set takes it
         cfg = cfg.get(part, absent) if isinstance(cfg, Mapping) else None
     if not isinstance(cfg, Mapping):
         return False

@@ -33,7 +33,9 @@ def check_monitors(cfg: Config) -> None:
         _check_without_validation(cfg)
         return
     names = _metric_names(cfg)
-    for place, monitor in _monitors(cfg) if names is not None else ():
+    if names is None:
+        return
+    for place, monitor in _monitors(cfg):
         if monitor in names:
             continue
         close = difflib.get_close_matches(monitor, names, n=1, cutoff=0.0)
@@ -110,7 +112,7 @@ def _metric_names(cfg: Config) -> list[str] | None:
         own = find_names(metric, _classes(cfg)) if find_names else None
         if own is None:
             return None
-        prefix = metric.get("prefix") or kind.default_prefix
+        prefix = metric.get("prefix") or getattr(kind, "default_prefix", None)
         names += [f"{ahead}{prefix}/{name}" if prefix else f"{ahead}{name}" for name in own]
     return names
 

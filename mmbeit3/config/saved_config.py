@@ -75,8 +75,10 @@ def parse_assignments(text: str) -> dict[str, Any]:
     """
     values = {}
     for statement in ast.parse(text).body:
-        target = statement.targets[0] if isinstance(statement, ast.Assign) else None
-        if not isinstance(target, ast.Name) or len(statement.targets) != 1:
+        if not isinstance(statement, ast.Assign) or len(statement.targets) != 1:
+            raise _unexpected(statement)
+        (target,) = statement.targets
+        if not isinstance(target, ast.Name):
             raise _unexpected(statement)
         values[target.id] = _value(statement.value)
     return values
@@ -98,12 +100,12 @@ def _value(node: ast.expr) -> Any:
         if isinstance(number, (int, float)):
             return -number if isinstance(node.op, ast.USub) else number
     if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
-        return _call(node)
+        return _call(node, node.func.id)
     raise _unexpected(node)
 
 
-def _call(node: ast.Call) -> Any:
-    builder = BUILDERS.get(node.func.id)
+def _call(node: ast.Call, name: str) -> Any:
+    builder = BUILDERS.get(name)
     is_dict = builder is dict
     if builder is None or len(node.args) > (not is_dict) or (node.keywords and not is_dict):
         raise _unexpected(node)
@@ -117,7 +119,7 @@ def _unpacked(node: ast.Dict) -> Any:
     raise _unexpected(node)
 
 
-def _unexpected(node: ast.AST) -> ValueError:
+def _unexpected(node: ast.stmt | ast.expr) -> ValueError:
     return ValueError(f"line {node.lineno}: {ast.unparse(node)[:60]}")
 
 

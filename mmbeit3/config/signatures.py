@@ -8,7 +8,7 @@ import textwrap
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import cache
-from typing import Any
+from typing import Any, cast
 
 from torch import nn
 
@@ -105,7 +105,7 @@ def _add_base(
     found: Arguments, kind: type, index: int, function: Callable[..., Any], call: ast.Call
 ) -> None:
     """Add the arguments of the ``__init__`` that ``call`` hands the ``**kwargs`` to."""
-    target = call.func.value
+    target = call.func.value if isinstance(call.func, ast.Attribute) else None
     skipped = 0
     names = inspect.unwrap(function).__globals__
     if isinstance(target, ast.Call) and not target.args:  # super()
@@ -119,7 +119,7 @@ def _add_base(
         if not inspect.isclass(other):
             found.takes_any = True
             return
-        base, skipped = arguments_of(other), 1  # self
+        base, skipped = arguments_of(cast(Any, other)), 1  # self
     positional = sum(not isinstance(arg, ast.Starred) for arg in call.args) - skipped
     given = set(list(base.names)[: max(positional, 0)])
     given |= {keyword.arg for keyword in call.keywords if keyword.arg}
@@ -161,15 +161,19 @@ def _use(node: ast.Name, parents: dict[ast.AST, ast.AST]) -> Iterator[ast.Call |
     elif isinstance(parent, ast.Attribute) and isinstance(grandparent, ast.Call):
         first = grandparent.args[0] if grandparent.args else None
         if parent.attr in ("pop", "get", "setdefault") and isinstance(first, ast.Constant):
-            yield first.value
+            yield _name(first)
         elif parent.attr != "update":
             yield None
     elif isinstance(parent, ast.Subscript) and isinstance(parent.slice, ast.Constant):
-        yield parent.slice.value
+        yield _name(parent.slice)
     elif isinstance(parent, ast.Compare) and isinstance(parent.left, ast.Constant):
-        yield parent.left.value
+        yield _name(parent.left)
     elif not isinstance(parent, (ast.If, ast.UnaryOp, ast.Assert, ast.FormattedValue)):
         yield None
+
+
+def _name(constant: ast.Constant) -> str | None:
+    return constant.value if isinstance(constant.value, str) else None
 
 
 def _calls_init(call: ast.Call) -> bool:

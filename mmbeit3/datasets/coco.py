@@ -112,6 +112,7 @@ class CocoDataset(MMDetCocoDataset):
     METAINFO: dict = {}
     #: int, optional: How many objects there are to learn; None unless loaded for training.
     num_learnable: int | None = None
+    _metainfo: dict[str, Any]
 
     def __init__(self, *args: Any, check_meaning: bool = True, **kwargs: Any) -> None:
         self.check_meaning = check_meaning
@@ -259,7 +260,8 @@ class CocoDataset(MMDetCocoDataset):
     def _check_learnable(self, kept: list[dict]) -> int:
         """Count the objects that training learns, and name the classes that have none."""
         only_polygons = any(not getattr(step, "poly2mask", True) for step in self._mask_loaders())
-        learnable, crowds = Counter(), Counter()
+        learnable: Counter = Counter()
+        crowds: Counter = Counter()
         for info in kept:
             for instance in info["instances"]:
                 label = instance["bbox_label"]

@@ -236,6 +236,7 @@ def read_size(path: str, loader: Loader | None = None, decode: bool = False) -> 
     """
     loader = loader or LoadImageFromFile()
     is_ours = isinstance(loader, LoadImageFromFile)
+    exif = getattr(loader, "exif", None)
     damage = None
     refuse_endless(path)
     with open(path, "rb") as stream:
@@ -246,7 +247,7 @@ def read_size(path: str, loader: Loader | None = None, decode: bool = False) -> 
             return _load_size(path, loader)  # it knows more, or says why not
         stored = image.size
         orientation = exif_orientation(image)
-        end = ENDS.get(image.format)
+        end = ENDS.get(image.format or "")
         is_sure = end is not None and not (image.format == "PNG" and b"eXIf" in tail)
         if image.format == "PNG" and not is_sure:
             image.load()  # finds EXIF data behind the pixels
@@ -254,12 +255,12 @@ def read_size(path: str, loader: Loader | None = None, decode: bool = False) -> 
         ends_well = end is not None and tail.rstrip(b"\0").endswith(end)
         if (decode or not ends_well) and (is_sure or not is_ours):
             damage = _decode(path, image)
-    if is_sure and (orientation == 1 or (is_ours and loader.exif == "ignore")):
+    if is_sure and (orientation == 1 or (is_ours and exif == "ignore")):
         return Size(stored, stored, damage)
     # It turns some formats, and others not.
     loaded, _, damage_seen, _ = _load_size(path, loader)
     is_same = orientation in (2, 3, 4) or (orientation > 4 and stored[0] == stored[1])
-    is_turned = is_same and is_ours and loader.exif is None
+    is_turned = is_same and is_ours and exif is None
     return Size(loaded, stored, damage or damage_seen, is_turned)
 
 

@@ -73,11 +73,11 @@ class ImageTextTableDataset(ImageTextDataset):
         image_column, text_column = self.columns
         images: dict[str, CaptionedImage] = {}
         for line, row in rows:
-            file, caption = row.get(image_column), row.get(text_column)
             problem = self._row_problem(row)
             if problem:
                 report.error(f"line {line}: {problem}")
                 continue
+            file, caption = row[image_column], row[text_column]
             image = images.setdefault(
                 file, CaptionedImage(len(images), file, f"line {line} ({file})")
             )

@@ -97,7 +97,8 @@ class _Reader:
     def peek(self) -> str:
         """The next character that is not blank, which stays; empty at the end."""
         while True:
-            self.position = BLANK.match(self.text, self.position).end()
+            blank = BLANK.match(self.text, self.position)
+            self.position = blank.end() if blank else self.position
             if self.position < len(self.text) or self.at_end:
                 return self.text[self.position : self.position + 1]
             self._fill()

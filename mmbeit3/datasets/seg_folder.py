@@ -215,7 +215,7 @@ def _check_pipeline(pipeline: Compose, reduce_zero_label: bool) -> None:
 
 
 def _with_classes(metainfo: dict, classes_file: str | None, reduce_zero_label: bool) -> dict:
-    named = metainfo.get("classes")
+    named = metainfo.get("classes") or ()
     if isinstance(named, str):
         raise InputError(
             f"metainfo.classes is the text {named!r}, expected a tuple of names; a file of them "

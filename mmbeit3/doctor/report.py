@@ -45,7 +45,7 @@ VERSION_ROWS = (
 
 def installed_distributions() -> dict[str, str]:
     """Version of each installed distribution, by its normalized name."""
-    found = {}
+    found: dict[str, str] = {}
     for distribution in metadata.distributions():
         name = distribution.metadata["Name"]
         if name:  # None in the leftovers of an interrupted uninstall
@@ -77,7 +77,7 @@ def _probe_faster_coco_eval() -> None:
     from faster_coco_eval import COCO, COCOeval_faster  # noqa: F401
 
 
-PROBES = {
+PROBES: dict[str, Callable[[], object]] = {
     "torch": _probe_torch,
     "numpy": _probe_numpy,
     "torchvision": _probe_torchvision,

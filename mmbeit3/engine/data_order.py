@@ -119,7 +119,7 @@ class PositionedDataset(DatasetWrapper):
         return [self[index] for index in indices]
 
 
-def with_positions(dataloader: dict[str, Any], seed: int) -> dict[str, Any]:
+def with_positions(dataloader: dict[str, Any], seed: int | None) -> dict[str, Any]:
     """Build the data set of a loader whose sampler is :class:`InfiniteSampler`, to know positions.
 
     Args:
@@ -149,7 +149,7 @@ def with_positions(dataloader: dict[str, Any], seed: int) -> dict[str, Any]:
         dataset = DATASETS.build(dataset)
     if hasattr(dataset, "full_init"):
         dataset.full_init()
-    sampler = {**sampler, "batch_size": dataloader["batch_size"], "seed": seed}
+    sampler = {**(sampler or {}), "batch_size": dataloader["batch_size"], "seed": seed}
     return {**dataloader, "dataset": PositionedDataset(dataset), "sampler": sampler}
 
 

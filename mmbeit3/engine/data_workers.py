@@ -285,9 +285,9 @@ def _serve(calls: SimpleQueue) -> None:
     while (call := calls.get()) is not None:
         function, answers = call
         try:
-            answer = function(), None
+            answer: tuple[Any, BaseException | None] = (function(), None)
         except BaseException as error:
-            answer = None, error
+            answer = (None, error)
         answers.put(answer)
         del call, function, answers, answer  # batches are large
 

@@ -58,8 +58,8 @@ def init_distributed(launcher: str, backend: str = "nccl", timeout: float | None
             "processes by torchrun, with 'pytorch'",
             argument="launcher",
         )
-    options = {key: timedelta(seconds=value) for key, value in options.items()}
-    distributed.init_process_group("gloo", **options)
+    times = {key: timedelta(seconds=value) for key, value in options.items()}
+    distributed.init_process_group("gloo", **times)
     if backend != "gloo" and get_rank() == 0:
         print_log(
             f"no GPU: the processes run on the CPU, with gloo in place of {backend}", "current"

@@ -37,7 +37,7 @@ def guard_logger(logger: logging.Logger) -> None:
     """Have the log files of a logger survive a full disk, and take any file name."""
     for handler in logger.handlers:
         if isinstance(handler, logging.FileHandler):
-            handler.handleError = functools.partial(_log_failed, handler)
+            handler.handleError = functools.partial(_log_failed, handler)  # type: ignore[method-assign]
             if handler.stream is not None and hasattr(handler.stream, "reconfigure"):
                 handler.stream.reconfigure(errors="backslashreplace")
 

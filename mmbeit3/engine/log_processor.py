@@ -103,7 +103,7 @@ def _headlines(evaluator: Any, metrics: Mapping[str, float]) -> dict[str, float]
     """Pick what the terminal shows of an evaluation."""
     named = [getattr(metric, "headlines", None) for metric in evaluator.metrics]
     if all(named):
-        wanted = {name for names in named for name in names}
+        wanted = {name for names in named for name in names or ()}
         found = {k: v for k, v in metrics.items() if k.rpartition("/")[2] in wanted}
         if found:
             return found

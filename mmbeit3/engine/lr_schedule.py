@@ -61,7 +61,7 @@ class Length:
 
     def ends_epoch(self, iteration: int) -> bool:
         """Tell whether an epoch ends with this iteration, counted from 0."""
-        return self.by_epoch and (iteration + 1) % self.epoch == 0
+        return self.by_epoch and self.epoch is not None and (iteration + 1) % self.epoch == 0
 
 
 def simulate(cfg: Config, epoch_iters: int | None = None) -> list[Curve]:
@@ -118,7 +118,8 @@ def find_length(cfg: Config, epoch_iters: int | None = None) -> Length:
 
 def _epoch_iters(cfg: Config, by_epoch: bool) -> int:
     """Count the iterations of an epoch: batches, or, in a loop by iterations, optimizer steps."""
-    loader, counts = cfg.train_dataloader, 1
+    loader: Any = cfg.train_dataloader
+    counts: Any = 1
     if not by_epoch:
         counts = cfg.optim_wrapper.get("accumulative_counts", 1)
         counts = auto_accumulation(cfg, loader.batch_size) if counts == "auto" else counts

@@ -67,8 +67,9 @@ def format_groups(groups: Groups, lr: float, num_layers: int) -> str:
     """
     rows = _rows(groups, num_layers)
     decays = sorted({group.weight_decay for group in groups if not group.frozen}, reverse=True)
-    columns = {decay: f"decay {decay:g}" for decay in decays}
-    columns |= {None: "frozen"} if any(row.group.frozen for row in rows) else {}
+    columns: dict[float | None, str] = {decay: f"decay {decay:g}" for decay in decays}
+    if any(row.group.frozen for row in rows):
+        columns[None] = "frozen"
     lines = [["group", "layer id", "lr scale", "lr", *columns.values()]]
     lines += [_cells(row, lr, num_layers, list(columns)) for row in rows]
     totals = [sum(row.counts.get(column, 0) for row in rows) for column in columns]

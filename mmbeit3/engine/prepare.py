@@ -172,10 +172,11 @@ def set_resume(cfg: Config, resume: bool | str | Path = False) -> None:
     if not resume and cfg.get("resume"):
         resume = cfg.get("load_from") or True
     if resume is True:
-        resume = find_checkpoint(cfg.work_dir)
-        if resume is None:
+        newest = find_checkpoint(cfg.work_dir)
+        if newest is None:
             print_log(f"no checkpoint to resume in {cfg.work_dir}: starting anew", "current")
             cfg.resume = False
+        resume = newest or False
     if resume:
         cfg.resume, cfg.load_from = True, str(resume)
 
@@ -200,7 +201,7 @@ def _check_entry(cfg: Config, entry: str | None) -> None:
     needed = {
         "train": ("train_dataloader", "train_cfg", "optim_wrapper"),
         "test": ("test_dataloader", "test_evaluator"),
-    }.get(entry, ())
+    }.get(entry or "", ())
     if absent := [key for key in needed if not cfg.get(key)]:
         raise InputError(f"the config cannot {entry}: it has no {', '.join(absent)}")
 
@@ -250,7 +251,7 @@ def _set_accumulation(cfg: Config) -> str:
                 'optim_wrapper.accumulative_counts="auto" needs the batch size that the learning '
                 "rate was chosen for; set auto_scale_lr=dict(base_batch_size=...) or a number"
             )
-        wrapper.accumulative_counts = counts
+        wrapper["accumulative_counts"] = counts
     images = processes * size * counts
     product = f"{processes} process(es) x {size} images"
     if not issubclass(loop_type(cfg.get("train_cfg")) or TrainLoop, TrainLoop):

@@ -75,6 +75,8 @@ def make_current(*members: ManagerMixin | None) -> None:
         *members (ManagerMixin): Logger, message hub and the like; None is left out.
     """
     for member in members:
+        if member is None:
+            continue
         for cls in type(member).__mro__:
             named = vars(cls).get("_instance_dict")
             if named is not None and (cls is type(member) or member.instance_name in named):

@@ -146,7 +146,8 @@ def plan_resuming(runner: Runner, checkpoint: Mapping[str, Any], filename: str) 
     found = checkpoint["meta"].get(SETTINGS)
     old = found if isinstance(found, dict) else {}
     new = training_settings(runner)
-    plan, refusals = ResumePlan(), []
+    plan = ResumePlan()
+    refusals: list[str] = []
     _compare_loops(runner, checkpoint, old, plan, refusals)
     _compare_seeds(runner, checkpoint, refusals)
     _compare_data(runner, checkpoint, old, new, plan, refusals)
@@ -384,7 +385,7 @@ def _compare_optimizers(
         _by_parameter(groups[1], _named(runner, checkpoint)),
     ]
     if values[0].keys() != values[1].keys():
-        refusals.append(_other_parameters(*values, bool(old.get("parameters"))))
+        refusals.append(_other_parameters(values[0], values[1], bool(old.get("parameters"))))
         return
     keys = [key for key in groups[1][0] if not key.startswith("initial_") and key != "params"]
     changed = []

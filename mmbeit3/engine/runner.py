@@ -107,6 +107,13 @@ class Runner(MMEngineRunner):
 
     _determinism_before: tuple | None = None  # a deterministic run of this process
     plan: Plan | None = None  # of a runner that was built from a config
+    # mmengine keeps what is not built yet, or the config of it, under the same names
+    _train_loop: Any
+    _test_dataloader: Any
+    _load_from: str | None
+    optim_wrapper: Any
+    param_schedulers: Any
+    auto_scale_lr: Any
 
     @classmethod
     def from_cfg(cls, cfg: Config) -> Runner:
@@ -348,7 +355,7 @@ class Runner(MMEngineRunner):
 
     def scale_lr(self, optim_wrapper: OptimWrapper, auto_scale_lr: dict | None = None) -> None:
         """Scale the learning rates by images a step over the recipe's, if the config says so."""
-        if not (auto_scale_lr or {}).get("enable"):
+        if not auto_scale_lr or not auto_scale_lr.get("enable"):
             return
         images, recipe = self.images_per_step, auto_scale_lr["base_batch_size"]
         for group in optim_wrapper.param_groups:

@@ -13,7 +13,7 @@ from mmbeit3.checkpoint.values import check_values
 from mmbeit3.utils import InputError, listed
 
 # Of a parameter group; others, such as a limit of an optimizer of the user's, may be infinite.
-RATES = ("lr", "momentum", "betas", "weight_decay", "eps")
+RATES: tuple[str, ...] = ("lr", "momentum", "betas", "weight_decay", "eps")
 RATES += tuple(f"initial_{name}" for name in RATES)
 SCHEDULED = ("base_values", "_last_value")  # of a schedule; its best metric so far may be infinite
 MOMENTS = ("exp_avg", "exp_avg_sq", "max_exp_avg_sq", "momentum_buffer", "square_avg", "sum")
@@ -86,8 +86,8 @@ def _of_optimizer(
     groups = optimizer["param_groups"]
     numbers = [number for group in groups for number in group["params"]]
     named = (checkpoint["meta"].get("settings") or {}).get("parameters") or []
-    names = [name for group in named for name in group]
-    names = dict(zip(numbers, names, strict=True)) if names else {}
+    listed_names = [name for group in named for name in group]
+    names = dict(zip(numbers, listed_names, strict=True)) if listed_names else {}
     for number, moments in optimizer["state"].items():
         name = names.get(number, f"parameter {number}")
         _check_sizes(moments, name, state.get(name), filename)

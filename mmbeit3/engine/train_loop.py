@@ -263,7 +263,8 @@ class TrainLoop(BaseLoop):
 
     def _stop(self, text: str | None, error: BaseException | None = None) -> None:
         """End all processes with the texts of those that know the reason."""
-        texts = texts_of_all_ranks(text or (error and f"{type(error).__name__}: {error}"))
+        reason = text if error is None else text or f"{type(error).__name__}: {error}"
+        texts = texts_of_all_ranks(reason)
         if error is not None and text is None:
             raise error
         if self.rank:

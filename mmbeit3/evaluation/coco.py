@@ -234,9 +234,10 @@ def _load_results(source: list[dict] | str | Path, truth: dict, iou_type: str) -
     The COCO API takes the area from ``bbox`` where a result has both, which would sort masks into
     small, medium and large by the size of their boxes.
     """
-    is_file = isinstance(source, (str, Path))
-    name = str(source) if is_file else "results"
-    results = read_json(source) if is_file else source
+    if isinstance(source, (str, Path)):
+        name, results = str(source), read_json(source)
+    else:
+        name, results = "results", source
     if isinstance(results, np.ndarray):
         results = _from_rows(results)
     if not isinstance(results, list):

@@ -205,8 +205,9 @@ class IoUMetric(MMSegIoUMetric):
             The metrics by name, in percent; empty with ``format_only``.
         """
         if self.output_dir is not None:  # each process knows those of its own images only
-            images = [path for path, *_ in results]
-            check_output_files(images, self.output_dir, ".png", self.image_root)
+            check_output_files(
+                [path for path, *_ in results], self.output_dir, ".png", self.image_root
+            )
         if self.format_only:
             print_log(f"the predictions are in {self.output_dir}", "current")
             return {}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from os import path as osp
 from pathlib import Path
 from typing import Any
@@ -11,12 +11,13 @@ from mmbeit3.utils import InputError
 
 
 def output_file(
-    sample: Mapping[str, Any], folder: str | Path, suffix: str, image_root: str | None = None
+    sample: Any, folder: str | Path, suffix: str, image_root: str | None = None
 ) -> Path:
     """Name the file for an image: the image's path below ``image_root``, with another suffix.
 
     Args:
-        sample: Holds ``img_path``, and ``seg_map_path`` where there is a label map.
+        sample: A dict or a data sample. Holds ``img_path``, and ``seg_map_path`` where there is a
+            label map.
         folder: Where the file goes.
         suffix: How its name ends, such as '.png'.
         image_root: Folder of the images. Defaults to None: the image's name alone is kept, as it

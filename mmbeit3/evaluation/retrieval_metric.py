@@ -21,7 +21,7 @@ class _Image(NamedTuple):
 
     image_id: int | str
     path: str
-    index: int | None
+    sample_idx: int | None
     text_ids: list
     image_feature: Tensor
     text_features: Tensor
@@ -53,6 +53,7 @@ class RetrievalMetric(BaseMetric):
     """
 
     default_prefix = "retrieval"
+    results: list[_Image]
 
     def __init__(
         self,
@@ -138,20 +139,8 @@ class RetrievalMetric(BaseMetric):
             raise InputError(_missing(images, size))
         metrics = _score(images)
         if self.fold_size:
-            metrics |= self._score_folds(images)
+            metrics |= _score_folds(images, self.fold_size)
         return metrics
-
-    def _score_folds(self, images: list[_Image]) -> dict[str, float]:
-        count, rest = divmod(len(images), self.fold_size)
-        if rest or not count:
-            raise InputError(
-                f"{len(images)} images do not divide into folds of {self.fold_size}: set fold_size "
-                "of the metric to a divisor, or leave it out"
-            )
-        starts = range(0, len(images), self.fold_size)
-        folds = [_score(images[start : start + self.fold_size]) for start in starts]
-        name = fold_name(self.fold_size)
-        return {f"{name}/{key}": sum(fold[key] for fold in folds) / count for key in folds[0]}
 
 
 def fold_name(size: int) -> str:
@@ -159,12 +148,25 @@ def fold_name(size: int) -> str:
     return f"fold{size // 1000}k" if size % 1000 == 0 else f"fold{size}"
 
 
+def _score_folds(images: list[_Image], fold_size: int) -> dict[str, float]:
+    count, rest = divmod(len(images), fold_size)
+    if rest or not count:
+        raise InputError(
+            f"{len(images)} images do not divide into folds of {fold_size}: set fold_size of the "
+            "metric to a divisor, or leave it out"
+        )
+    starts = range(0, len(images), fold_size)
+    folds = [_score(images[start : start + fold_size]) for start in starts]
+    name = fold_name(fold_size)
+    return {f"{name}/{key}": sum(fold[key] for fold in folds) / count for key in folds[0]}
+
+
 def _distinct(results: list[_Image]) -> list[_Image]:
     """The images, each once, in the order of the data set."""
     images: dict[int | str, _Image] = {}
     for image in results:
         first = images.setdefault(image.image_id, image)
-        if (first.path, first.index) != (image.path, image.index):
+        if (first.path, first.sample_idx) != (image.path, image.sample_idx):
             raise InputError(
                 f"the image id {image.image_id} stands for {first.path} and for {image.path}: "
                 "number the images anew, or evaluate their data sets one by one"
@@ -182,12 +184,12 @@ def _distinct(results: list[_Image]) -> list[_Image]:
 
 
 def _order(image: _Image) -> tuple[int, str, int | str]:
-    index = -1 if image.index is None else image.index
+    index = -1 if image.sample_idx is None else image.sample_idx
     return index, type(image.image_id).__name__, image.image_id
 
 
 def _missing(images: list[_Image], size: int) -> str:
-    indices = {image.index for image in images}
+    indices = {image.sample_idx for image in images}
     absent = [number for number in range(size) if number not in indices]
     which = f", the samples {listed(absent)} of the data set" if len(absent) < size else ""
     return (

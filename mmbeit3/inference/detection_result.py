@@ -50,8 +50,8 @@ class DetectionResult(Predicted):
 
     def __getitem__(self, index: np.ndarray | slice) -> DetectionResult:
         masks = None if self.masks is None else self.masks[index]
-        picked = {"boxes": self.boxes[index], "labels": self.labels[index]}
-        return replace(self, **picked, scores=self.scores[index], masks=masks)
+        boxes, labels, scores = self.boxes[index], self.labels[index], self.scores[index]
+        return replace(self, boxes=boxes, labels=labels, scores=scores, masks=masks)
 
     __iter__ = None  # a number is no index
 

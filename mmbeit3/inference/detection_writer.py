@@ -85,5 +85,5 @@ class DetectionWriter(ResultWriter):
         """Return how often each class was found, as rows of a table."""
         found = {name: count for name, count in summary["detections"].items() if count}
         rows = [(f"detections from {summary['score_thr']}", str(summary["num_detections"]))]
-        names = sorted(found, key=found.get, reverse=True)
+        names = sorted(found, key=found.__getitem__, reverse=True)
         return rows + [(f"  {name}", str(found[name])) for name in names]

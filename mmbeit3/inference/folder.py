@@ -14,7 +14,7 @@ import shutil
 import sys
 import time
 import traceback
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing, contextmanager
 from importlib import import_module
@@ -327,7 +327,7 @@ def _run_share(
         Journal(parts, rank) as journal,
         closing(process(share, predictor, report, batch_size, num_workers)) as outcomes,
     ):
-        shown = outcomes
+        shown: Iterator[Failed | Written] = outcomes
         if rank == 0:
             shown = track(outcomes, len(share), f"images of process 1 of {size}")
         _take(shown, journal.add, report)
@@ -422,7 +422,7 @@ def process(
     report: Report,
     batch_size: int,
     num_workers: int,
-) -> Iterator[Failed | Written]:
+) -> Generator[Failed | Written, None, None]:
     """Read, predict and write, overlapping; yields what became of each image, in order."""
 
     def predict(pool: ThreadPoolExecutor) -> Iterator[Predicted | Failed]:

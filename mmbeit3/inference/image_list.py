@@ -114,13 +114,15 @@ def list_sources(
             )
     root = folder if folder.is_dir() else folder.parent
 
+    skipped = not_listed or NotListed()
+
     def unreadable(error: OSError) -> None:
         name = Path(os.path.relpath(error.filename, root)).as_posix() + "/"
         reason = f"the folder cannot be read: {error.strerror or error}"
-        not_listed.unreadable.append({"file_name": name, "reason": reason})
+        skipped.unreadable.append({"file_name": name, "reason": reason})
 
     def made(path: Path) -> None:
-        not_listed.written.append(path.relative_to(root).as_posix() + "/")
+        skipped.written.append(path.relative_to(root).as_posix() + "/")
 
     calls = () if not_listed is None else (unreadable, made)
     files = [path.relative_to(root) for path in find_images(folder, written, *calls)]

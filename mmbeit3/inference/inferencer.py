@@ -91,8 +91,7 @@ class Inferencer(ABC):
         self._transform = Compose(preparation(cfg))
         self._loader = image_loader_of(cfg)
         self._batch_size = cfg.test_dataloader.get("batch_size", 1)
-        read = isinstance(checkpoint, Mapping)
-        content = checkpoint if read else read_checkpoint(checkpoint)
+        content = checkpoint if isinstance(checkpoint, Mapping) else read_checkpoint(checkpoint)
         meta = content.get("meta")
         self.find_classes(cfg, meta if isinstance(meta, Mapping) else {})
         self.model: nn.Module = MODELS.build(cfg.model)
@@ -297,7 +296,8 @@ class Inferencer(ABC):
                     by_size[item.image.shape, item.packed["inputs"].shape].append(item)
             found = [item for images in by_size.values() for item in self._forward(images)]
             by_id = {item.source.image_id: item for item in found}
-            yield from (by_id.get(item.source.image_id, item) for item in batch)
+            for item in batch:
+                yield item if isinstance(item, Failed) else by_id[item.source.image_id]
 
     def _forward(self, images: list[Loaded]) -> list[Predicted | Failed]:
         """Predict one batch; where the GPU's memory is too small for it, image by image."""
@@ -305,9 +305,11 @@ class Inferencer(ABC):
         try:
             with torch.no_grad():
                 samples = self.model.test_step(data)
-            found = [self.result(*pair) for pair in zip(images, samples, strict=True)]
-            for image, prediction in zip(images, found, strict=True):
+            found: list[Predicted | Failed] = []
+            for image, sample in zip(images, samples, strict=True):
+                prediction = self.result(image, sample)
                 prediction.damage = image.damage
+                found.append(prediction)
             return found
         except torch.cuda.OutOfMemoryError:
             pass  # go on below: while the error is handled, its traceback keeps the memory

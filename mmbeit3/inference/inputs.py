@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from http.client import HTTPException
 from pathlib import Path, PurePosixPath
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, TypeGuard
 from urllib.error import HTTPError, URLError
 from urllib.parse import quote, unquote, urlsplit
 from urllib.request import Request, urlopen
@@ -178,8 +178,7 @@ def _source(item: Any, number: int, channels: str) -> Source:
     if isinstance(item, Image.Image):
         location = getattr(item, "filename", None) or None
         name = str(location) if location else name
-        path = Path(location) if location else None
-        return PixelSource(number, path, name, None, pixels=item)
+        return PixelSource(number, Path(location) if location else None, name, None, pixels=item)
     return UnknownSource(number, None, name, None, problem=_problem(item))
 
 
@@ -195,7 +194,7 @@ def _problem(item: Any) -> str:
     return f"the image is of type {type(item).__name__}; {expected}"
 
 
-def _is_address(given: Any) -> bool:
+def _is_address(given: Any) -> TypeGuard[str]:
     return isinstance(given, str) and given.lower().startswith(ADDRESSES)
 
 

@@ -161,6 +161,7 @@ def attention_received(
                 continue
             queries, keys, scale = q[:, :, run], k[:, :, run], q.shape[-1] ** -0.5
             if attn.rel_pos is not None:
+                assert coords is not None
                 (queries, keys), scale = attn.rel_pos(queries, keys, coords[:, run]), 1.0
             if query is not None:
                 queries = queries[:, :, query - run.start : query - run.start + 1]

@@ -46,7 +46,7 @@ def map_ahead(
     Yields:
         What the function returns.
     """
-    pending = deque()
+    pending: deque[Any] = deque()
     weight = 0
     for item in items:
         pending.append((pool.submit(function, item), weigh(item)))

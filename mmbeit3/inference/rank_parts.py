@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 from mmengine.dist import get_dist_info
 
@@ -155,7 +156,7 @@ def await_all(folder: Path, size: int, told_to_end: Callable[[], bool]) -> None:
             deadline = time.monotonic() + GRACE
 
 
-def endings(folder: Path, size: int) -> list[dict[str, bool | str | None]]:
+def endings(folder: Path, size: int) -> list[dict[str, Any]]:
     """Return how each process ended: ``interrupted`` and ``error``, as :meth:`Journal.end`."""
     found = []
     for rank in range(size):

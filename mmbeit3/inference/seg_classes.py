@@ -123,7 +123,7 @@ def _is_color(value: Any) -> bool:
     return (
         isinstance(value, (list, tuple, np.ndarray))
         and len(value) == 3
-        and all(isinstance(part, Real) and 0 <= part <= 255 for part in value)
+        and all(isinstance(part, Real) and 0 <= float(part) <= 255 for part in value)
     )
 
 

@@ -49,7 +49,7 @@ class Task(ABC):
         """Load a trained model; arguments as :class:`mmbeit3.inference.inferencer.Inferencer`."""
 
     @abstractmethod
-    def writer(self, model: Inferencer, out_dir: Path, **options: Any) -> ResultWriter:
+    def writer(self, model: Any, out_dir: Path, **options: Any) -> ResultWriter:
         """Make what writes the results of a model.
 
         Args:

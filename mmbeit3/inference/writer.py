@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from mmbeit3.inference.image_list import Source
-from mmbeit3.inference.result import Predicted
 
 
 @dataclass
@@ -56,11 +55,11 @@ class ResultWriter(ABC):
         yield
 
     @abstractmethod
-    def write(self, found: Predicted) -> Written:
+    def write(self, found: Any) -> Written:
         """Write what belongs to one image alone. Called from threads."""
 
     @abstractmethod
-    def add(self, written: Written) -> dict[str, Any]:
+    def add(self, written: Any) -> dict[str, Any]:
         """Count one image; called in order, from one thread.
 
         Returns:

@@ -145,6 +145,8 @@ class _RoIExtractor(PreciseRoIExtractor):
 class _Pasting:
     """Enlarges the masks of an image by :func:`mmbeit3.ops.paste_masks`."""
 
+    class_agnostic: bool
+
     def _predict_by_feat_single(
         self,
         mask_preds: Tensor,

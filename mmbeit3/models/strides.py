@@ -77,8 +77,8 @@ def _settings(model: nn.Module, maps: Strides) -> Iterator[Setting]:
         elif isinstance(module, BaseRoIExtractor):
             strides = tuple(module.featmap_strides)
             yield Setting(f"{path}.featmap_strides", strides, maps[: len(strides)])
-        elif strides := getattr(module, "map_strides", None):
-            yield Setting(f"{path}.strides", tuple(strides), maps[: len(strides)], whole=True)
+        elif own := getattr(module, "map_strides", None):
+            yield Setting(f"{path}.strides", tuple(own), maps[: len(own)], whole=True)
 
 
 def _origin(model: nn.Module) -> str:

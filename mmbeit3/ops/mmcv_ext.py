@@ -54,7 +54,7 @@ class _StandIn(MetaPathFinder, Loader):
     def exec_module(self, module: ModuleType) -> None:
         module.__doc__ = "Operators supplied by mmbeit3 in the place of mmcv's compiled ones."
         vars(module).update({operator.__name__: operator for operator in _OPERATORS})
-        module.__getattr__ = _missing
+        module.__getattr__ = _missing  # type: ignore[method-assign]
 
 
 _STAND_IN = _StandIn()
@@ -86,7 +86,8 @@ def source() -> str:
         ModuleNotFoundError: mmcv is not installed.
     """
     spec = importlib.util.find_spec(_NAME)
-    return _ORIGIN if isinstance(spec.loader, _StandIn) else f"compiled {_NAME}"
+    stands_in = spec is not None and isinstance(spec.loader, _StandIn)
+    return _ORIGIN if stands_in else f"compiled {_NAME}"
 
 
 def route_operators() -> None:
@@ -115,7 +116,7 @@ def _route_deform_attn() -> None:
 
         return run(value, value_spatial_shapes, sampling_locations, attention_weights)
 
-    module.multi_scale_deformable_attn_pytorch = routed
+    vars(module)["multi_scale_deformable_attn_pytorch"] = routed
 
 
 def _route_soft_nms() -> None:
@@ -124,7 +125,7 @@ def _route_soft_nms() -> None:
     routed = deprecated_api_warning({"iou_thr": "iou_threshold"})(soft_nms)
     # `mmcv.ops.nms` as an attribute is the function of that name, not the module.
     for name in ("mmcv.ops.nms", "mmcv.ops"):
-        importlib.import_module(name).soft_nms = routed
+        vars(importlib.import_module(name))["soft_nms"] = routed
 
 
 def soft_nms(

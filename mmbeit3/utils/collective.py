@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Mapping
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from mmengine.dist import (
@@ -57,7 +57,8 @@ def run_on_all_ranks(function: Callable[[], Result]) -> Result:
     """
     if not is_distributed():
         return function()
-    result, error = None, None
+    result: Any = None
+    error: Exception | None = None
     try:
         result = function()
     except Exception as found:
@@ -65,7 +66,7 @@ def run_on_all_ranks(function: Callable[[], Result]) -> Result:
     failed: list[bool] = [False] * distributed.get_world_size()
     distributed.all_gather_object(failed, error is not None)
     if any(failed):
-        if failed.index(True) == get_rank():
+        if error is not None and failed.index(True) == get_rank():
             raise error
         sys.exit(0)
     return result
@@ -81,7 +82,7 @@ def broadcast_from_rank0(function: Callable[[], Result]) -> Result:
     Returns:
         What the function returned.
     """
-    results = [run_on_all_ranks(lambda: function() if get_rank() == 0 else None)]
+    results: list[Any] = [run_on_all_ranks(lambda: function() if get_rank() == 0 else None)]
     if is_distributed():
         distributed.broadcast_object_list(results)
     return results[0]

@@ -26,9 +26,9 @@ class InputError(ValueError):
 
 def listed(names: Iterable[object], limit: int = 10) -> str:
     """Join the first names with commas, and say how many more there are."""
-    names = [str(name) for name in names]
-    shown = ", ".join(names[:limit])
-    return f"{shown}, and {len(names) - limit} more" if len(names) > limit else shown
+    texts = [str(name) for name in names]
+    shown = ", ".join(texts[:limit])
+    return f"{shown}, and {len(texts) - limit} more" if len(texts) > limit else shown
 
 
 def compare_classes(

@@ -20,7 +20,7 @@ from mmbeit3.utils.text_files import read_small_json
 try:
     import fcntl
 except ImportError:  # Windows
-    fcntl = None
+    fcntl = None  # type: ignore[assignment]
 
 LOCK_FILE = ".mmbeit3-lock"
 MAX_COMMAND = 300  # characters of a command that a message shows

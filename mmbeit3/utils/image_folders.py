@@ -56,8 +56,9 @@ def find_images(
                 f"the folder {error.filename} cannot be read: {error.strerror or error}"
             )
         on_unreadable(error)
-    for path in written if on_written else ():
-        on_written(path)
+    if on_written is not None:
+        for path in written:
+            on_written(path)
     if not images:
         names = ", ".join(map(str, written))
         but = f"; {names}: pictures that an earlier run wrote, left out" if written else ""

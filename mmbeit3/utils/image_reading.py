@@ -14,7 +14,8 @@ import cv2
 import numpy as np
 from mmengine import fileio
 from PIL import Image, UnidentifiedImageError
-from PIL.TiffImagePlugin import ImageFileDirectory_v2
+from PIL.ImageFile import ImageFile
+from PIL.TiffImagePlugin import ImageFileDirectory_v2, TiffImageFile
 
 from mmbeit3.utils.errors import InputError
 from mmbeit3.utils.image_damage import JPEG_FORMATS, DamageError, decode_jpeg, png_damage
@@ -26,7 +27,7 @@ EXTENSIONS = (
     *(".jp2", ".heic", ".heif", ".avif"),
 )
 #: What OpenCV does for each value of the EXIF orientation tag (Exif 2.32, tag 0x0112).
-TURNS = {
+TURNS: dict[int, Callable[[np.ndarray], np.ndarray]] = {
     2: lambda image: cv2.flip(image, 1),
     3: lambda image: cv2.rotate(image, cv2.ROTATE_180),
     4: lambda image: cv2.flip(image, 0),
@@ -137,7 +138,7 @@ def decode_image(
             is_tiff = content[:4] in TIFF_STARTS
             return pixels if turn or not is_tiff else _turn_back(pixels, _tiff_tags(content))
         with image:
-            tags = dict(image.tag_v2) if image.format == "TIFF" else None  # Pillow changes them
+            tags = _tags_of(image)  # Pillow changes them
             pixels = _decode(image, content, on_damage or (lambda reason: None))
             return pixels if turn else _turn_back(pixels, tags or image)
     except InputError:
@@ -161,7 +162,7 @@ def picture_to_bgr(image: Image.Image) -> np.ndarray:
     Returns:
         np.ndarray: Pixels (H, W, 3), BGR, uint8, C-contiguous.
     """
-    tags = dict(image.tag_v2) if image.format == "TIFF" else {}  # Pillow changes them
+    tags = _tags_of(image)  # Pillow changes them
     image.load()
     return _pixels_of(image, tags)
 
@@ -211,7 +212,7 @@ def exif_orientation(image: Image.Image) -> int:
             are not seen.
     """
     try:
-        if image.format == "TIFF":
+        if isinstance(image, TiffImageFile):
             value = image.tag_v2.get(ORIENTATION)
         else:
             exif = Image.Exif()
@@ -281,7 +282,7 @@ def _scale(values: np.ndarray, low: float, high: float) -> np.ndarray:
     return scaled
 
 
-def _open(content: bytes) -> Image.Image | None:
+def _open(content: bytes) -> ImageFile | None:
     """Open an image without decoding it; None if Pillow does not know its format."""
     try:
         image = Image.open(io.BytesIO(content))
@@ -304,7 +305,7 @@ def _register_heif() -> None:
     register_heif_opener()
 
 
-def _decode(image: Image.Image, content: bytes, on_damage: Callable[[str], None]) -> np.ndarray:
+def _decode(image: ImageFile, content: bytes, on_damage: Callable[[str], None]) -> np.ndarray:
     """Decode an open image to BGR, turned by its EXIF orientation."""
     try:
         if image.format in JPEG_FORMATS:
@@ -323,7 +324,7 @@ def _decode(image: Image.Image, content: bytes, on_damage: Callable[[str], None]
                 on_damage(damage)
             return _turn(pixels, image)
     is_wide = _has_wide_colors(image)
-    tags = dict(image.tag_v2) if image.format == "TIFF" else {}
+    tags = _tags_of(image)
     image.load()  # fails where OpenCV would not see that a file was cut off
     if image.format == "PNG":
         damage = png_damage(content)
@@ -348,7 +349,7 @@ def _pixels_of(image: Image.Image, tags: dict[int, Any]) -> np.ndarray:
     return _turn(cv2.cvtColor(np.asarray(color), cv2.COLOR_RGB2BGR), image)
 
 
-def _is_plain(image: Image.Image, content: bytes) -> bool:
+def _is_plain(image: ImageFile, content: bytes) -> bool:
     """Whether an image that is not loaded is one of 8 bits that OpenCV reads as Pillow does."""
     if image.format in ("JPEG", "MPO"):
         # Of what was cut off, OpenCV makes gray where Pillow says so.
@@ -371,17 +372,24 @@ def _turn(pixels: np.ndarray, image: Image.Image) -> np.ndarray:
 
 def _turn_back(pixels: np.ndarray, origin: Image.Image | Mapping[int, Any]) -> np.ndarray:
     """Turn pixels to how they are stored in a loaded image, or in a TIFF with these tags."""
-    is_open = isinstance(origin, Image.Image)
-    orientation = exif_orientation(origin) if is_open else origin.get(ORIENTATION)
-    turn = TURNS.get(UNDO.get(orientation))
+    if isinstance(origin, Image.Image):
+        orientation = exif_orientation(origin)
+    else:
+        orientation = origin.get(ORIENTATION, 1)
+    turn = TURNS.get(UNDO.get(orientation, 1))
     return pixels if turn is None else np.ascontiguousarray(turn(pixels))
 
 
-def _has_wide_colors(image: Image.Image) -> bool:
+def _tags_of(image: Image.Image) -> dict[int, Any]:
+    """The tags of an open TIFF; of other formats none."""
+    return dict(image.tag_v2) if isinstance(image, TiffImageFile) else {}
+
+
+def _has_wide_colors(image: ImageFile) -> bool:
     """Whether an image that is not loaded has several channels of more than 8 bits."""
     if image.mode[0] in "IF" or not image.tile:
         return False
-    if image.format == "TIFF":
+    if isinstance(image, TiffImageFile):
         return max(image.tag_v2.get(BITS_PER_SAMPLE, (1,))) > 8
     arguments = image.tile[0][3]
     if image.format == "PPM" and isinstance(arguments, tuple):

@@ -6,7 +6,7 @@ import os
 import weakref
 from collections.abc import Callable, Hashable
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 Content = TypeVar("Content")
 
@@ -22,7 +22,7 @@ class FilesReadOnce:
 
     def __init__(self) -> None:
         global _current
-        self._contents: dict[Hashable, object] = {}
+        self._contents: dict[Hashable, Any] = {}
         _current = weakref.ref(self)
 
     def get(self, key: Hashable, read: Callable[[], Content]) -> Content:

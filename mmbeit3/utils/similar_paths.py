@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import PurePosixPath
 from urllib.parse import unquote
 
@@ -53,7 +53,7 @@ def describe_similar(path: str, folder: str | None = None) -> str:
     return f"; did you mean {found[0]}? It differs in {found[1]}" if found else ""
 
 
-def names_by_key(names: Iterator[str] | list[str]) -> dict[str, str]:
+def names_by_key(names: Iterable[str]) -> dict[str, str]:
     """The names by what all spellings of them have in common, for :func:`similar_name`."""
     return {_key(name): name for name in names}
 

@@ -41,8 +41,8 @@ def draw_features(image: np.ndarray, features: np.ndarray) -> np.ndarray:
     """
     height, width = _size(image)
     colors = (255 * principal_components(features, 3)).astype(np.uint8)
-    colors = cv2.resize(colors, (width, height), interpolation=cv2.INTER_CUBIC)
-    return _blend(image, colors)
+    larger = cv2.resize(colors, (width, height), interpolation=cv2.INTER_CUBIC)
+    return _blend(image, np.asarray(larger))
 
 
 def principal_components(features: np.ndarray, number: int) -> np.ndarray:

@@ -56,7 +56,7 @@ def draw_instances(
     """
     scale = display_scale(*image.shape[:2])
     picture = _resize(image, scale)
-    order = np.arange(len(labels))
+    order: np.ndarray = np.arange(len(labels))
     if scores is not None:
         order = np.argsort(-scores, kind="stable")  # the surest are drawn last and labeled first
     labels = labels[order]

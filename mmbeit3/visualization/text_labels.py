@@ -25,7 +25,7 @@ class Chips:
     def __init__(self, picture: np.ndarray) -> None:
         self._picture = picture
         self._size = max(12, round(min(picture.shape[:2]) / 40))
-        self._taken = np.zeros((0, 4), int)
+        self._taken: np.ndarray = np.zeros((0, 4), int)
 
     def put(self, text: str, color: Color, places: Callable[[int, int], Places]) -> bool:
         """Write a text at the first place that is free; leave it out if none is.

@@ -43,6 +43,12 @@ class Collecting(Base):
         self.options = dict(kwargs)
 
 
+class Numbering(Base):
+    def __init__(self, **kwargs: Any) -> None:
+        self.first = kwargs.get(0)
+        super().__init__(3, **kwargs)
+
+
 class Ignoring(nn.Module):
     def __init__(self, size: int, **kwargs: Any) -> None:
         super().__init__()
@@ -65,6 +71,7 @@ class Mixed(Mixin, Base): ...
         (Reading, {"speed", "height", "size", "depth"}, False),
         (Skipping, {"size", "color", "depth"}, False),
         (Collecting, set(), True),
+        (Numbering, {"color", "depth"}, True),
         (Ignoring, {"size"}, True),
         (Mixed, {"size", "color", "depth"}, False),
         (nn.ReLU, {"inplace"}, False),

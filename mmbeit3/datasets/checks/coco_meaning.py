@@ -395,7 +395,8 @@ def _share_inside(
 
 def _beyond(corners: np.ndarray, limits: np.ndarray, share: float) -> np.ndarray:
     """Which boxes reach beyond their images by more than a share of its side."""
-    return ((corners < -share * limits) | (corners > (1 + share) * limits)).any(axis=1)
+    outside = (corners < -share * limits) | (corners > (1 + share) * limits)
+    return np.any(outside, axis=1)
 
 
 def _count(chosen: np.ndarray) -> str:

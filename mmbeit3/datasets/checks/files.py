@@ -121,8 +121,8 @@ def in_threads(
 
 
 def _cache_file(kind: str, paths: Iterable[str]) -> Path:
-    chunks = iter(lambda: list(itertools.islice(rest, 1000)), [])
     rest = iter(paths)
+    chunks = iter(lambda: list(itertools.islice(rest, 1000)), [])
     digest = hashlib.sha256(kind.encode())
     with ThreadPoolExecutor(NUM_THREADS) as pool:  # on a network, waiting takes the time
         for states in pool.map(_states, chunks):

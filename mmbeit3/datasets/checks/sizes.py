@@ -47,7 +47,7 @@ def find_size_problems(files: Iterable[ImageFile], transforms: Sequence[Any]) ->
     resizes = list(_resizes(transforms))
     problems = []
     for file in files:
-        if not is_narrow(file.width, file.height):
+        if file.width is None or file.height is None or not is_narrow(file.width, file.height):
             continue
         for name, scale, resize in resizes:
             if not _works(resize, file.width, file.height):

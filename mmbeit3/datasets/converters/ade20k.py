@@ -100,7 +100,7 @@ def expected_names(num_train: int = NUM_TRAIN, num_val: int = NUM_VAL) -> list[s
 def _entries(archive: zipfile.ZipFile, num_train: int, num_val: int) -> dict[str, zipfile.ZipInfo]:
     """What to unpack, by its path inside the folder."""
     inside = {}
-    checked = EntryNames(archive.filename)
+    checked = EntryNames(str(archive.filename))
     for entry in archive.infolist():
         path = PurePosixPath(entry.filename)
         if path.parts[:1] == (NAME,) and not entry.is_dir():

@@ -204,7 +204,7 @@ def read_entry(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> Iterator[byt
     except Stopped:
         raise
     except Exception as error:  # zipfile and its decoders raise errors of many kinds
-        raise damage(archive.filename, error, entry.filename) from error
+        raise damage(str(archive.filename), error, entry.filename) from error
 
 
 def damage(archive: str | Path, error: Exception, entry: str = "") -> InputError:

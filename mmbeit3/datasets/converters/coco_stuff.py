@@ -192,7 +192,7 @@ def _check_others(folder: Path, names: set[str]) -> None:
 def _members(archive: zipfile.ZipFile, counts: dict[str, int]) -> dict[tuple[str, str], str]:
     """Names inside the archive by split and image number."""
     members: dict[tuple[str, str], str] = {}
-    checked = EntryNames(archive.filename)
+    checked = EntryNames(str(archive.filename))
     for entry in archive.infolist():
         name = entry.filename
         if match := MEMBER.fullmatch(name):

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path, PurePosixPath
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, cast
 
 from mmbeit3.datasets.converters.archives import (
     EntryNames,
@@ -143,8 +143,8 @@ def _entries(
         check_stop()
         try:
             entry = archive.next()
-            archive.members = []  # it would keep them all
-            content = archive.extractfile(entry) if entry and entry.isfile() else io.BytesIO()
+            vars(archive)["members"] = []  # it would keep them all
+            content = archive.extractfile(entry) if entry and entry.isfile() else None
         except (InputError, Stopped):
             raise
         except Exception as error:
@@ -154,7 +154,7 @@ def _entries(
         num_bytes += max(entry.size, 0)
         check_ratio(path, num_bytes)
         if not entry.isdir():
-            yield entry, content
+            yield entry, cast(BinaryIO, content or io.BytesIO())
     # What tarfile takes for the end may be damage: only zeros may follow. Reading them also makes
     # gzip compare its checksum.
     reader.seek(archive.offset)

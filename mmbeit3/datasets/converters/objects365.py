@@ -7,7 +7,7 @@ import os
 import reprlib
 from array import array
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from itertools import islice
@@ -437,7 +437,7 @@ class _Split:
 
     def _add_image(self, entry: Any) -> None:
         keys = ("id", "file_name", "width", "height")
-        image = {key: entry.get(key) for key in keys} if isinstance(entry, dict) else {}
+        image: dict = {key: entry.get(key) for key in keys} if isinstance(entry, dict) else {}
         sides = [image.get("width"), image.get("height")]
         if not (
             is_id(image.get("id"))
@@ -586,7 +586,7 @@ def _encode(value: Any) -> bytes:
     return json.dumps(value, separators=(",", ":"), ensure_ascii=False).encode()
 
 
-def _joined(entries: Iterator[dict]) -> Iterator[bytes]:
+def _joined(entries: Iterable[dict]) -> Iterator[bytes]:
     """Entries of a JSON list, many at a time."""
     entries, separator = iter(entries), b""
     while block := list(islice(entries, CHUNK)):

@@ -69,8 +69,9 @@ def run_in_processes(
         """Keep a chunk's results, and raise the error that ended it."""
         start = futures.pop(future)
         found, error = future.result()
-        for result in found if on_result else ():
-            on_result(result)
+        if on_result is not None:
+            for result in found:
+                on_result(result)
         if error:
             raise error
         results[start] = found

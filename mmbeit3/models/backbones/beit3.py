@@ -328,7 +328,7 @@ def _global_layers(
         indexes = range(num_layers)
     elif indexes is None:
         # detectron2's ViTDet: 2,5,8,11 of 12; 5,11,17,23 of 24; EVA's 40 layers: every fourth.
-        indexes = {max((part + 1) * num_layers // 4 - 1, 0) for part in range(4)}
+        indexes = [max((part + 1) * num_layers // 4 - 1, 0) for part in range(4)]
     outside = [index for index in indexes if not 0 <= index < num_layers]
     if outside:
         raise InputError(

@@ -143,7 +143,8 @@ class BEiT3Adapter(BEiT3):
             s of 4, 8, 16 and 32.
         """
         maps = self.adapter.spatial_prior(x)
-        grids = [Grid(*m.shape[-2:], stride) for m, stride in zip(maps, STRIDES, strict=True)]
+        shapes = [(level.shape[-2], level.shape[-1]) for level in maps]
+        grids = [Grid(*shape, stride) for shape, stride in zip(shapes, STRIDES, strict=True)]
         tokens, layout, size = self.embed(x)
         tower = Grid(*size, self.patch_size)
         pyramid, features = self._interact(tokens, layout, tower, as_tokens(maps[1:]), grids[1:])

@@ -19,6 +19,8 @@ class BatchFixedSizePad(MMDetBatchFixedSizePad):
     without masks are taken whatever ``pad_mask`` says.
     """
 
+    pad_mask: bool
+
     def forward(
         self, inputs: Tensor, data_samples: list[DetDataSample] | None = None
     ) -> tuple[Tensor, list[DetDataSample] | None]:

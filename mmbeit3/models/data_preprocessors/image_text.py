@@ -45,7 +45,7 @@ class ImageTextPreprocessor(ImgDataPreprocessor):
         non_blocking: bool = False,
     ) -> None:
         super().__init__(mean, std, bgr_to_rgb=bgr_to_rgb, non_blocking=non_blocking)
-        given = dict(max_length=max_length) | dict(tokenizer or {})
+        given: dict[str, Any] = {"max_length": max_length, **(tokenizer or {})}
         self.tokenizer = Tokenizer(**given) if tokenizer else None
 
     def forward(self, data: dict[str, Any], training: bool = False) -> dict[str, Any]:

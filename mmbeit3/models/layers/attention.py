@@ -64,6 +64,7 @@ class Attention(nn.Module):
             q, k, v = (_as_batch(part[:, :, run], windows) for part in qkv)
             scale = None
             if self.rel_pos is not None:
+                assert coords is not None
                 (q, k), scale = self.rel_pos(q, k, coords[:, run]), 1.0
             attended = self.attend(q, k, v, mask, scale)  # (B * windows, tokens, C)
             out.append(attended.reshape(len(x), windows * tokens, -1))

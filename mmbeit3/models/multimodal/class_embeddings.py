@@ -47,6 +47,8 @@ class ClassEmbeddings(BaseModule):
         InputError: Templates or temperature are none, or the weights are of another model.
     """
 
+    _vectors: Tensor | None
+
     def __init__(
         self,
         text: dict,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from functools import partial
+from typing import Any
 
 import torch
 from mmengine.model import BaseModule
@@ -86,7 +87,9 @@ class BEiT3Multiway(BaseModule):
         super().__init__(init_cfg)
         if attention not in ("decoupled", "shared"):
             raise InputError(f"attention is {attention!r}; expected 'decoupled' or 'shared'")
-        common = dict(drop_path_rate=drop_path_rate, final_norm=final_norm, with_cp=with_cp)
+        common: dict[str, Any] = dict(
+            drop_path_rate=drop_path_rate, final_norm=final_norm, with_cp=with_cp
+        )
         self.vision = BEiT3(
             arch, img_size, patch_size, in_channels, window_size=0, with_cls_token=True, **common
         )
@@ -116,6 +119,7 @@ class BEiT3Multiway(BaseModule):
             Tensor: (B, Nv, C), CLS first, then patches row by row.
         """
         feature_map, cls = self.vision.encode(images)
+        assert cls is not None
         return torch.cat([cls[:, None], feature_map.flatten(2).transpose(1, 2)], 1)
 
     def encode_text(self, ids: Tensor, padding_mask: Tensor | None = None) -> Tensor:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mmengine.registry import MODELS
 from torch import nn
@@ -12,13 +12,18 @@ from mmbeit3.checkpoint.strict_loading import class_heads
 from mmbeit3.models.multimodal.class_embeddings import ClassEmbeddings, ClassSimilarity, check_names
 from mmbeit3.utils import InputError
 
+if TYPE_CHECKING:
+    from torch.nn import Module as _Base  # the class of mmdet or mmseg that comes after it
+else:
+    _Base = object
+
 #: Layers of mmdet's and mmseg's heads with an output for each class, and whether one more is none.
 SCORES = {"fc_cls": True, "cls_embed": True, "conv_seg": False}
 #: Other layers that know the number of classes, and the option that makes them do without.
 COUNTING = {"fc_reg": "reg_class_agnostic", "conv_logits": "class_agnostic"}
 
 
-class OpenVocabulary:
+class OpenVocabulary(_Base):
     """Mixin of a detector or segmentor that may score classes by their names.
 
     To be inherited from before the class of mmdet or mmseg. With ``class_embeddings`` every layer
@@ -36,6 +41,8 @@ class OpenVocabulary:
     Raises:
         InputError: A head has weights for each class beside its scores.
     """
+
+    _dataset_meta: dict[str, Any] | None
 
     def __init__(self, *args: Any, class_embeddings: dict | None = None, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -80,14 +87,15 @@ class OpenVocabulary:
             self._dataset_meta = {"classes": names}
 
     @property
-    def dataset_meta(self) -> dict[str, Any]:
+    def dataset_meta(self) -> dict[str, Any] | None:
         """dict: ``classes`` and maybe ``palette``, of the training data or as set."""
         return super().dataset_meta
 
     @dataset_meta.setter
     def dataset_meta(self, meta: dict[str, Any] | None) -> None:
-        if self.class_embeddings is not None and (meta or {}).get("classes"):
-            self.set_classes(list(meta["classes"]))
+        names = (meta or {}).get("classes")
+        if self.class_embeddings is not None and names:
+            self.set_classes(list(names))
         super(OpenVocabulary, type(self)).dataset_meta.fset(self, meta)
 
     def loss(self, *args: Any, **kwargs: Any) -> Any:
@@ -128,7 +136,7 @@ def _fit_class_weight(head: nn.Module, number: int) -> None:
     """Fit weights of the classes with a last one of "no object", as Mask2Former has them."""
     loss = getattr(head, "loss_cls", None)
     weights = getattr(loss, "class_weight", None)
-    if isinstance(weights, (list, tuple)) and len(weights) != number + 1:
+    if loss is not None and isinstance(weights, (list, tuple)) and len(weights) != number + 1:
         loss.class_weight = [weights[0]] * number + [weights[-1]]
         if hasattr(head, "class_weight"):
             head.class_weight = loss.class_weight

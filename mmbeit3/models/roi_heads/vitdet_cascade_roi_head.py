@@ -42,6 +42,8 @@ class ViTDetCascadeRoIHead(CascadeRoIHead):
     ``CascadeRoIHead``, with one ``mask_roi_extractor`` and one ``mask_head``, or none of both.
     """
 
+    current_stage: int
+
     def init_mask_head(self, mask_roi_extractor: ConfigType, mask_head: ConfigType) -> None:
         """Build the one mask head."""
         self.mask_roi_extractor = MMDET_MODELS.build(mask_roi_extractor)
@@ -190,7 +192,7 @@ class ViTDetCascadeRoIHead(CascadeRoIHead):
                 )
             ]
         mean = torch.stack(probabilities).mean(0)
-        return boxes, list(mean.split(sizes))
+        return list(boxes), list(mean.split(sizes))
 
     def predict_mask(
         self,

@@ -51,7 +51,7 @@ class RowResizer:
         self._mirrored, self._upside_down = direction == "horizontal", direction == "vertical"
         self._make_tables(source[0], device)
         self._seen = 0  # rows that came, padding included
-        self._pixels: Tensor | None = None  # (rows, W, num_classes) that are still needed
+        self._pixels = torch.zeros(0)  # (rows, W, num_classes) that are still needed
         self._first = 0  # the row of the source that comes first in _pixels
         self._done = 0  # rows that went on
 
@@ -67,7 +67,7 @@ class RowResizer:
             bottom up.
         """
         self._append(rows)
-        if self._pixels is None:
+        if not len(self._pixels):
             return
         last = self._first + len(self._pixels) - 1
         ready = int(torch.searchsorted(self._needed, last, right=True))
@@ -103,7 +103,7 @@ class RowResizer:
             return
         dtype = torch.promote_types(rows.dtype, torch.float32)
         pixels = rows[:, begin:end, columns].permute(1, 2, 0).to(dtype)
-        self._pixels = pixels if self._pixels is None else torch.cat([self._pixels, pixels])
+        self._pixels = torch.cat([self._pixels, pixels]) if len(self._pixels) else pixels
 
     def _band(self, begin: int, end: int) -> tuple[slice, Tensor]:
         """Return a band by its numbers in the order of finishing."""
@@ -146,7 +146,7 @@ class RowResizer:
         first = int(self._oldest[self._done]) if self._done < self._target[0] else end
         first = min(first, end)
         # A copy, so that no view keeps the memory of the rest.
-        self._pixels = self._pixels[first - self._first :].clone() if first < end else None
+        self._pixels = self._pixels[first - self._first :].clone()
         self._first = first
 
 

@@ -50,12 +50,12 @@ class Strip:
 
     def __init__(self, rows: Side, columns: Side) -> None:
         self._rows, self._columns = rows, columns
-        self._sum: Tensor | None = None  # (num_classes, crop, W), from the row _top of the image
+        self._sum = torch.zeros(0)  # (num_classes, crop, W), from the row _top of the image
         self._top = 0
 
     def add(self, left: int, scores: Tensor) -> None:
         """Add the scores (num_classes, crop, crop) of the window whose left edge is ``left``."""
-        if self._sum is None:
+        if not len(self._sum):
             self._sum = self._zeros(scores)
         self._sum[:, :, left : left + self._columns.crop] += scores
 
@@ -68,7 +68,7 @@ class Strip:
             self._move(end - self._top)
             self._top = end
         else:
-            self._sum, self._top = None, 0
+            self._sum, self._top = torch.zeros(0), 0
 
     def _means(self, height: int) -> Iterator[Tensor]:
         row_bytes = self._sum[:, 0].numel() * self._sum.element_size()

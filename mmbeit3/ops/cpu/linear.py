@@ -52,7 +52,7 @@ def onednn_linear(x: Tensor, weight: Tensor, bias: Tensor, gelu: bool) -> Tensor
 
     oneDNN applies bias and GELU (exact, with erf) while it writes the product.
     """
-    activation = ("gelu", [], "none") if gelu else ("none", [], "")
+    activation: tuple[str, list, str] = ("gelu", [], "none") if gelu else ("none", [], "")
     return torch.ops.mkldnn._linear_pointwise(x, weight, bias, *activation)
 
 

@@ -110,8 +110,8 @@ class _Axis:
 
     def select(self, ids: Tensor | slice) -> _Axis:
         """The RoIs ``ids``."""
-        parts = (part[ids] for part in (self.starts, self.steps, self.counts))
-        return _Axis(self.bins, self.size, *parts, self.dense)
+        starts, steps, counts = self.starts[ids], self.steps[ids], self.counts[ids]
+        return _Axis(self.bins, self.size, starts, steps, counts, self.dense)
 
     @property
     def widths(self) -> Tensor:
