@@ -8,8 +8,8 @@ from benchmarks.cases import CASES
 from mmbeit3.commands.console import run
 
 
-def parse_args() -> argparse.Namespace:
-    """Read the command line; imports that take seconds come after it."""
+def build_parser() -> argparse.ArgumentParser:
+    """The parser; imports that take seconds come after it."""
     listing = "\n".join(f"  {name:<18}{words}" for name, (_, words) in CASES.items())
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks",
@@ -40,12 +40,12 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         "--out-dir", default="work_dirs/benchmark", help="default: work_dirs/benchmark"
     )
-    return parser.parse_args()
+    return parser
 
 
 def main() -> int:
     """Do what the command line asks for; returns 1 if something demanded was not reached."""
-    args = parse_args()
+    args = build_parser().parse_args()
     import sys
     from pathlib import Path
 
