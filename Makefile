@@ -17,6 +17,10 @@ QUIET := PYTHONWARNINGS=ignore
 # The published BEiT-3 code, for the tests to compare with; it would bring an old timm along.
 TORCHSCALE := -m pip install --quiet --no-deps -c $(CONSTRAINTS) torchscale
 
+# Test files that run at a time, with one thread of torch each; a process takes about 1.5 GB.
+JOBS ?= 2
+PARALLEL_TESTS = env OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -q -n $(JOBS) --dist loadfile
+
 # Limits of oneDNN and of torch's own kernels. Never name more for torch than the processor has.
 ISAS := SSE41,ATEN_CPU_CAPABILITY=default AVX2,ATEN_CPU_CAPABILITY=avx2 AVX512_CORE
 ISA_TESTS := tests/test_models tests/test_ops
@@ -36,7 +40,7 @@ define new_env
 	@$(1)/bin/python -m pip install --quiet --upgrade pip
 endef
 
-.PHONY: help env demo test test-all test-isa lint test-upstream clean
+.PHONY: help env demo test test-all test-isa lint types test-upstream clean
 
 help:  ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' Makefile
@@ -46,11 +50,11 @@ env: $(STAMP)  ## create .venv with everything the project needs (a few GB, a fe
 demo: env  ## generate data, train a tiny detector, evaluate it, draw its masks
 	@$(VENV)/bin/python tools/demo.py
 
-test: env  ## run the tests
-	@$(VENV)/bin/python -m pytest -q
+test: env  ## run the tests, two files at a time (JOBS=4: four)
+	@$(PARALLEL_TESTS)
 
 test-all: env  ## run the tests, the slow ones too
-	@$(VENV)/bin/python -m pytest -q -m "slow or not slow"
+	@$(PARALLEL_TESTS) -m "slow or not slow"
 
 test-isa: env  ## run what depends on the processor's instructions with fewer of them (x86)
 	@set -e; for isa in $(ISAS); do \
@@ -64,11 +68,14 @@ lint: env  ## ruff: lint and format
 	@$(VENV)/bin/ruff check .
 	@$(VENV)/bin/ruff format --check .
 
+types: env  ## mypy: types of the package
+	@$(VENV)/bin/python -m mypy
+
 test-upstream: $(UPSTREAM_STAMP)  ## run the tests on the original OpenMMLab packages (.venv-upstream)
 	@$(UPSTREAM)/bin/python -m pytest -q
 
 clean:  ## remove build leftovers and caches (environments, data and work_dirs stay)
-	rm -rf build dist *.egg-info .pytest_cache .ruff_cache
+	rm -rf build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache
 	find mmbeit3 benchmarks tools tests configs -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(STAMP): setup.py pyproject.toml $(CONSTRAINTS)

@@ -84,7 +84,7 @@ setup(
     packages=find_packages(include=["mmbeit3", "mmbeit3.*"]),
     install_requires=REQUIREMENTS,
     extras_require={
-        "tests": ["pytest", "ruff", "setuptools>=64"],
+        "tests": ["pytest", "pytest-xdist", "ruff", "mypy", "setuptools>=64"],
         "results": ["pandas", "supervision"],  # forms in which others take results
     },
     entry_points={"console_scripts": ["mmbeit3 = mmbeit3.cli:main"]},

@@ -27,10 +27,10 @@ TASKS = {
 OWN = """
 _base_ = {base!r}
 train_dataloader = dict(batch_size=2, num_workers=0, persistent_workers=False)
-train_cfg = dict(max_iters=4, val_interval=4)
+train_cfg = dict(max_iters=2, val_interval=1000)
 optim_wrapper = dict(accumulative_counts="auto")
 auto_scale_lr = dict(base_batch_size=4)
-default_hooks = dict(checkpoint=dict(interval=4), logger=dict(interval=1))
+default_hooks = dict(checkpoint=dict(interval=2), logger=dict(interval=1))
 """
 
 
@@ -43,7 +43,7 @@ def run_script(package: str, name: str, *arguments: str) -> None:
 
 
 def weights(work_dir: Path) -> dict[str, torch.Tensor]:
-    return read_checkpoint(work_dir / "iter_4.pth")["state_dict"]
+    return read_checkpoint(work_dir / "iter_2.pth")["state_dict"]
 
 
 @pytest.mark.parametrize("task", TASKS)
@@ -51,7 +51,7 @@ def test_train_and_test_are_the_same_by_any_tool(
     task: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     name, package = TASKS[task]
-    make_shapes(tmp_path / "data" / "shapes", 8, 4, 128, seed=0)  # where the config looks
+    make_shapes(tmp_path / "data" / "shapes", 8, 2, 128, seed=0)  # where the config looks
     monkeypatch.chdir(tmp_path)
     path = tmp_path / "own.py"
     path.write_text(OWN.format(base=str(CONFIGS / name)))
@@ -68,7 +68,7 @@ def test_train_and_test_are_the_same_by_any_tool(
         assert found.keys() == expected.keys()
         assert all(torch.equal(found[key], expected[key]) for key in expected), other
 
-    checkpoint = str(tmp_path / "ours" / "iter_4.pth")
+    checkpoint = str(tmp_path / "ours" / "iter_2.pth")
     metrics = run_test(load_config(path, work_dir=tmp_path / "ours"), checkpoint)
     run_script(package, "test.py", str(path), checkpoint, "--work-dir", "tested")
     (log,) = (tmp_path / "tested").glob("2*/2*.json")
