@@ -37,6 +37,7 @@ REQUIREMENTS = [
     "sentencepiece>=0.2",  # the tokenizer of texts
     "simplejpeg>=1.8",  # tells of damage; its wheels need no compiler
     "tensorboard",
+    "termcolor",
     "faster-coco-eval>=1.7",
     "pycocotools>=2.0.8",  # the first for numpy 2
 ]
