@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -36,6 +37,29 @@ def read_class_list(path: str | Path) -> ClassList:
         InputError: The file is absent or unreadable, or an entry cannot be used.
     """
     path = Path(path)
+    entries = read_entries(path)
+    if len(entries) > MAX_CLASSES:
+        raise InputError(
+            f"{path} names {len(entries)} classes; 8-bit label maps can tell {MAX_CLASSES} apart "
+            "(255 stands for pixels to ignore)"
+        )
+    parsed = [_parse(text, place(path, number)) for number, text in enumerate(entries)]
+    names = tuple(name for name, _ in parsed)
+    refuse_twice(path, names)
+    default = make_palette(len(names))
+    palette = [color or default[index] for index, (_, color) in enumerate(parsed)]
+    return ClassList(names, palette)
+
+
+def read_entries(path: Path) -> list[str]:
+    """Read the lines of a text file, or the texts of a ``.json`` file; those at the end not empty.
+
+    Args:
+        path: The file.
+
+    Raises:
+        InputError: The file is absent or unreadable, or there is none.
+    """
     check_regular(path)
     if not path.is_file():
         raise InputError(
@@ -47,22 +71,26 @@ def read_class_list(path: str | Path) -> ClassList:
     entries = _json_entries(path) if is_json else _text(path).rstrip().splitlines()
     if not entries:
         raise InputError(f"{path} names no class; expected one class a line")
-    if len(entries) > MAX_CLASSES:
-        raise InputError(
-            f"{path} names {len(entries)} classes; 8-bit label maps can tell {MAX_CLASSES} apart "
-            "(255 stands for pixels to ignore)"
-        )
-    unit = "entry" if is_json else "line"
-    parsed = [_parse(text, f"{path}, {unit} {number}") for number, text in enumerate(entries, 1)]
-    names = tuple(name for name, _ in parsed)
+    return entries
+
+
+def place(path: Path, index: int) -> str:
+    """Say where an entry of :func:`read_entries` stands."""
+    return f"{path}, {_unit(path)} {index + 1}"
+
+
+def refuse_twice(path: Path, names: Sequence[str]) -> None:
+    """Raise an InputError for a name that two entries of a file have."""
+    first: dict[str, int] = {}
     for index, name in enumerate(names):
-        if name in names[:index]:
+        if first.setdefault(name, index) != index:
             raise InputError(
-                f"{path} names {name!r} twice: {unit} {names.index(name) + 1} and {index + 1}"
+                f"{path} names {name!r} twice: {_unit(path)} {first[name] + 1} and {index + 1}"
             )
-    default = make_palette(len(names))
-    palette = [color or default[index] for index, (_, color) in enumerate(parsed)]
-    return ClassList(names, palette)
+
+
+def _unit(path: Path) -> str:
+    return "entry" if path.suffix.lower() == ".json" else "line"
 
 
 def _json_entries(path: Path) -> list[str]:

@@ -1,3 +1,4 @@
+from mmbeit3.evaluation.accuracy_metric import AccuracyMetric
 from mmbeit3.evaluation.coco import evaluate_coco, format_table
 from mmbeit3.evaluation.coco_metric import CocoMetric
 from mmbeit3.evaluation.iou_metric import IoUMetric
@@ -5,6 +6,7 @@ from mmbeit3.evaluation.retrieval import retrieval_recall
 from mmbeit3.evaluation.retrieval_metric import RetrievalMetric
 
 __all__ = [
+    "AccuracyMetric",
     "CocoMetric",
     "IoUMetric",
     "RetrievalMetric",

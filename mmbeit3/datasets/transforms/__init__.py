@@ -1,3 +1,4 @@
+from mmbeit3.datasets.transforms.classification import ResizeCenterCrop, TimmAugment
 from mmbeit3.datasets.transforms.cropping import RandomResizedCrop
 from mmbeit3.datasets.transforms.layout import ChannelsFirst, ContiguousImage
 from mmbeit3.datasets.transforms.loading import LoadImageFromFile
@@ -13,5 +14,7 @@ __all__ = [
     "PhotoMetricDistortion",
     "PolygonRandomCrop",
     "RandomResizedCrop",
+    "ResizeCenterCrop",
     "SegRandomCrop",
+    "TimmAugment",
 ]
