@@ -12,8 +12,15 @@ from mmbeit3.checkpoint.fitting import FittedTower
 from mmbeit3.checkpoint.layouts import BACKBONE
 from mmbeit3.utils import listed
 
-# The layers of mm's heads whose size follows the number of classes, and the extra outputs of each.
-CLASS_LAYERS = {"conv_logits": 0, "conv_seg": 0, "fc_cls": 1, "cls_embed": 1, "fc_reg": None}
+# The layers of heads whose size follows the number of classes, and the extra outputs of each.
+CLASS_LAYERS = {
+    "conv_logits": 0,
+    "conv_seg": 0,
+    "fc_cls": 1,
+    "cls_embed": 1,
+    "fc_reg": None,
+    "head": 0,
+}
 
 
 class Mismatch(NamedTuple):

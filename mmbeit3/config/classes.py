@@ -11,6 +11,7 @@ from mmengine.config import Config, ConfigDict
 from mmbeit3.checkpoint import dataset_meta_of
 from mmbeit3.config.datasets import SEG_FOLDER_TYPE, dataset_class, find_datasets
 from mmbeit3.config.origin import set_by_user
+from mmbeit3.config.types import TypeFinder
 from mmbeit3.utils import InputError, compare_classes, listed, warn
 from mmbeit3.utils.text_files import read_text
 
@@ -29,13 +30,14 @@ def resolve_classes(
     training annotation file, of ``classes_file``, or of the type (ADE20K's 150, COCO-Stuff's 171).
     Every such data set that names none gets them, so that one with other categories is found out;
     one that names others, or the same in another order, is an error. ``num_classes`` under
-    ``roi_head``, ``bbox_head``, ``mask_head``, ``decode_head`` and ``auxiliary_head`` follows, and
-    with it the list ``loss_cls.class_weight`` of a head with a weight for "no object"
-    (Mask2Former). A ``mmbeit3.SegFolderDataset`` that leaves ``reduce_zero_label`` open follows the
-    training set, or else the checkpoint.
+    ``roi_head``, ``bbox_head``, ``mask_head``, ``decode_head`` and ``auxiliary_head``, and of a
+    classifier itself, follows, and with it the list ``loss_cls.class_weight`` of a head with a
+    weight for "no object" (Mask2Former). A ``mmbeit3.SegFolderDataset`` that leaves
+    ``reduce_zero_label`` open follows the training set, or else the checkpoint.
 
-    A model with ``class_embeddings`` is given the names as well. Its data sets may have classes of
-    their own, other than those of training and checkpoint: it gets them when they are tested.
+    A model with ``class_embeddings``, or whose class has ``reads_class_names``, is given the names
+    as well. Its data sets may name classes of their own, other than those of training and
+    checkpoint: it gets them when they are tested.
 
     Args:
         cfg: The config.
@@ -53,7 +55,7 @@ def resolve_classes(
         return None
     dataset_meta = dataset_meta_of(checkpoint_meta)
     source, classes = _training_classes(*datasets[0], dataset_meta.get("classes"))
-    takes_words = bool(cfg.model.get("class_embeddings"))
+    takes_words = _takes_words(cfg)
     of_checkpoint = dataset_meta.get("classes")
     if of_checkpoint and not takes_words:
         _check_same(source, classes, "the checkpoint", tuple(of_checkpoint))
@@ -62,9 +64,7 @@ def resolve_classes(
             _give_classes(place, dataset, source, classes)
     _give_reduction([dataset for _, dataset in datasets], dataset_meta)
     _remark_on_numbers(cfg, len(classes), source)
-    set_num_classes(cfg.model, len(classes))
-    if takes_words:
-        cfg.model.class_embeddings.classes = classes
+    _give_model(cfg, classes)
     return classes
 
 
@@ -81,15 +81,30 @@ def follow_checkpoint(cfg: Config, classes: Sequence[str]) -> None:
     datasets = find_datasets(cfg)
     if not datasets:
         return
-    set_num_classes(cfg.model, len(classes))
-    if cfg.model.get("class_embeddings"):
-        cfg.model.class_embeddings.classes = tuple(classes)
+    _give_model(cfg, tuple(classes))
     named = _named_classes(datasets[0][1])
     if named and named != tuple(classes):
         warn(
             f"{datasets[0][0]}.metainfo.classes is {listed(named, 5)}, but the checkpoint was "
             f"trained on {listed(classes, 5)}, and its names are used"
         )
+
+
+def _give_model(cfg: Config, classes: tuple[str, ...]) -> None:
+    """Give heads the number of classes, and a model that takes words their names, in place."""
+    set_num_classes(cfg.model, len(classes), "num_classes" in cfg.model)
+    if cfg.model.get("class_embeddings"):
+        cfg.model.class_embeddings.classes = classes
+    elif _takes_words(cfg):
+        cfg.model.class_names = classes
+
+
+def _takes_words(cfg: Config) -> bool:
+    """Whether the model of a config is asked for classes by their names."""
+    if cfg.model.get("class_embeddings"):
+        return True
+    kind = TypeFinder(cfg.get("default_scope")).find(cfg.model.get("type"), ("MODELS",))
+    return bool(getattr(kind, "reads_class_names", False))
 
 
 def _training_classes(
@@ -147,7 +162,8 @@ def _named_classes(dataset: Mapping[str, Any]) -> tuple[str, ...]:
 def _has_others(dataset: Mapping[str, Any], classes: tuple[str, ...]) -> bool:
     """Whether a data set names its classes itself, or by its type those that lack some."""
     own = _own_classes(dataset)
-    return bool(_named_classes(dataset) or (own and not set(classes) <= set(own)))
+    named = _named_classes(dataset) or dataset.get("classes_file")
+    return bool(named or (own and not set(classes) <= set(own)))
 
 
 def _own_classes(dataset: Mapping[str, Any]) -> tuple[str, ...]:
@@ -157,7 +173,7 @@ def _own_classes(dataset: Mapping[str, Any]) -> tuple[str, ...]:
 
 def _remark_on_numbers(cfg: Config, number: int, source: str) -> None:
     """Say which numbers of classes, set by the user, give way to that of the data."""
-    found = dict(_numbers_of_classes(cfg.model, "model"))
+    found = dict(_numbers_of_classes(cfg.model, "model", "num_classes" in cfg.model))
     other = [place for place, value in found.items() if value != number]
     if other := set_by_user(cfg, other) if other else []:
         places = ", ".join(f"{place}={found[place]}" for place in other)

@@ -24,8 +24,9 @@ class ClassesHook(Hook):
     of the checkpoint; validation needs the classes of the training set; a test needs those of the
     checkpoint. The order counts. Data sets and checkpoints that name no classes pass.
 
-    A model with ``class_embeddings`` is given the names instead: those of the training set, while
-    it is validated those of the validation set, and in a test those of the test set.
+    A model with ``class_embeddings`` or ``reads_class_names`` is given the names instead: those of
+    the training set, while it is validated those of the validation set, and in a test those of the
+    test set.
 
     A training by mmengine's Runner that starts from other weights (``load_from``) takes those that
     fit, as one by this project's.
@@ -91,7 +92,9 @@ def _bare(model: nn.Module) -> nn.Module:
 
 
 def _takes_words(model: nn.Module) -> bool:
-    return getattr(_bare(model), "class_embeddings", None) is not None
+    model = _bare(model)
+    embeds = getattr(model, "class_embeddings", None) is not None
+    return embeds or getattr(model, "reads_class_names", False)
 
 
 def _of_dataset(loader: Any) -> tuple[str, ...]:

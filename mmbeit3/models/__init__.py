@@ -1,6 +1,7 @@
 """Everything a config can build under ``model``."""
 
 from mmbeit3.models.backbones import BEiT3, BEiT3Adapter
+from mmbeit3.models.classifiers import BEiT3ImageClassifier, BEiT3TextClassifier
 from mmbeit3.models.data_preprocessors import BatchFixedSizePad, ImageTextPreprocessor
 from mmbeit3.models.decode_heads import Mask2FormerHead
 from mmbeit3.models.dense_heads import RPNHead
@@ -28,9 +29,11 @@ route_operators()
 __all__ = [
     "BEiT3",
     "BEiT3Adapter",
+    "BEiT3ImageClassifier",
     "BEiT3Multiway",
     "BEiT3Retrieval",
     "BEiT3Text",
+    "BEiT3TextClassifier",
     "BatchFixedSizePad",
     "CascadeRCNN",
     "ClassEmbeddings",
