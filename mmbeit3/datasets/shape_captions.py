@@ -228,10 +228,11 @@ def any_sentences(number: int = 3000) -> list[str]:
     choices = (shapes, COLORS, tuple(TEXTURES.values()), ("small", "large"))
     texts = []
     for _ in range(number):
-        things = [
-            Thing(*map(str, map(rng.choice, choices)), tuple(rng.random(2)), rng.random())
-            for _ in range(rng.integers(1, len(NUMBERS)))
-        ]
+        things = []
+        for _ in range(rng.integers(1, len(NUMBERS))):
+            shape, color, texture, size = (str(rng.choice(choice)) for choice in choices)
+            center, area = (rng.random(), rng.random()), rng.random()
+            things.append(Thing(shape, color, texture, size, center, area))
         texts += [sentence.text for sentence in write_sentences(things, rng)]
     return texts
 
