@@ -23,9 +23,19 @@ from mmbeit3.checkpoint.report import (
     tower_hint,
 )
 from mmbeit3.checkpoint.sharded import shard_like
+from mmbeit3.checkpoint.tasks import (
+    TASKS,
+    check_shared,
+    describe_task,
+    find_task,
+    fit_official,
+    towers_of,
+)
 from mmbeit3.checkpoint.values import check_values
 from mmbeit3.utils import InputError
-from mmbeit3.utils.towers import find_towers
+
+# What files that were converted from official ones hold beyond any model of this project.
+UNREAD = ("mask_token", "pos_embed_unused")
 
 
 def load_backbone(
@@ -101,7 +111,8 @@ def load_weights(
         strict: Whether every name and shape must be the same on both sides. False, for
             fine-tuning, loads what fits, logs what did not, and asks that at least something of
             the backbone fits. A file of a BEiT-3 vision tower alone must then fit the model's
-            backbone as in :func:`load_backbone`, and a detector's positions are resized.
+            backbone as in :func:`load_backbone`, and positions of images and texts are resized.
+            An official file of the model's own task is taken as a whole in either case.
             Defaults to True.
         logger: Where the summary goes, as ``mmengine.logging.print_log`` takes it. Defaults to
             'current', the runner's logger.
@@ -115,25 +126,41 @@ def load_weights(
             infinite or of another kind than the model's.
     """
     origin, state = _open(source, origin)
-    own = model.state_dict()
+    own, layout = model.state_dict(), find_layout(state)
     check_values({name: value for name, value in state.items() if name in own}, origin, own)
-    prefix, fitted = _tower_of(model, "A"), None
-    if prefix and find_layout(state):
+    towers, fitted = towers_of(model), None
+    prefix = _place_of(towers, "A")
+    if layout == "official" and _takes_official(model, state, strict):
+        state, fitted = fit_official(model, state, origin)
+    elif prefix and layout:
         place = own_prefix(state)
         if place != prefix and not (place and strict):  # as part of another model: compared below
             return _load_tower_alone(model, prefix, state, strict, logger, origin)
-        if not strict:
-            inside = {name: value for name, value in state.items() if name.startswith(prefix)}
-            tower = model.get_submodule(prefix[:-1])
-            fitted = fit_tower(read_tower(inside, origin), tower, origin)
-            state = {name: value for name, value in state.items() if name not in inside}
-            state.update({prefix + name: value for name, value in fitted.weights.items()})
+        if strict:
+            unread = {prefix + name for prefix in towers for name in UNREAD} - own.keys()
+            state = {name: value for name, value in state.items() if name not in unread}
+        else:
+            state, fitted = _fit_towers(towers, state, origin)
+    return _load(model, state, fitted, strict, logger, origin)
+
+
+def _load(
+    model: nn.Module,
+    state: Mapping[str, Tensor],
+    fitted: FittedTower | None,
+    strict: bool,
+    logger: Any,
+    origin: str,
+) -> LoadReport:
+    """Load weights that have the model's names and sizes, as far as they fit."""
+    own = model.state_dict()
     report = compare(state, own)
     if strict and not report.complete:
         raise InputError(rejection(report, origin, model_hint(report)))
     if not report.matched or misses_backbone(report):
         raise InputError(rejection(report, origin, model_hint(report)))
     matched = {name: state[name] for name in report.matched}
+    check_shared(own, matched, origin)
     model.load_state_dict(shard_like(matched, own), strict=False)
     report.fitted = fitted
     print_log(summary(report, origin), logger)
@@ -146,10 +173,100 @@ def _open(source: str | Path | Mapping[str, Any], origin: str) -> tuple[str, dic
     return origin, state_dict_of(source)
 
 
-def _tower_of(model: nn.Module, branch: str) -> str:
-    """Prefix of the BEiT-3 tower of a branch, "" where the model has none or is no more than it."""
-    towers = find_towers(model).items()
-    return next((prefix for prefix, tower in towers if getattr(tower, "branch", "") == branch), "")
+def load_task(
+    model: nn.Module,
+    source: str | Path | Mapping[str, Any],
+    logger: Any = "current",
+    origin: str = "the checkpoint",
+) -> LoadReport:
+    """Start a model of a released task from a file that has all of its weights.
+
+    That is an official file of the task, or a checkpoint of this project; positions are resized.
+    When it raises, the model is as it was.
+
+    Args:
+        model: A model with ``released_task``, such as :class:`mmbeit3.models.BEiT3Retrieval`.
+        source: As in :func:`load_weights`.
+        logger: As in :func:`load_weights`. Defaults to 'current'.
+        origin: What to call a checkpoint whose content is given.
+
+    Returns:
+        What fitted.
+
+    Raises:
+        InputError: The file is of another task or size, or lacks a weight.
+    """
+    origin, state = _open(source, origin)
+    if find_layout(state) != "mmbeit3":
+        return load_weights(model, state, True, logger, origin)
+    towers = towers_of(model)
+    if any(own_prefix(state, tower.branch) != prefix for prefix, tower in towers.items()):
+        raise InputError(
+            f"{describe_task(state, origin)}. Expected a checkpoint of a {type(model).__name__}"
+        )
+    check_values(state, origin)
+    return _load(model, *_fit_towers(towers, state, origin), True, logger, origin)
+
+
+def load_towers(
+    model: nn.Module,
+    source: str | Path | Mapping[str, Any],
+    logger: Any = "current",
+    origin: str = "the checkpoint",
+) -> None:
+    """Load both towers of a model, as :func:`load_backbone` does each; heads stay as they are.
+
+    Args:
+        model: A model with a vision and a text tower, such as
+            :class:`mmbeit3.models.BEiT3Multiway`. When it raises, the model is as it was.
+        source: As in :func:`load_backbone`.
+        logger: As in :func:`load_backbone`. Defaults to 'current'.
+        origin: What to call a checkpoint whose content is given.
+
+    Raises:
+        InputError: A tower does not fit, or what the towers share differs in the file.
+    """
+    origin, state = _open(source, origin)
+    _check_towers(model, state, origin)
+    for tower in towers_of(model).values():
+        load_backbone(tower, state, logger, origin)
+
+
+def _check_towers(model: nn.Module, state: Mapping[str, Tensor], origin: str) -> None:
+    weights: dict[str, Tensor] = {}
+    for prefix, tower in towers_of(model).items():
+        fitted = _fit(tower, state, origin)[1].fitted
+        weights |= {prefix + name: value for name, value in fitted.weights.items()}
+    check_shared(model.state_dict(), weights, origin)
+
+
+def _takes_official(model: nn.Module, state: Mapping[str, Tensor], strict: bool) -> bool:
+    """Whether an official file is to be taken as a whole, heads included, or refused."""
+    task = getattr(model, "released_task", None)
+    return task is not None and (strict or find_task(state) == task)
+
+
+def _fit_towers(
+    towers: Mapping[str, nn.Module], state: Mapping[str, Tensor], origin: str
+) -> tuple[dict[str, Tensor], FittedTower]:
+    """Resize what a file of this project has of a model's towers, under the model's names."""
+    state, both = dict(state), FittedTower({})
+    for prefix, tower in towers.items():
+        inside = {name: value for name, value in state.items() if name.startswith(prefix)}
+        if own_prefix(inside, tower.branch) != prefix:
+            continue
+        fitted = fit_tower(read_tower(inside, origin, tower.branch), tower, origin)
+        state = {name: value for name, value in state.items() if name not in inside}
+        state.update({prefix + name: value for name, value in fitted.weights.items()})
+        both.resized += fitted.resized
+        both.left_as_initialized += fitted.left_as_initialized
+        both.unused |= fitted.unused
+    return state, both
+
+
+def _place_of(towers: Mapping[str, nn.Module], branch: str) -> str:
+    """Prefix of the BEiT-3 tower of a branch, "" where there is none or no more than it."""
+    return next((prefix for prefix, tower in towers.items() if tower.branch == branch), "")
 
 
 def _load_tower_alone(
@@ -161,15 +278,19 @@ def _load_tower_alone(
     origin: str,
 ) -> LoadReport:
     if strict:
-        raise InputError(
-            f"{origin} is a BEiT-3 vision tower alone ({find_layout(state)} layout); testing, "
-            "inference and resuming need a checkpoint that training wrote. To train from it, set "
-            "load_from, or model.backbone.init_cfg=dict(type='Pretrained', checkpoint=...)"
+        task = find_task(state)
+        known = (
+            f"; it is a checkpoint of {TASKS[task].title}" if task not in (None, "towers") else ""
         )
-    text = _tower_of(model, "B")
+        raise InputError(
+            f"{origin} is a BEiT-3 vision tower alone ({find_layout(state)} layout){known}; "
+            "testing, inference and resuming need a checkpoint that training wrote. To train from "
+            "it, set load_from, or model.backbone.init_cfg=dict(type='Pretrained', checkpoint=...)"
+        )
+    text = _place_of(towers_of(model), "B")
     has_text = bool(text) and holds_text(state)
     if has_text:  # refused, if it is, before the vision half is changed
-        _fit(model.get_submodule(text[:-1]), state, origin)
+        _check_towers(model, state, origin)
     report = load_backbone(model.get_submodule(prefix[:-1]), state, logger, origin)
     report.matched = [prefix + name for name in report.matched]
     if has_text:

@@ -121,6 +121,8 @@ def tower_hint(report: LoadReport, fitted: FittedTower, own: Mapping[str, Any]) 
         )
     if "cls_token" in report.missing:
         return "the file has no CLS token: set with_cls_token=False"
+    if hint := _text_hint(report):
+        return hint
     return "set the backbone's options to those of the file"
 
 
@@ -138,6 +140,8 @@ def model_hint(report: LoadReport) -> str:
             "dict(type='Pretrained', checkpoint=...) to it instead"
         )
     same_names = not (report.missing or report.unexpected)
+    if same_names and (hint := _text_hint(report)):
+        return hint
     if same_names and all(_layer(entry.name) in CLASS_LAYERS for entry in report.mismatched):
         in_file, in_model = _class_counts(report.mismatched)
         return (
@@ -148,6 +152,23 @@ def model_hint(report: LoadReport) -> str:
     if same_names and all(entry.name.endswith("pos_embed") for entry in report.mismatched):
         return "only the position table differs: img_size or patch_size is not that of the file"
     return "give the config it was trained with"
+
+
+def _text_hint(report: LoadReport) -> str | None:
+    """Name the option of a text tower, where vocabulary or positions differ and nothing else."""
+    options = []
+    for name, in_file, _ in report.mismatched:
+        if name.endswith("text_embed.weight"):
+            options.append(f"vocab_size={in_file[0]}")
+        elif name.endswith("pos_embed") and (
+            name.endswith("text.pos_embed") or name == "pos_embed"
+        ):
+            options.append(f"max_tokens={in_file[1]}")
+        else:
+            return None
+    if not options:
+        return None
+    return f"set {' and '.join(options)} of the text tower, as in the file"
 
 
 def _layer(name: str) -> str:

@@ -10,7 +10,7 @@ import torch
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
-from mmbeit3.checkpoint import load_backbone, read_checkpoint
+from mmbeit3.checkpoint import load_towers
 from mmbeit3.models.backbones import BEiT3
 from mmbeit3.models.layers import FFN, EncoderLayer
 from mmbeit3.models.layers.checkpointing import recomputed
@@ -232,10 +232,7 @@ class BEiT3Multiway(BaseModule):
             fusion.norm2.load_state_dict(layer.norm2.state_dict())
             fusion.ffn.load_state_dict(copy.deepcopy(layer.ffn.state_dict()))
         if (self.init_cfg or {}).get("type") == "Pretrained":
-            origin = self.init_cfg["checkpoint"]
-            state = read_checkpoint(origin)
-            for tower in (self.vision, self.text):
-                load_backbone(tower, state, origin=str(origin))
+            load_towers(self, self.init_cfg["checkpoint"])
 
 
 def _joint_layer(

@@ -11,6 +11,7 @@ from mmengine.model import BaseModel
 from mmengine.structures import BaseDataElement
 from torch import Tensor, nn
 
+from mmbeit3.checkpoint import load_task
 from mmbeit3.models.multimodal.image_text_loss import check_same_image, image_text_loss
 from mmbeit3.registry import MODELS
 from mmbeit3.utils import InputError
@@ -40,6 +41,9 @@ class BEiT3Retrieval(BaseModel):
     Raises:
         InputError: The options or the tokenizer do not fit the encoder.
     """
+
+    #: The kind of official file that holds all weights.
+    released_task = "retrieval"
 
     def __init__(
         self,
@@ -136,6 +140,8 @@ class BEiT3Retrieval(BaseModel):
         self.encoder.init_weights()
         for head in (self.vision_head, self.language_head):
             nn.init.trunc_normal_(head.weight, std=0.02, a=-0.02, b=0.02)
+        if (self.init_cfg or {}).get("type") == "Pretrained":
+            load_task(self, self.init_cfg["checkpoint"])
 
     def _check_tokenizer(self) -> None:
         tokenizer = getattr(self.data_preprocessor, "tokenizer", None)
