@@ -16,9 +16,13 @@ from mmengine.registry import (
     OPTIM_WRAPPER_CONSTRUCTORS as MMENGINE_OPTIM_WRAPPER_CONSTRUCTORS,
 )
 from mmengine.registry import OPTIM_WRAPPERS as MMENGINE_OPTIM_WRAPPERS
+from mmengine.registry import OPTIMIZERS as MMENGINE_OPTIMIZERS
+from mmengine.registry import PARAM_SCHEDULERS as MMENGINE_PARAM_SCHEDULERS
 from mmengine.registry import RUNNERS as MMENGINE_RUNNERS
 from mmengine.registry import TASK_UTILS as MMENGINE_TASK_UTILS
 from mmengine.registry import TRANSFORMS as MMENGINE_TRANSFORMS
+from mmengine.registry import VISBACKENDS as MMENGINE_VISBACKENDS
+from mmengine.registry import VISUALIZERS as MMENGINE_VISUALIZERS
 from mmengine.registry import Registry
 
 MODELS = Registry("model", parent=MMENGINE_MODELS, locations=["mmbeit3.models"])
@@ -49,3 +53,11 @@ OPTIM_WRAPPER_CONSTRUCTORS = Registry(
     parent=MMENGINE_OPTIM_WRAPPER_CONSTRUCTORS,
     locations=["mmbeit3.engine"],
 )
+# Without types of our own: default_scope="mmbeit3" finds mmengine's there without a warning.
+_HERE = ["mmbeit3.registry"]
+OPTIMIZERS = Registry("optimizer", parent=MMENGINE_OPTIMIZERS, locations=_HERE)
+PARAM_SCHEDULERS = Registry(
+    "parameter scheduler", parent=MMENGINE_PARAM_SCHEDULERS, locations=_HERE
+)
+VISUALIZERS = Registry("visualizer", parent=MMENGINE_VISUALIZERS, locations=_HERE)
+VISBACKENDS = Registry("vis_backend", parent=MMENGINE_VISBACKENDS, locations=_HERE)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from os import path as osp
 from typing import Any
@@ -17,6 +17,7 @@ from mmbeit3.config.datasets import (
     COCO_TYPE,
     SEG_FOLDER_TYPE,
     data_path,
+    dataset_class,
     distinct,
     find_datasets,
 )
@@ -47,7 +48,7 @@ def check_training_data(cfg: Config) -> None:
     problems = find_mask_problems(cfg, ("train", "val"))
     objects = []
     with _no_warnings():
-        for place, config in distinct(find_datasets(cfg, ("train", "val"))):
+        for place, config in distinct(_own_datasets(cfg, ("train", "val"))):
             try:
                 found = _load(config, cfg.get("default_scope"))
             except NoMasksError as error:
@@ -78,7 +79,7 @@ def check_test_data(cfg: Config, load: bool = False) -> None:
     """
     problems = find_mask_problems(cfg, ("test",)) + find_evaluation_problems(cfg, ("test",))
     with _no_warnings():
-        for place, config in distinct(find_datasets(cfg, ("test",))) if load else ():
+        for place, config in distinct(_own_datasets(cfg, ("test",))) if load else ():
             has_classes = config["type"] != SEG_FOLDER_TYPE or osp.isfile(
                 data_path(config, "classes_file")
             )
@@ -101,6 +102,15 @@ def build_dataset(config: ConfigDict, scope: str | None, **changes: Any) -> Base
     """
     with DefaultScope.overwrite_default_scope(scope):
         return DATASETS.build(ConfigDict(config, **changes))
+
+
+def _own_datasets(cfg: Config, splits: Sequence[str]) -> list[tuple[str, ConfigDict]]:
+    """The data sets of this package's types, with classes or without."""
+    return [
+        found
+        for found in find_datasets(cfg, splits, own=False)
+        if getattr(dataset_class(found[1]), "__module__", "").startswith("mmbeit3.")
+    ]
 
 
 def _load(config: ConfigDict, scope: str | None) -> int | None:

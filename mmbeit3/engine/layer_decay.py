@@ -39,9 +39,10 @@ class LayerDecayConstructor:
         optim_wrapper_cfg (dict): Optimizer wrapper with its ``optimizer``, as in mmengine; the
             optimizer must state ``lr`` and ``weight_decay``.
         paramwise_cfg (dict): ``layer_decay_rate`` (float) in (0, 1]; ``flat_decay_mult`` (float),
-            the factor on the weight decay of parameters with one dimension, biases and norms among
-            them, defaults to 1; and ``custom_keys`` (dict[str, dict], optional): ``lr_mult`` and
-            ``decay_mult`` for the parameters whose name contains the key, the longest key that fits
+            the factor on the weight decay of parameters with one dimension or none, biases, norms
+            and a scale among them, defaults to 1; and ``custom_keys`` (dict[str, dict], optional):
+            ``lr_mult`` and ``decay_mult`` for the parameters whose name contains the key, the
+            longest key that fits
             wins. Names and meaning are mmengine's.
 
     Raises:
@@ -119,7 +120,7 @@ class LayerDecayConstructor:
         key = next((key for key in self.custom_keys if key in name), "")
         custom = self.custom_keys.get(key, {})
         lr_mult = custom.get("lr_mult", 1.0)
-        flat = self.flat_decay_mult if param.ndim == 1 else 1.0
+        flat = self.flat_decay_mult if param.ndim <= 1 else 1.0
         return ParamGroup(
             False,
             layer,

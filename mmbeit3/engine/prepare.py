@@ -20,12 +20,15 @@ from mmbeit3.engine.checkpoint_hook import find_checkpoint
 from mmbeit3.engine.distributed import start_processes
 from mmbeit3.engine.loop_checks import loop_type
 from mmbeit3.engine.train_loop import TrainLoop
+from mmbeit3.text import Tokenizer
 from mmbeit3.utils import InputError, listed, warn
 from mmbeit3.utils.collective import broadcast_from_rank0, run_on_all_ranks
 from mmbeit3.utils.read_once import FilesReadOnce
 from mmbeit3.utils.terminal import shorten_default
 from mmbeit3.visualization.example_mask import write_example_mask
 
+# Where a model has its towers: a detector or segmentor, and a model of images and texts.
+TOWERS = ("backbone", "encoder")
 PROBE = 2**16  # bytes that a work dir must have room for
 
 
@@ -129,6 +132,7 @@ def check_data(plan: Plan, entry: str) -> None:
 def _fit(cfg: Config, entry: str | None) -> Plan:
     _check_entry(cfg, entry)
     check_arguments(cfg, entry or "build")
+    _check_tokenizer(cfg)
     plan = Plan(cfg, batch=_set_accumulation(cfg))
     if entry == "train":
         if get_dist_info()[0] == 0:
@@ -181,19 +185,32 @@ def set_resume(cfg: Config, resume: bool | str | Path = False) -> None:
         cfg.resume, cfg.load_from = True, str(resume)
 
 
-def pretrained(cfg: Config) -> list[str]:
-    """The checkpoints that a config's backbone starts from, by ``init_cfg``."""
-    init_cfg = (cfg.model.get("backbone") or {}).get("init_cfg")
-    entries = init_cfg if isinstance(init_cfg, (list, tuple)) else [init_cfg]
-    return [entry.checkpoint for entry in entries if entry and entry.get("type") == "Pretrained"]
+def pretrained(cfg: Config, own: bool = False) -> list[str]:
+    """The checkpoints that a config's model or its towers start from, by ``init_cfg``.
+
+    Args:
+        cfg (Config): The config.
+        own (bool): Whether only those of this project's classes are wanted: those of other
+            libraries may have addresses that mmengine alone understands. Defaults to False.
+    """
+    parts = [part for part in (cfg.model, *map(cfg.model.get, TOWERS)) if isinstance(part, dict)]
+    if own:
+        parts = [part for part in parts if str(part.get("type")).startswith("mmbeit3.")]
+    found = []
+    for part in parts:
+        init_cfg = part.get("init_cfg")
+        entries = init_cfg if isinstance(init_cfg, (list, tuple)) else [init_cfg]
+        found += [each.checkpoint for each in entries if each and each.get("type") == "Pretrained"]
+    return found
 
 
 def warn_of_random_backbone(cfg: Config) -> None:
     """Say so where nothing has been learned before."""
     if not (pretrained(cfg) or cfg.get("load_from")):
+        tower = next((name for name in TOWERS if name in cfg.model), TOWERS[0])
         warn(
             "random weights are for trials only: set "
-            "model.backbone.init_cfg=dict(type='Pretrained', checkpoint=...) or load_from"
+            f"model.{tower}.init_cfg=dict(type='Pretrained', checkpoint=...) or load_from"
         )
 
 
@@ -204,6 +221,14 @@ def _check_entry(cfg: Config, entry: str | None) -> None:
     }.get(entry or "", ())
     if absent := [key for key in needed if not cfg.get(key)]:
         raise InputError(f"the config cannot {entry}: it has no {', '.join(absent)}")
+
+
+def _check_tokenizer(cfg: Config) -> None:
+    """Read the tokenizer that the model has, before anything takes long."""
+    preprocessor = cfg.model.get("data_preprocessor")
+    tokenizer = preprocessor.get("tokenizer") if isinstance(preprocessor, dict) else None
+    if isinstance(tokenizer, dict):
+        Tokenizer(**tokenizer)
 
 
 def _check_training_data(cfg: Config) -> None:
@@ -221,9 +246,7 @@ def _check_work_dir(work_dir: Path) -> None:
 
 def _check_weights(cfg: Config, is_local: bool) -> None:
     """Look at every checkpoint that the run starts from, if it is a file, or fetch it."""
-    # Other libraries' backbones may name addresses that only mmengine understands.
-    ours = str((cfg.model.get("backbone") or {}).get("type")).startswith("mmbeit3.")
-    starts = pretrained(cfg) if ours else []
+    starts = pretrained(cfg, own=True)
     starts += [cfg.load_from] if cfg.get("load_from") else []
     for start in starts:
         if is_local == ("://" not in str(start)):

@@ -15,7 +15,7 @@ from torch.testing._internal.distributed.fake_pg import FakeStore
 from mmbeit3.engine import layer_decay
 from mmbeit3.engine.layer_decay import LayerDecayConstructor
 from mmbeit3.engine.param_groups import format_groups
-from mmbeit3.models import BEiT3, BEiT3Adapter
+from mmbeit3.models import BEiT3, BEiT3Adapter, BEiT3Retrieval
 from mmbeit3.utils import InputError
 
 ARCH = dict(embed_dims=16, num_layers=3, num_heads=2, feedforward_channels=32)
@@ -96,6 +96,28 @@ def test_parameters_of_one_dimension_may_be_left_undecayed() -> None:
         wanted = 0.1 if "norm1" in name else 0.0 if dimensions[name] == 1 else 0.5
         assert decay == pytest.approx(wanted), name
     assert found["backbone.pos_embed"][1] == 0.5
+
+
+def test_a_dual_encoder_learns_and_decays_as_released() -> None:
+    """By optim_factory.py of microsoft/unilm beit3; the scale has no dimension at all."""
+    encoder = dict(type="mmbeit3.BEiT3Multiway", arch=ARCH, img_size=32, vocab_size=20)
+    model = BEiT3Retrieval(encoder)
+    keys = dict.fromkeys(("vision.pos_embed", "cls_token"), dict(decay_mult=0.0))
+    options = dict(layer_decay_rate=0.5, flat_decay_mult=0.0, custom_keys=keys)
+    wrapper = LayerDecayConstructor(dict(optimizer=OPTIMIZER), options)(model)
+    found = {p: group for group in wrapper.optimizer.param_groups for p in group["params"]}
+    for name, param in model.named_parameters():
+        parts = name.split(".")
+        depth = 4  # heads, scale, final LNs
+        if "embed" in name or "cls_token" in name:
+            depth = 0
+        elif "layers" in parts:
+            depth = int(parts[parts.index("layers") + 1]) + 1
+        skipped = ("encoder.vision.pos_embed", "encoder.vision.cls_token", "logit_scale")
+        decay = 0.0 if param.ndim == 1 or name in skipped else 0.5
+        assert found[param]["lr"] == pytest.approx(0.1 * 0.5 ** (4 - depth)), name
+        assert found[param]["weight_decay"] == decay, name
+    assert {p.ndim for p in model.parameters()} >= {0, 1, 2}
 
 
 def test_frozen_parameters_are_left_out() -> None:
