@@ -225,7 +225,7 @@ def _check_entry(cfg: Config, entry: str | None) -> None:
 
 def _check_tokenizer(cfg: Config) -> None:
     """Read the tokenizer that the model has, before anything takes long."""
-    preprocessor = cfg.model.get("data_preprocessor")
+    preprocessor = (cfg.get("model") or {}).get("data_preprocessor")
     tokenizer = preprocessor.get("tokenizer") if isinstance(preprocessor, dict) else None
     if isinstance(tokenizer, dict):
         Tokenizer(**tokenizer)
