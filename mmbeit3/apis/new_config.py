@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Sequence
 from pathlib import Path
@@ -123,7 +124,7 @@ def schedule(num_images: int, batch_size: int, size: str) -> dict[str, Any]:
         "batch_size": batch_size,
         "max_iters": max_iters,
         "epochs": round(max_iters * batch_size / num_images),
-        "val_interval": max_iters // (3 if max_iters < LONG else 10),
+        "val_interval": math.ceil(max_iters / (3 if max_iters < LONG else 10)),
         "why_lr": "from random weights"
         if size in LIGHT
         else "of pretrained weights; too large a value destroys them",

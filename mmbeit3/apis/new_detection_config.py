@@ -23,6 +23,7 @@ from mmbeit3.apis.new_config import (
 from mmbeit3.datasets.checks.coco import load_coco
 from mmbeit3.datasets.image_files import check_images_exist
 from mmbeit3.utils import InputError, listed
+from mmbeit3.utils.similar_paths import describe_similar
 from mmbeit3.utils.whole_files import write_whole
 
 OBJECT_SIDE = 32  # pixels that the median object of a light model has: four of its patches
@@ -118,7 +119,7 @@ optim_wrapper = dict(
     constructor="mmbeit3.LayerDecayConstructor",
     paramwise_cfg=dict(layer_decay_rate={layer_decay}),
 )
-warm_up = min(50, max_iters // 10)
+warm_up = max(1, min(50, max_iters // 10))
 param_scheduler = [
     dict(type="LinearLR", start_factor=0.01, by_epoch=False, begin=0, end=warm_up),
     dict(
@@ -172,7 +173,7 @@ def write_detection_config(
         raise InputError("needs --val, the annotations of these images", "val_images")
     folder = existing_folder(images, "images")
     val_folder = existing_folder(val_images, "val_images") if val_images else folder
-    content = load_coco(coco)
+    content = _read(coco, "coco")
     _check_images(content, coco, folder, "images")
     lines, train_file, train = [], coco, content
     if val is None:
@@ -184,7 +185,7 @@ def write_detection_config(
         lines.append(said_of_split(*numbers, "--val", parts))
     else:
         val_file = Path(val).expanduser().resolve()
-        held_out = load_coco(val_file)
+        held_out = _read(val_file, "val")
         _check_images(held_out, val_file, val_folder, "val_images" if val_images else "images")
     objects = train["annotations"] + held_out["annotations"]
     without = sum(not entry.get("segmentation") for entry in objects)
@@ -206,6 +207,13 @@ def write_detection_config(
         f"wrote {out}: {size}, {values['image_size']} pixels ({values['why']}), "
         f"{values['max_iters']} iterations, classes {values['classes']}",
     ]
+
+
+def _read(file: Path, argument: str) -> dict[str, Any]:
+    if not file.is_file():
+        similar = describe_similar(str(file))
+        raise InputError(f"there is no file {file}; expected COCO annotations{similar}", argument)
+    return load_coco(file)
 
 
 def _check_images(content: dict[str, Any], file: Path, folder: Path, argument: str) -> None:

@@ -118,7 +118,7 @@ test_cfg = dict(type="TestLoop")
 optim_wrapper = dict(
     {optimizer}
 )
-warm_up = max_iters // 20
+warm_up = max(1, max_iters // 20)
 param_scheduler = [
     dict(type="LinearLR", start_factor=0.01, by_epoch=False, begin=0, end=warm_up),
     dict(type="PolyLR", power=1.0, eta_min=0.0, by_epoch=False, begin=warm_up, end=max_iters),
@@ -256,7 +256,7 @@ def _values(pairs: Sequence[tuple[str, str]], size: str) -> dict[str, Any]:
             sides.append(min(picture.size))
     side = median(sides)
     light = size in LIGHT
-    smallest, largest = (128, 256) if light else (256, 512)
+    smallest, largest = (128, 192) if light else (256, 512)
     crop = min(max(round(side / 32) * 32, smallest), largest)
     why = f"square cut out in training; the shorter side, of {side:.0f} pixels, is scaled to it"
     if light:
@@ -268,7 +268,7 @@ def _values(pairs: Sequence[tuple[str, str]], size: str) -> dict[str, Any]:
             'constructor="mmbeit3.LayerDecayConstructor",\n'
             "    paramwise_cfg=dict(layer_decay_rate=0.9, flat_decay_mult=0.0),"
         )
-    return schedule(len(pairs), 4, size) | {
+    return schedule(len(pairs), 2 if light else 4, size) | {
         "model": f"mask2former_beit3{'-' if light else '_'}{model}",
         "model_keys": keys,
         "crop": crop,
