@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Sequence
 from importlib import import_module
@@ -35,9 +34,9 @@ COMMANDS = (
 )
 
 
-def build_parser() -> argparse.ArgumentParser:
+def build_parser() -> console.Parser:
     """The parser; each subcommand sets ``run``, a function of the parsed arguments."""
-    parser = argparse.ArgumentParser(
+    parser = console.Parser(
         prog="mmbeit3",
         description="BEiT-3 for object detection and segmentation.",
         epilog="mmbeit3 COMMAND --help explains a command. On several GPUs: torchrun "
@@ -49,13 +48,15 @@ def build_parser() -> argparse.ArgumentParser:
         command = _module(name)
         subparser = commands.add_parser(name, help=command.HELP, **_texts(command))
         command.add_arguments(subparser)
-        subparser.set_defaults(run=command.run)
+        subparser.set_defaults(run=command.run, parser=subparser)
     return parser
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit status."""
-    arguments = build_parser().parse_args(argv)
+    arguments, unknown = build_parser().parse_known_args(argv)
+    if unknown:
+        arguments.parser.error(f"unrecognized arguments: {' '.join(unknown)}")
     return console.status_of(lambda: arguments.run(arguments)) or 0
 
 
@@ -66,7 +67,7 @@ def run_script(name: str) -> NoReturn:
         name: The command; its arguments are those of the process.
     """
     command = _module(name)
-    parser = argparse.ArgumentParser(**_texts(command))
+    parser = console.Parser(**_texts(command))
     command.add_arguments(parser)
     arguments = parser.parse_args()
     console.run(lambda: command.run(arguments))

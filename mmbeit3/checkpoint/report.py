@@ -139,6 +139,12 @@ def model_hint(report: LoadReport) -> str:
             "the file holds a backbone alone: set model.backbone.init_cfg="
             "dict(type='Pretrained', checkpoint=...) to it instead"
         )
+    is_part = report.missing and not (report.unexpected or report.mismatched)
+    if is_part and report.matched and all(name.startswith(BACKBONE) for name in report.matched):
+        return (
+            "the file holds the backbone alone: set load_from to it to train from it; testing and "
+            "inference need a checkpoint that training wrote"
+        )
     same_names = not (report.missing or report.unexpected)
     if same_names and (hint := _text_hint(report)):
         return hint

@@ -3,14 +3,45 @@
 from __future__ import annotations
 
 import argparse
+import difflib
+import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NoReturn
 
 from mmbeit3.utils import InputError
 
 INPUT_ERROR_STATUS = 2
 INTERRUPT_STATUS = 130  # 128 + SIGINT, as shells report it
+SIMILAR = 0.6
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser whose errors name what was meant, in two lines in place of all options."""
+
+    def error(self, message: str) -> NoReturn:
+        """Print an error and how the command is called, and leave the process with status 2."""
+        if message.startswith("unrecognized arguments: "):
+            found, known = message.split()[2:], list(self._option_string_actions)
+            message += _meant([word.partition("=")[0] for word in found if word[0] == "-"], known)
+        elif choice := re.search(r"invalid choice: '?(.*?)'? \(choose from (.*)\)", message):
+            message += _meant([choice[1]], re.findall(r"[^\s,']+", choice[2]))
+        needed = [action for action in self._actions if action.required]
+        words = [self.prog, "[options]"]
+        words += [
+            word for action in needed for word in (*action.option_strings[:1], _value(action))
+        ]
+        text = f"error: {message}\nusage: {' '.join(words)}\n`{self.prog} --help` explains it\n"
+        self.exit(INPUT_ERROR_STATUS, text)
+
+
+def _meant(words: Sequence[str], known: Sequence[str]) -> str:
+    close = [name for word in words for name in difflib.get_close_matches(word, known, 1, SIMILAR)]
+    return f"; did you mean {' '.join(close)}?" if close else ""
+
+
+def _value(action: argparse.Action) -> str:
+    return str(action.metavar or (action.dest.upper() if action.option_strings else action.dest))
 
 
 def run(command: Callable[[], int | None]) -> NoReturn:

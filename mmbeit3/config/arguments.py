@@ -77,6 +77,8 @@ MODEL_PARTS = re.compile(
 )
 # Those that models of this project build by their type, never themselves.
 BUILT_BY_TYPE = re.compile(r"(backbone|neck|head|extractor|assigner|sampler|generator)(\.\d+)*$")
+# Whole numbers, and the least that they may be.
+COUNTS = {"batch_size": 1, "num_workers": 0, "max_iters": 1, "max_epochs": 1, "val_interval": 1}
 NESTED = ("MODELS", "TASK_UTILS", "TRANSFORMS", "HOOKS", "METRICS")
 GROUP_OPTIONS = ("lr_mult", "decay_mult")
 MAX_PROBLEMS = 5
@@ -142,6 +144,7 @@ class _Walk:
         names = dict.fromkeys((*own.names, "num_batch_per_epoch"), False)
         names["dataset"] = names["sampler"] = True
         yield from self._compare(place, loader, Arguments(names), "DataLoader")
+        yield from _wrong_counts(place, loader)
         yield from self._built(f"{place}.dataset", loader.get("dataset"), ("DATASETS",), set())
         for key in ("sampler", "batch_sampler"):
             given = {"dataset", "seed"} if key == "sampler" else {"sampler", "batch_size"}
@@ -168,6 +171,7 @@ class _Walk:
         if "type" not in loop:
             loop = {"type": kind} | {key: v for key, v in loop.items() if key != "by_epoch"}
         yield from self._built(place, loop, ("LOOPS",), given)
+        yield from _wrong_counts(place, loop)
 
     def _evaluator(self, place: str, evaluator: Any) -> Iterator[str]:
         kind = evaluator.get("type") if isinstance(evaluator, Mapping) else None
@@ -347,6 +351,15 @@ class _Walk:
             absent = [name for name in arguments.required if name not in {*options, *given}]
             if absent:
                 yield f"{place} lacks {listed(absent)}, which {kind} needs"
+
+
+def _wrong_counts(place: str, options: Mapping[str, Any]) -> Iterator[str]:
+    """Say which of :data:`COUNTS` are something else."""
+    for key, least in COUNTS.items():
+        value = options.get(key)
+        is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+        if value is not None and not (is_number and value % 1 == 0 and value >= least):
+            yield f"{place}.{key} is {value!r}, expected a whole number of at least {least}"
 
 
 def _did_you_mean(name: str, known: Collection[str]) -> str:

@@ -9,12 +9,20 @@ from typing import Any
 from mmengine.config import Config, ConfigDict
 
 from mmbeit3.checkpoint import dataset_meta_of
-from mmbeit3.config.datasets import SEG_FOLDER_TYPE, dataset_class, find_datasets
+from mmbeit3.config.datasets import (
+    COCO_TYPE,
+    SEG_FOLDER_TYPE,
+    data_path,
+    dataset_class,
+    find_datasets,
+)
 from mmbeit3.config.origin import set_by_user
 from mmbeit3.config.types import TypeFinder
+from mmbeit3.datasets.coco import describe_missing
 from mmbeit3.utils import InputError, compare_classes, listed, warn
 from mmbeit3.utils.text_files import read_text
 
+CHECKPOINT = "the checkpoint"  # what the source of its classes is called
 # Parts of a model whose ``num_classes`` is that of the data; the RPN's (always 1) is in none.
 CLASS_HEADS = ("roi_head", "bbox_head", "mask_head", "decode_head", "auxiliary_head")
 
@@ -58,9 +66,11 @@ def resolve_classes(
     takes_words = _takes_words(cfg)
     of_checkpoint = dataset_meta.get("classes")
     if of_checkpoint and not takes_words:
-        _check_same(source, classes, "the checkpoint", tuple(of_checkpoint))
+        _check_same(source, classes, CHECKPOINT, tuple(of_checkpoint))
     for place, dataset in datasets:
         if not (takes_words and _has_others(dataset, classes)):
+            if source == CHECKPOINT and place.startswith("test_"):
+                _check_in_file(dataset, classes)
             _give_classes(place, dataset, source, classes)
     _give_reduction([dataset for _, dataset in datasets], dataset_meta)
     _remark_on_numbers(cfg, len(classes), source)
@@ -114,9 +124,22 @@ def _training_classes(
     if named := _named_classes(dataset):
         return f"{place}.metainfo.classes", named
     if of_checkpoint:
-        return "the checkpoint", tuple(of_checkpoint)
+        return CHECKPOINT, tuple(of_checkpoint)
     key, names = dataset_class(dataset).read_class_names(dataset)
     return f"{place} ({dataset['type']})" if key == "type" else f"{place}.{key}", names
+
+
+def _check_in_file(dataset: Mapping[str, Any], classes: Sequence[str]) -> None:
+    """Make sure that a file to test on has the classes that the checkpoint was trained on."""
+    file = data_path(dataset, "ann_file")
+    if dataset["type"] != COCO_TYPE or _named_classes(dataset) or not osp.isfile(file):
+        return
+    _, known = dataset_class(dataset).read_class_names(dataset)
+    if lack := describe_missing(classes, known, file):
+        raise InputError(
+            f"{lack}. The checkpoint was trained on {listed(classes)}: give the config and the "
+            "data it was trained with, or rename the categories"
+        )
 
 
 def _give_classes(

@@ -28,6 +28,7 @@ from mmbeit3.datasets.coco import NoMasksError
 from mmbeit3.registry import DATASETS
 from mmbeit3.utils import InputError
 
+MAX_LINES = 5  # of a message about several data sets
 LARGE_FILE = 20_000_000  # bytes of an annotation file that takes seconds to load
 
 
@@ -63,7 +64,7 @@ def check_training_data(cfg: Config) -> None:
     if only_ours and objects and not any(number != 0 for number in objects):
         problems.append("the training data have not one object: there is nothing to learn")
     if problems:
-        raise InputError("\n".join(problems))
+        raise InputError(_joined(problems))
 
 
 def check_test_data(cfg: Config, load: bool = False) -> None:
@@ -89,7 +90,16 @@ def check_test_data(cfg: Config, load: bool = False) -> None:
             except InputError as error:
                 problems.append(f"{place}: {error}")
     if problems:
-        raise InputError("\n".join(problems))
+        raise InputError(_joined(problems))
+
+
+def _joined(problems: Sequence[str]) -> str:
+    """All problems in as few lines as can be read at once, each with its first and last line."""
+    texts = [text.splitlines() for text in problems[:MAX_LINES]]
+    while sum(map(len, texts)) > MAX_LINES and max(map(len, texts)) > 1:
+        longest = max(reversed(texts), key=len)
+        longest.pop(-2 if len(longest) > 2 else -1)
+    return "\n".join(line for lines in texts for line in lines)
 
 
 def build_dataset(config: ConfigDict, scope: str | None, **changes: Any) -> BaseDataset:

@@ -55,6 +55,11 @@ def load_config(
     if not path.is_file():
         kind = "is a folder" if path.is_dir() else "does not exist"
         raise InputError(f"config {path} {kind}{similar_files(path)}")
+    if path.suffix not in (".py", *DATA_SUFFIXES):
+        raise InputError(
+            f"config {path} ends in {path.suffix or 'no suffix'}; expected a .py, .yaml or .json "
+            "file: the config comes first, then the checkpoint"
+        )
     try:
         _check_bases(path)
         cfg = Config.fromfile(path)

@@ -19,7 +19,7 @@ def find_mask_problems(cfg: Config, splits: Sequence[str]) -> list[str]:
         splits: Of 'train', 'val' and 'test'.
 
     Returns:
-        What does not fit, each with the lines that make the detector one of boxes alone.
+        What does not fit, each with the options that make the detector one of boxes alone.
     """
     model = cfg.get("model") or {}
     roi_head = model.get("roi_head")
@@ -46,7 +46,7 @@ def find_mask_problems(cfg: Config, splits: Sequence[str]) -> list[str]:
 
 
 def boxes_alone(cfg: Config) -> str:
-    """The options, one a line, that make a config train and score boxes without masks.
+    """The options that make a config train and score boxes without masks.
 
     Args:
         cfg: The config of a detector.
@@ -65,7 +65,7 @@ def boxes_alone(cfg: Config) -> str:
             for place, metric in coco_metrics(cfg, split)
             if MASKS in _listed(metric.get("metric", "bbox"))
         ]
-    return "\n".join(f"  {line}" for line in lines) + "\n(in the config, or as options for it)"
+    return f"  --cfg-options {' '.join(lines)}"
 
 
 def _annotation_steps(cfg: Config, split: str) -> Iterator[tuple[str, Any]]:

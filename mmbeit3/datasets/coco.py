@@ -66,14 +66,26 @@ def find_category_ids(classes: Sequence[str], categories: list[dict], source: st
         InputError: The file lacks some of the names.
     """
     ids = {category["name"]: category["id"] for category in categories}
-    missing = [name for name in classes if name not in ids]
-    if missing:
+    if lack := describe_missing(classes, sorted(ids, key=ids.__getitem__), source):
         raise InputError(
-            f"{source} has no category named {', '.join(_suggest(name, ids) for name in missing)}. "
-            f"It has: {listed(sorted(ids, key=ids.__getitem__), limit=20)}. Correct "
-            "metainfo.classes, or leave it out: the classes are then read from the file"
+            f"{lack}. Correct metainfo.classes, or leave it out: the classes are then read from "
+            "the file"
         )
     return [ids[name] for name in classes]
+
+
+def describe_missing(classes: Sequence[str], known: Sequence[str], source: str) -> str:
+    """Say which classes a file lacks, and which it has; an empty text if it lacks none.
+
+    Args:
+        classes: The class names.
+        known: Those of the file.
+        source: What to call the file.
+    """
+    missing = [_suggest(name, known) for name in classes if name not in known]
+    if not missing:
+        return ""
+    return f"{source} has no category named {listed(missing)}. It has: {listed(known, limit=20)}"
 
 
 class NoMasksError(InputError):

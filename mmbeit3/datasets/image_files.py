@@ -21,7 +21,7 @@ from mmbeit3.utils.image_reading import MAX_EXIF, exif_orientation
 from mmbeit3.utils.regular_files import refuse_endless
 from mmbeit3.utils.similar_paths import describe_similar
 
-MAX_EXAMPLES = 10
+MAX_EXAMPLES = 2  # with title and cure five lines
 FOLLOW_STORED = (
     'if the annotations follow the stored pixels, have exif="ignore" in every LoadImageFromFile'
 )

@@ -239,6 +239,8 @@ def _check_training_data(cfg: Config) -> None:
 
 def _check_work_dir(work_dir: Path) -> None:
     """Make sure, before anything takes long, that results can be written."""
+    if work_dir.exists() and not work_dir.is_dir():
+        raise InputError(f"{work_dir} is a file; expected a folder for results", "work_dir")
     probe = work_dir / ".writable"
     write_durably(probe, bytes(PROBE))  # a full disk still takes empty files
     probe.unlink(missing_ok=True)

@@ -360,7 +360,10 @@ def resolve_device(name: str) -> torch.device:
         torch.empty(1, device=device)
     except (RuntimeError, AssertionError) as error:
         reason = str(error).partition("\n")[0]
-        raise InputError(f"device {name!r} cannot be used here: {reason}") from None
+        known = "cpu, cuda, cuda:1, ..., or auto, which takes a GPU if there is one"
+        raise InputError(
+            f"device {name!r} cannot be used here; expected {known}. PyTorch says: {reason}"
+        ) from None
     return device
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from mmbeit3.utils import InputError
 from mmbeit3.utils.image_reading import EXTENSIONS
+from mmbeit3.utils.similar_paths import describe_similar
 from mmbeit3.utils.text_files import read_small_json
 
 #: Folders of pictures that a run writes, by the file beside them that says so.
@@ -45,7 +46,10 @@ def find_images(
             raise InputError(f"{folder} is not an image: its extension is none of {known}")
         return [folder]
     if not folder.is_dir():
-        raise InputError(f"no such folder or image: {folder}")
+        raise InputError(
+            f"no such folder or image: {folder}; expected a folder, which is searched recursively, "
+            f"or one image{describe_similar(str(folder))}"
+        )
     unreadable: list[OSError] = []
     written: list[Path] = []
     files = _files(folder, exclude, unreadable.append, written.append)

@@ -101,7 +101,8 @@ def make_folder(path: Path) -> None:
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise InputError(f"the folder {path} cannot be made: {error.strerror}") from error
+        cure = "give the name of a folder in a place that you may write to"
+        raise InputError(f"the folder {path} cannot be made: {error.strerror}; {cure}") from error
 
 
 def put_durably(partial: Path, path: Path) -> None:

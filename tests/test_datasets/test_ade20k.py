@@ -76,7 +76,7 @@ def test_a_value_outside_is_named_with_file_and_count(copy: Path) -> None:
     labels[0, :7] = 151
     Image.fromarray(labels).save(path)
     with pytest.raises(
-        InputError, match=r"value 151: 7 pixels .*ADE_val_0+2.png\nExpected 0\.\.150\.$"
+        InputError, match=r"value 151: 7 pixels .*ADE_val_0+2.png\nExpected 0\.\.150$"
     ):
         _build(copy)
 

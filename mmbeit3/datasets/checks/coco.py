@@ -25,6 +25,7 @@ from mmbeit3.utils.similar_paths import describe_similar
 from mmbeit3.utils.text_files import read_text
 
 MAX_EXAMPLES = 10
+MAX_SHOWN = 3  # of the errors that end a run
 MAX_ID = 2**63  # ids become 64-bit integers in evaluation
 MAX_PIXELS = 2**30  # OpenCV reads no larger image
 NUMBERS = {int, float}  # what JSON's numbers become; not bool
@@ -100,8 +101,8 @@ def _read_json(path: str | Path) -> Any:
         raise InputError(f"{path} cannot be read: {error.strerror}") from error
     except json.JSONDecodeError as error:
         raise InputError(
-            f"{path} is not valid JSON: line {error.lineno}, column {error.colno}: {error.msg}. "
-            "Was it copied or downloaded in full?"
+            f"{path} is not valid JSON: line {error.lineno}, column {error.colno}: {error.msg}; "
+            "expected annotations in COCO format. Was it copied or downloaded in full?"
         ) from error
     except RecursionError as error:
         raise InputError(f"{path} is nested too deeply for annotations") from error
@@ -166,7 +167,7 @@ def raise_on_errors(report: Report, name: str, kind: str = "COCO annotation file
         print_log(_listing(title, report.warnings, report.num_warnings), "current", logging.WARNING)
     if report.num_errors:
         title = f"{name} is not a usable {kind}: {report.num_errors} errors"
-        raise InputError(_listing(title, report.errors, report.num_errors))
+        raise InputError(_listing(title, report.errors[:MAX_SHOWN], report.num_errors))
 
 
 def _listing(title: str, examples: list[str], count: int) -> str:

@@ -25,7 +25,7 @@ from mmbeit3.utils import InputError, listed
 from mmbeit3.utils.regular_files import refuse_endless
 
 IGNORED = 255
-MAX_EXAMPLES = 10
+MAX_EXAMPLES, MAX_VALUES = 3, 2  # with title and cure five lines
 INDEX_MODES = ("L", "P", "1")  # Pillow's names of gray, palette and two-level pictures of 8 bits
 SIXTEEN_BIT_MODES = ("I", "I;16", "I;16B", "I;16L")
 MOST = 0.5  # share of the pixels at which an ignored value is remarked on
@@ -152,7 +152,8 @@ def check_labels(
         if outside == [num_classes]:  # hence reduce_zero_label is off
             hint = _counted_from_one(counts, num_classes)
         ignored = "0 or 255" if reduce_zero_label else "255"
-        expected = f"{first}..{last}, or {ignored} to be ignored"
+        expected = f"{first}..{last}, or {ignored} to be ignored: name their classes in the class "
+        expected += "list, or replace them in the label maps"
         raise InputError(_outside(counts, outside, expected, num_classes, source) + hint)
     if reduce_zero_label:
         _check_reduction(counts, classes, source, training)
@@ -288,16 +289,16 @@ def _counted_from_one(counts: LabelCounts, num_classes: int) -> str:
 def _outside(
     counts: LabelCounts, values: list[int], expected: str, num_classes: int, source: str
 ) -> str:
-    lines = [f"{source} has label values outside the {num_classes} classes:"]
-    for value in values[:MAX_EXAMPLES]:
+    lines = [f"{source} has label values outside the {num_classes} classes: {listed(values)}"]
+    for value in values[:MAX_VALUES]:
         path, pixels = counts.examples[value]
         lines.append(
             f"value {value}: {counts.pixels[value]:,} pixels in {counts.maps[value]:,} label maps, "
             f"most of them ({pixels:,}) in {path}"
         )
-    if len(values) > MAX_EXAMPLES:
-        lines.append(f"... and {len(values) - MAX_EXAMPLES} more values")
-    return "\n  ".join(lines) + f"\nExpected {expected}."
+    if len(values) > MAX_VALUES:
+        lines.append(f"... and {len(values) - MAX_VALUES} more values")
+    return "\n  ".join(lines) + f"\nExpected {expected}"
 
 
 def _count(pairs: Sequence[Pair], source: str, loader: Loader | None) -> LabelCounts:
@@ -357,10 +358,10 @@ def _inspect(pair: Pair, loader: Loader | None) -> tuple[np.ndarray, tuple[int, 
     found, (width, height) = labels.shape[::-1], size.loaded
     if found != size.loaded:
         text = f"{label_map} is {found[0]} x {found[1]}, but {image} is {width} x {height}"
-        if found == size.stored:
-            text += " when its EXIF orientation is followed: turn the label map too, or, "
-            text += FOLLOW_STORED
-        return text
+        if found != size.stored:
+            return f"{text}: give the label map of this image, or one of its size"
+        text += " when its EXIF orientation is followed: turn the label map too, or, "
+        return text + FOLLOW_STORED
     if 1 in found:
         return f"{label_map} is {found[0]} x {found[1]}; mmseg loads no map of one row or column"
     return np.bincount(labels.reshape(-1), minlength=256), found, size.is_turned
