@@ -20,29 +20,46 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=Path("data/shapes"),
         help="folder to create (default data/shapes)",
     )
-    parser.add_argument("--train", type=int, default=400, help="training images (default 400)")
-    parser.add_argument("--val", type=int, default=80, help="held-out images (default 80)")
+    parser.add_argument(
+        "--crops",
+        action="store_true",
+        help="write the shapes one by one instead, in folders of classes such as red_disk",
+    )
+    parser.add_argument(
+        "--train", type=int, help="training images (default 400, with --crops 2000)"
+    )
+    parser.add_argument("--val", type=int, help="held-out images (default 80, with --crops 400)")
     parser.add_argument("--size", type=int, default=128, help="width = height (default 128 px)")
     parser.add_argument("--seed", type=int, default=0, help="same seed, same files (default 0)")
     parser.add_argument(
         "--held-out",
         type=int,
-        default=0,
         metavar="N",
-        help="combinations of color and shape that no training caption names (default 0)",
+        help="combinations of color and shape that no training caption names, or with --crops "
+        "that no crop for training shows (default 0, with --crops 8)",
     )
 
 
 def run(args: argparse.Namespace) -> None:
     """Run the command."""
     from mmbeit3.datasets.shape_captions import any_sentences
+    from mmbeit3.datasets.shape_crops import make_shape_crops
     from mmbeit3.datasets.shapes import make_shapes
     from mmbeit3.text import train_tokenizer
 
-    sizes = (args.train, args.val, args.size, args.seed)
-    out = make_shapes(args.out, *sizes, progress=True, held_out=args.held_out)
+    make = make_shape_crops if args.crops else make_shapes
+    given = {"num_train": args.train, "num_val": args.val, "held_out": args.held_out}
+    given = {name: value for name, value in given.items() if value is not None}
+    out = make(args.out, size=args.size, seed=args.seed, progress=True, **given)
     tokenizer = train_tokenizer(any_sentences(), out / "captions.spm")
-    print(f"{args.train} training and {args.val} held-out images are in {out}")
+    if args.crops:
+        counts = {s: len(list(out.glob(f"{s}/*/*.jpg"))) for s in ("train", "val", "unseen")}
+        text = ", ".join(f"{count} in {out / name}" for name, count in counts.items())
+        print(f"crops: {text}, of classes that training does not show")
+        print(f"tokenizer of their names: {tokenizer}")
+        return
+    counts = {s: len(list(out.glob(f"{s}/*.jpg"))) for s in ("train", "val")}
+    print(f"{counts['train']} training and {counts['val']} held-out images are in {out}")
     annotations = out / "annotations"
     print(f"annotations: {annotations / 'train.json'}, {annotations / 'val.json'}")
     print(f"captions: {annotations / 'captions_train.json'}, {annotations / 'captions_val.json'}")

@@ -107,7 +107,7 @@ def make_shapes(
     """
     out_dir = Path(out_dir).resolve()
     _check_arguments(out_dir, num_train, num_val, size, seed)
-    combinations = _draw_combinations(seed, held_out)
+    combinations = draw_combinations(seed, held_out)
     partial = out_dir.with_name(f".{out_dir.name}.partial")
     if partial.exists():
         shutil.rmtree(partial)
@@ -127,9 +127,21 @@ def _check_arguments(out_dir: Path, num_train: int, num_val: int, size: int, see
         raise InputError(f"size is {size}: shapes cannot be told apart below 64 pixels")
     if seed < 0:
         raise InputError(f"seed is {seed}: it must be 0 or more")
+    check_place(out_dir, out_dir / "annotations" / "train.json")
+
+
+def check_place(out_dir: Path, ann_file: Path) -> None:
+    """Refuse a folder with something else in it than an earlier run has made.
+
+    Args:
+        out_dir: The folder.
+        ann_file: The file in it that an earlier run begins with :data:`DESCRIPTION`.
+
+    Raises:
+        InputError: It is another one.
+    """
     if not out_dir.exists() or (out_dir.is_dir() and not any(out_dir.iterdir())):
         return
-    ann_file = out_dir / "annotations" / "train.json"
     if not (ann_file.is_file() and DESCRIPTION.encode() in _head(ann_file)):
         raise InputError(
             f"{out_dir} exists and was not made by this command: nothing was written; "
@@ -179,8 +191,12 @@ def _write_split(
     return things
 
 
-def _draw_combinations(seed: int, number: int) -> list[Combination]:
-    """Choose the colors and shapes that no training caption may join."""
+def draw_combinations(seed: int, number: int) -> list[Combination]:
+    """Choose colors and shapes that training does not see together; the same seed, the same ones.
+
+    Raises:
+        InputError: The number is negative, or half of all or more.
+    """
     every = [(color, shape) for shape in CLASSES for color in COLORS]
     if not 0 <= number < len(every) // 2:
         raise InputError(f"held_out is {number}, expected 0 to {len(every) // 2 - 1} combinations")
