@@ -53,13 +53,11 @@ OPTIM_WRAPPER_CONSTRUCTORS = Registry(
     parent=MMENGINE_OPTIM_WRAPPER_CONSTRUCTORS,
     locations=["mmbeit3.engine"],
 )
-VISUALIZERS = Registry(
-    "visualizer", parent=MMENGINE_VISUALIZERS, locations=["mmbeit3.visualization.visualizer"]
-)
 # Without types of our own: default_scope="mmbeit3" finds mmengine's there without a warning.
-_here = ["mmbeit3.registry"]
-OPTIMIZERS = Registry("optimizer", parent=MMENGINE_OPTIMIZERS, locations=_here)
+_HERE = ["mmbeit3.registry"]
+OPTIMIZERS = Registry("optimizer", parent=MMENGINE_OPTIMIZERS, locations=_HERE)
 PARAM_SCHEDULERS = Registry(
-    "parameter scheduler", parent=MMENGINE_PARAM_SCHEDULERS, locations=_here
+    "parameter scheduler", parent=MMENGINE_PARAM_SCHEDULERS, locations=_HERE
 )
-VISBACKENDS = Registry("vis_backend", parent=MMENGINE_VISBACKENDS, locations=_here)
+VISUALIZERS = Registry("visualizer", parent=MMENGINE_VISUALIZERS, locations=_HERE)
+VISBACKENDS = Registry("vis_backend", parent=MMENGINE_VISBACKENDS, locations=_HERE)

@@ -16,7 +16,11 @@ DESCRIPTION = (
     "List the configs that come with this package: what they are for, the data they are for, and "
     "whether anyone has trained them. A name can stand wherever a command takes a config."
 )
-TASKS = {"beit3_vitdet": "detection", "beit3_mask2former": "segmentation"}
+TASKS = {
+    "beit3_vitdet": "detection",
+    "beit3_mask2former": "segmentation",
+    "beit3_imagenet": "classification",
+}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

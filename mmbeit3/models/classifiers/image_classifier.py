@@ -7,6 +7,7 @@ from mmengine.model import BaseModel
 from mmengine.structures import BaseDataElement
 from torch import Tensor, nn
 
+from mmbeit3.checkpoint import load_task
 from mmbeit3.models.classifiers.classification import (
     MixedTargets,
     cross_entropy,
@@ -28,7 +29,7 @@ class BEiT3ImageClassifier(BaseModel):
     Args:
         backbone (dict): Config of a :class:`mmbeit3.models.BEiT3`; as released it has
             ``with_cls_token=True``, ``final_norm=False`` and ``window_size=0``.
-        num_classes (int): Classes. Defaults to 1000.
+        num_classes (int): Classes; in a run by this project's Runner it follows the data.
         init_scale (float): Factor on the drawn weights of the linear layer. Defaults to 0.001, as
             released.
         mixup (float): See :class:`mmbeit3.models.classifiers.classification.MixedTargets`. Defaults
@@ -37,7 +38,9 @@ class BEiT3ImageClassifier(BaseModel):
         label_smoothing (float): As ``mixup``.
         data_preprocessor (dict, optional): Config of a
             :class:`mmbeit3.models.ImageTextPreprocessor`; no tokenizer is needed. Defaults to None.
-        init_cfg (dict, optional): Must be None: the ``backbone`` has one.
+        init_cfg (dict, optional): ``dict(type="Pretrained", checkpoint=FILE)`` starts from an
+            official ``_in1k`` file or one of this project, of which everything is needed; another
+            file of BEiT-3 can be the ``backbone``'s. Defaults to None.
 
     Raises:
         InputError: The options cannot be used.
@@ -49,7 +52,7 @@ class BEiT3ImageClassifier(BaseModel):
     def __init__(
         self,
         backbone: dict,
-        num_classes: int = 1000,
+        num_classes: int,
         init_scale: float = 0.001,
         mixup: float = 0.0,
         cutmix: float = 0.0,
@@ -110,9 +113,11 @@ class BEiT3ImageClassifier(BaseModel):
         return self.head(self.fc_norm(feature_map.flatten(2).mean(2)))
 
     def init_weights(self) -> None:
-        """Initialize the tower, then the head as released."""
+        """Initialize for training from nothing, the head as released, then by ``init_cfg``."""
         self.backbone.init_weights()
         nn.init.trunc_normal_(self.head.weight, std=0.02, a=-0.02, b=0.02)
         nn.init.zeros_(self.head.bias)
         with torch.no_grad():
             self.head.weight.mul_(self.init_scale)
+        if (self.init_cfg or {}).get("type") == "Pretrained":
+            load_task(self, self.init_cfg["checkpoint"])

@@ -7,9 +7,16 @@ import torch
 from mmengine.structures import BaseDataElement
 from torch import nn
 
+from mmbeit3.checkpoint import load_task
 from mmbeit3.models import BEiT3ImageClassifier
 from mmbeit3.utils import InputError
-from tests.test_checkpoint.official import SMALL, randomise, task_heads, torchscale_beit3
+from tests.test_checkpoint.official import (
+    SMALL,
+    official_weights,
+    randomise,
+    task_heads,
+    torchscale_beit3,
+)
 
 
 def classifier(**options) -> BEiT3ImageClassifier:
@@ -22,7 +29,7 @@ def classifier(**options) -> BEiT3ImageClassifier:
         with_cls_token=True,
         final_norm=False,
     )
-    return BEiT3ImageClassifier(tower, **options)
+    return BEiT3ImageClassifier(tower, **dict(num_classes=1000) | options)
 
 
 def data(labels: list[int]) -> dict:
@@ -35,18 +42,26 @@ def test_logits_of_the_released_code() -> None:
         dict(task_heads("in1k", SMALL)) | {"beit3": torchscale_beit3(SMALL, 48, False)}
     )
     randomise(official, SMALL).eval()
-    from mmbeit3.checkpoint import load_backbone
-
     model = classifier().eval()
-    load_backbone(model.backbone, official.state_dict())
-    model.fc_norm.load_state_dict(official["fc_norm"].state_dict())
-    model.head.load_state_dict(official["head"].state_dict())
+    load_task(model, official.state_dict())
     images = torch.randn(2, 3, 48, 48)
     with torch.no_grad():
         states = official["beit3"](visual_tokens=images)["encoder_out"]
         expected = official["head"](official["fc_norm"](states[:, 1:].mean(1)))
         found = model(images)
     torch.testing.assert_close(found, expected, atol=1e-5 * expected.abs().max(), rtol=0)
+
+
+def test_every_key_of_the_released_files_is_used() -> None:
+    state = official_weights("in1k")
+    report = load_task(classifier(), state)
+    heads = {"fc_norm.weight", "fc_norm.bias", "head.weight", "head.bias"}
+    assert heads < set(report.matched) and not report.missing
+    for name in ("head.bias", "fc_norm.weight"):
+        with pytest.raises(InputError):
+            load_task(classifier(), {key: v for key, v in state.items() if key != name})
+    with pytest.raises(InputError, match="is a checkpoint of image-text retrieval"):
+        load_task(classifier(), official_weights("itc"))
 
 
 def test_the_head_starts_small() -> None:
