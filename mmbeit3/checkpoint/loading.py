@@ -235,7 +235,7 @@ def load_towers(
 def _check_towers(model: nn.Module, state: Mapping[str, Tensor], origin: str) -> None:
     weights: dict[str, Tensor] = {}
     for prefix, tower in towers_of(model).items():
-        fitted = _fit(tower, state, origin)[1].fitted
+        _, fitted, _ = _fit(tower, state, origin)
         weights |= {prefix + name: value for name, value in fitted.weights.items()}
     check_shared(model.state_dict(), weights, origin)
 
