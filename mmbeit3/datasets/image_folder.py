@@ -101,7 +101,7 @@ class ImageFolderDataset(BaseDataset):
         """
         root = self.data_prefix[PREFIX]
         labels = self._label(_class_folders(root))
-        infos = [
+        infos: list[dict[str, Any]] = [
             {
                 "img_path": str(image),
                 "gt_label": label,
@@ -124,25 +124,26 @@ class ImageFolderDataset(BaseDataset):
                 "them is named by classes_file"
             )
         # At test time the checkpoint's classes do without the file.
-        has_file = self.classes_file and not (named and not osp.exists(self.classes_file))
-        if has_file:
-            in_file = read_class_names(self.classes_file)
+        if self.classes_file and not (named and not osp.exists(self.classes_file)):
+            source = self.classes_file
+            in_file = read_class_names(source)
             own = dict(zip(in_file.folders, in_file.names, strict=True))
             classes = tuple(named or in_file.names)
         else:
+            source = "metainfo.classes"
             own = _names(folders, root)
             classes = tuple(named or own.values())
         numbers = {name: number for number, name in enumerate(classes)}
-        labels = {f: numbers.get(own.get(f), numbers.get(f)) for f in folders}
-        if unknown := [folder for folder, label in labels.items() if label is None]:
-            source = self.classes_file if has_file else "metainfo.classes"
+        # A folder is named by its class, or is itself the name.
+        keys = {f: own[f] if own.get(f) in numbers else f for f in folders}
+        if unknown := [folder for folder, key in keys.items() if key not in numbers]:
             raise InputError(
                 f"{root} has {len(unknown)} folders that are no class of {source}: "
                 f"{listed(unknown)}. It has {len(classes)} classes: {listed(classes)}. Correct the "
                 "names, or take the folders out"
             )
         self._metainfo["classes"] = classes
-        return labels
+        return {folder: numbers[key] for folder, key in keys.items()}
 
     def _check_absent(self, there: Set[int]) -> None:
         root, classes = self.data_prefix[PREFIX], self._metainfo["classes"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -92,13 +93,13 @@ class TimmAugment(BaseTransform):
     def transform(self, results: dict) -> dict:
         """Augment the image of a sample."""
         image = self._augment(self._crop(_to_pil(results["img"])))
-        results["img"] = _to_bgr(image) if self._erase is None else self._erased(image)
+        results["img"] = _to_bgr(image) if self._erase is None else self._erased(image, self._erase)
         results["img_shape"] = results["img"].shape[:2]
         return results
 
-    def _erased(self, image: Image.Image) -> np.ndarray:
+    def _erased(self, image: Image.Image, erase: Any) -> np.ndarray:
         pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1).float()
-        pixels = self._erase((pixels - self.mean) / self.std) * self.std + self.mean
+        pixels = erase((pixels - self.mean) / self.std) * self.std + self.mean
         return np.ascontiguousarray(pixels.permute(1, 2, 0).flip(2).numpy())
 
 

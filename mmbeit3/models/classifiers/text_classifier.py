@@ -130,7 +130,7 @@ class BEiT3TextClassifier(BEiT3Retrieval):
             first[ids] = name
         self.class_names, self.templates, self._kept = names, templates, None
 
-    def forward(
+    def forward(  # type: ignore[override]  # images are needed
         self,
         inputs: Tensor,
         ids: Tensor | None = None,
