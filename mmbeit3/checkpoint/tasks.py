@@ -83,6 +83,7 @@ def find_task(state: Iterable[str]) -> str | None:
     """
     state = set(state)
     layout = find_layout(state)
+    parts: tuple[str, ...]
     if layout == "official":
         parts = (OFFICIAL, "encoder.", "vision_embed.", "text_embed.")
     elif layout == "mmbeit3":
@@ -222,7 +223,7 @@ def from_official(state: Mapping[str, Tensor], origin: str = "the file") -> dict
     towers = {"A": BACKBONE} if kind == "classification" else {"A": f"{ENCODER}vision."}
     if kind != "classification" and holds_text(state):
         towers["B"] = f"{ENCODER}text."
-    found = {}
+    found: dict[str, Tensor] = {}
     for branch, prefix in towers.items():
         tower = read_tower(state, origin, branch).weights
         found |= {prefix + name: value for name, value in tower.items()}
@@ -230,4 +231,5 @@ def from_official(state: Mapping[str, Tensor], origin: str = "the file") -> dict
 
 
 def _heads_of(state: Mapping[str, Tensor]) -> list[str]:
-    return sorted(TASKS[find_task(state)].heads)
+    kind = find_task(state)
+    return sorted(TASKS[kind].heads) if kind else []

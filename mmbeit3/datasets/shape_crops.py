@@ -103,7 +103,7 @@ def _crops(rng: np.random.Generator, size: int, crop_size: int) -> Iterator[tupl
         if thing.color is None:
             continue
         half = round((0.5 + MARGIN) * max(width, height))
-        image = cv2.copyMakeBorder(drawing.image, *[half] * 4, cv2.BORDER_REPLICATE)
+        image = cv2.copyMakeBorder(drawing.image, half, half, half, half, cv2.BORDER_REPLICATE)
         left, top = x + width // 2, y + height // 2  # the border moves the center by half a side
         crop = image[top : top + 2 * half, left : left + 2 * half]
         crop = cv2.resize(crop, (crop_size, crop_size), interpolation=cv2.INTER_AREA)
