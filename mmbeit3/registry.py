@@ -53,11 +53,13 @@ OPTIM_WRAPPER_CONSTRUCTORS = Registry(
     parent=MMENGINE_OPTIM_WRAPPER_CONSTRUCTORS,
     locations=["mmbeit3.engine"],
 )
-# Without types of our own: default_scope="mmbeit3" finds mmengine's there without a warning.
-_HERE = ["mmbeit3.registry"]
-OPTIMIZERS = Registry("optimizer", parent=MMENGINE_OPTIMIZERS, locations=_HERE)
-PARAM_SCHEDULERS = Registry(
-    "parameter scheduler", parent=MMENGINE_PARAM_SCHEDULERS, locations=_HERE
+VISUALIZERS = Registry(
+    "visualizer", parent=MMENGINE_VISUALIZERS, locations=["mmbeit3.visualization.visualizer"]
 )
-VISUALIZERS = Registry("visualizer", parent=MMENGINE_VISUALIZERS, locations=_HERE)
-VISBACKENDS = Registry("vis_backend", parent=MMENGINE_VISBACKENDS, locations=_HERE)
+# Without types of our own: default_scope="mmbeit3" finds mmengine's there without a warning.
+_here = ["mmbeit3.registry"]
+OPTIMIZERS = Registry("optimizer", parent=MMENGINE_OPTIMIZERS, locations=_here)
+PARAM_SCHEDULERS = Registry(
+    "parameter scheduler", parent=MMENGINE_PARAM_SCHEDULERS, locations=_here
+)
+VISBACKENDS = Registry("vis_backend", parent=MMENGINE_VISBACKENDS, locations=_here)

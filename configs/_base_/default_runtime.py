@@ -32,7 +32,7 @@ env_cfg = dict(
 
 # More backends, one line each: dict(type="WandbVisBackend"), dict(type="MLflowVisBackend"), ...
 vis_backends = [dict(type="LocalVisBackend"), dict(type="TensorboardVisBackend")]
-visualizer = dict(type="DetLocalVisualizer", vis_backends=vis_backends, name="visualizer")
+visualizer = dict(type="mmbeit3.Visualizer", vis_backends=vis_backends, name="visualizer")
 log_processor = dict(
     type="mmbeit3.LogProcessor",  # short lines in the terminal, all values in the log file
     window_size=50,

@@ -20,4 +20,4 @@ default_hooks = dict(
     ),
     sampler_seed=dict(type="DistSamplerSeedHook"),
 )
-visualizer = dict(type="Visualizer")
+visualizer = dict(type="mmengine.Visualizer")

@@ -7,5 +7,4 @@ default_scope = "mmseg"
 default_hooks = dict(
     checkpoint=dict(save_best="mIoU"), visualization=dict(type="SegVisualizationHook")
 )
-visualizer = dict(type="SegLocalVisualizer")
 tta_model = dict(type="mmbeit3.SegTTAModel")  # tools/test.py --tta

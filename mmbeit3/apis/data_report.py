@@ -32,6 +32,7 @@ from mmbeit3.datasets.checks.segmentation import IGNORED, count_labels
 from mmbeit3.datasets.checks.sizes import find_size_problems
 from mmbeit3.datasets.coco import image_files
 from mmbeit3.datasets.image_files import ImageFile, describe_turned, find_image_problems
+from mmbeit3.datasets.palette import palette_or_made
 from mmbeit3.datasets.transforms.loading import image_loader, load_bgr
 from mmbeit3.inference.staging import staged
 from mmbeit3.utils import InputError
@@ -245,7 +246,8 @@ def _draw_objects(info: dict, dataset: CocoDataset) -> np.ndarray:
     image = load_bgr(image_loader(dataset.pipeline.transforms), info["img_path"])
     metainfo = dataset.metainfo
     classes = [*metainfo["classes"], *(f"{name} (crowd)" for name in metainfo["classes"])]
-    palette = [color[::-1] for color in metainfo["palette"]]
+    colors = palette_or_made(metainfo.get("palette"), len(metainfo["classes"]))
+    palette = [color[::-1] for color in colors]
     boxes, labels, masks = [], [], []
     for one in info["instances"]:
         boxes.append(one["bbox"])

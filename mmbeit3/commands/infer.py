@@ -66,6 +66,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--device", default="auto", help="auto, cpu, cuda:0, ... (default: auto, a GPU if any)"
     )
     add_acceleration(parser)
+    parser.add_argument(
+        "--hide-duplicates",
+        action="store_true",
+        default=None,
+        help="draw no detection that overlaps a surer one; results.json has them all (detectors "
+        "only)",
+    )
     parser.add_argument("--no-overlays", action="store_true", help="write no pictures")
     add_cfg_options(parser)
     add_launcher(parser)
@@ -90,6 +97,7 @@ def run(args: argparse.Namespace) -> int:
         args.folder,
         args.out_dir,
         score_thr=args.score_thr,
+        hide_duplicates=args.hide_duplicates,
         batch_size=args.batch_size,
         num_workers=args.num_workers,
         device=args.device,

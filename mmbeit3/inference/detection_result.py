@@ -13,9 +13,8 @@ import numpy as np
 from mmbeit3.inference.result import Predicted, in_order, optional_package
 from mmbeit3.ops import encode_masks
 from mmbeit3.visualization.overlay import draw_instances
+from mmbeit3.visualization.samples import DEFAULT_SCORE_THR
 from mmbeit3.visualization.text_labels import Color
-
-DEFAULT_SCORE_THR = 0.3
 
 
 @dataclass(eq=False, repr=False)
@@ -55,11 +54,20 @@ class DetectionResult(Predicted):
 
     __iter__ = None  # a number is no index
 
-    def draw(self, score_thr: float = DEFAULT_SCORE_THR, *, channels: str = "bgr") -> np.ndarray:
+    def draw(
+        self,
+        score_thr: float = DEFAULT_SCORE_THR,
+        *,
+        hide_duplicates: bool = False,
+        channels: str = "bgr",
+    ) -> np.ndarray:
         """Draw the objects, as a run over a folder does.
 
         Args:
             score_thr (float): Draw objects of at least this score. Defaults to 0.3.
+            hide_duplicates (bool): Whether to leave out objects that overlap a surer one, see
+                :func:`mmbeit3.visualization.duplicates.find_duplicates`; the result keeps them.
+                Defaults to False.
             channels (str): 'bgr' or 'rgb'. Defaults to 'bgr'.
 
         Returns:
@@ -67,8 +75,16 @@ class DetectionResult(Predicted):
             size that is comfortable to look at.
         """
         shown = self[self.scores >= score_thr]
-        instances = shown.boxes, shown.labels, shown.scores, shown.masks
-        picture = draw_instances(self.image, *instances, self.classes, self.palette)
+        picture = draw_instances(
+            self.image,
+            shown.boxes,
+            shown.labels,
+            shown.scores,
+            shown.masks,
+            self.classes,
+            self.palette,
+            hide_duplicates=hide_duplicates,
+        )
         return in_order(picture, channels)
 
     def to_coco(self, image_id: int | None = None) -> list[dict[str, Any]]:

@@ -9,14 +9,14 @@ from typing import Any
 from mmengine.config import Config, ConfigDict
 from mmengine.hooks import Hook
 
-from mmbeit3.inference.detection_result import DEFAULT_SCORE_THR
 from mmbeit3.inference.detection_writer import DetectionWriter
-from mmbeit3.inference.detector import Detector
+from mmbeit3.inference.detector import Detector, find_det_classes
 from mmbeit3.inference.evaluation_outputs import PICKLE_SUFFIXES, EvaluationOutputs, evaluators
 from mmbeit3.inference.task import Task
 from mmbeit3.registry import TASKS
 from mmbeit3.utils import InputError
-from mmbeit3.visualization.detection_hook import DetectionDrawingHook
+from mmbeit3.visualization.drawing_hook import SampleDrawingHook
+from mmbeit3.visualization.samples import DEFAULT_SCORE_THR
 
 
 @TASKS.register_module(name="detection")
@@ -25,7 +25,7 @@ class DetectionTask(Task):
 
     scope = "mmdet"
     writer_type = DetectionWriter
-    options = ("score_thr",)
+    options = ("score_thr", "hide_duplicates")
 
     def load(
         self,
@@ -39,8 +39,8 @@ class DetectionTask(Task):
         return Detector(cfg, checkpoint, device, dtype, compiles)
 
     def writer(self, model: Detector, out_dir: Path, **options: Any) -> DetectionWriter:
-        """Make what writes the results; ``score_thr`` is 0.3 unless given."""
-        return DetectionWriter(out_dir, model.classes, options.get("score_thr"))
+        """Make what writes the results; options as of :class:`DetectionWriter`."""
+        return DetectionWriter(out_dir, model.classes, **options)
 
     def keep_predictions(self, cfg: Config, out: Path, outputs: EvaluationOutputs) -> None:
         """Have all of mmdet's fields written to a ``.pkl`` file, or COCO results as JSON."""
@@ -61,4 +61,5 @@ class DetectionTask(Task):
     def drawing_hook(self, cfg: Config, meta: Mapping[str, Any], options: dict[str, Any]) -> Hook:
         """Make the hook that draws objects from the config's score on."""
         hook = (cfg.get("default_hooks") or {}).get("visualization") or {}
-        return DetectionDrawingHook(hook.get("score_thr", DEFAULT_SCORE_THR), **options)
+        score_thr = hook.get("score_thr", DEFAULT_SCORE_THR)
+        return SampleDrawingHook(*find_det_classes(cfg, meta), score_thr, **options)

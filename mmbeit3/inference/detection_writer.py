@@ -10,9 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mmbeit3.inference.detection_result import DEFAULT_SCORE_THR, DetectionResult
+from mmbeit3.inference.detection_result import DetectionResult
 from mmbeit3.inference.pipeline import JsonList
 from mmbeit3.inference.writer import ResultWriter, Written
+from mmbeit3.visualization.samples import DEFAULT_SCORE_THR
 
 
 @dataclass
@@ -29,8 +30,9 @@ class DetectionWriter(ResultWriter):
     Args:
         out_dir (Path): Where they go.
         classes (Sequence[str]): Names of the classes.
-        score_thr (float, optional): Draw and count detections of at least this score. Defaults to
-            0.3.
+        score_thr (float): Draw and count detections of at least this score. Defaults to 0.3.
+        hide_duplicates (bool): Whether pictures leave out detections that overlap a surer one.
+            Defaults to False.
     """
 
     task = "detection"
@@ -39,10 +41,17 @@ class DetectionWriter(ResultWriter):
     run_files = (files,)
     written = WrittenDetections
 
-    def __init__(self, out_dir: Path, classes: Sequence[str], score_thr: float | None) -> None:
+    def __init__(
+        self,
+        out_dir: Path,
+        classes: Sequence[str],
+        score_thr: float = DEFAULT_SCORE_THR,
+        hide_duplicates: bool = False,
+    ) -> None:
         super().__init__(out_dir)
         self._classes = classes
-        self._score_thr = DEFAULT_SCORE_THR if score_thr is None else score_thr
+        self._score_thr = score_thr
+        self._drawing = {"score_thr": score_thr, "hide_duplicates": hide_duplicates}
         self._labels: Counter[int] = Counter()
         self._num_results = 0
         self._list = JsonList(out_dir / "results.json")
@@ -57,7 +66,7 @@ class DetectionWriter(ResultWriter):
         """Draw one image, and put its results into words."""
         drawn = found.scores >= self._score_thr
         if found.source.overlay:
-            found.save(self.out_dir / found.source.overlay, score_thr=self._score_thr)
+            found.save(self.out_dir / found.source.overlay, **self._drawing)
         height, width = found.image.shape[:2]
         results = [json.dumps(result) for result in found.to_coco()]
         labels = found.labels[drawn].tolist()

@@ -11,10 +11,12 @@ from mmengine.config import Config
 
 from mmbeit3.checkpoint import dataset_meta_of
 from mmbeit3.config.classes import follow_checkpoint, resolve_classes
-from mmbeit3.datasets.palette import make_palette
+from mmbeit3.config.dataset_meta import find_palette
+from mmbeit3.datasets.palette import make_palette, palette_or_made
 from mmbeit3.inference.detection_result import DetectionResult
 from mmbeit3.inference.inferencer import Inferencer, Loaded
 from mmbeit3.utils import InputError
+from mmbeit3.visualization.text_labels import Color
 
 
 class Detector(Inferencer):
@@ -23,13 +25,13 @@ class Detector(Inferencer):
     scope = "mmdet"
 
     def find_classes(self, cfg: Config, meta: Mapping[str, Any]) -> None:
-        """Set ``classes`` and ``palette``; see :func:`checkpoint_classes`."""
-        self.name_classes(checkpoint_classes(cfg, meta))
+        """Set ``classes`` and ``palette``; see :func:`find_det_classes`."""
+        self.classes, self.palette = find_det_classes(cfg, meta)
 
     def name_classes(self, names: tuple[str, ...]) -> None:
         """Set ``classes`` and ``palette``."""
         self.classes = names
-        self.palette = [(b, g, r) for r, g, b in make_palette(len(names))]
+        self.palette = [color[::-1] for color in make_palette(len(names))]
 
     def result(self, loaded: Loaded, sample: DetDataSample) -> DetectionResult:
         """Move the instances of an image to the CPU."""
@@ -48,15 +50,30 @@ class Detector(Inferencer):
         )
 
 
-def checkpoint_classes(cfg: Config, meta: Any) -> tuple[str, ...]:
-    """Find the names of the classes, and fit the model's heads to their number.
+def find_det_classes(cfg: Config, meta: Any) -> tuple[tuple[str, ...], list[Color]]:
+    """Find names and colors of a detector's classes, and fit the model's heads to their number.
 
     The checkpoint knows what it was trained on; a file of weights alone does not, then the
-    config's data set does.
+    config's data set does. Where no colors are named, or others than one for each class, they are
+    made up.
+
+    Args:
+        cfg (Config): The config; changed where its data sets are of this project's types.
+        meta (Any): The checkpoint's ``meta``.
+
+    Returns:
+        tuple: Names, and BGR colors.
 
     Raises:
-        InputError: If neither names any.
+        InputError: Neither names any.
     """
+    classes = checkpoint_classes(cfg, meta)
+    palette = palette_or_made(find_palette(cfg, meta, classes), len(classes))
+    return classes, [color[::-1] for color in palette]
+
+
+def checkpoint_classes(cfg: Config, meta: Any) -> tuple[str, ...]:
+    """Find the names alone; see :func:`find_det_classes`."""
     if trained := dataset_meta_of(meta).get("classes"):
         follow_checkpoint(cfg, trained)
         return tuple(trained)

@@ -114,7 +114,8 @@ def infer_folder(
             :meth:`mmbeit3.inference.inferencer.Inferencer.set_classes`. Defaults to None, those of
             the training.
         **options: Those of the task. Of a detector ``score_thr``, to draw and count detections of
-            at least this score; 0.3 unless given.
+            at least this score; 0.3 unless given; and ``hide_duplicates``, to draw none that
+            overlaps a surer one.
 
     Returns:
         dict | None: The content of ``summary.json``; None in all processes but the first.

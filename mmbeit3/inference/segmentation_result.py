@@ -51,17 +51,20 @@ class SegmentationResult(Predicted):
         """Count the pixels of each class: (number of classes,), int64."""
         return np.bincount(self.label_map.ravel(), minlength=len(self.classes))
 
-    def draw(self, *, channels: str = "bgr") -> np.ndarray:
+    def draw(self, *, legend: bool = True, channels: str = "bgr") -> np.ndarray:
         """Draw the classes on the image, as a run over a folder does.
 
         Args:
+            legend (bool): Whether to name the classes found below the image. Defaults to True.
             channels (str): 'bgr' or 'rgb'. Defaults to 'bgr'.
 
         Returns:
             np.ndarray: The picture, (h, w, 3), uint8; small and very large images are resized to a
             size that is comfortable to look at.
         """
-        picture = draw_class_map(self.image, self.label_map, self.classes, self.palette)
+        picture = draw_class_map(
+            self.image, self.label_map, self.classes, self.palette, legend=legend
+        )
         return in_order(picture, channels)
 
     def save_label_map(self, path: str | Path) -> None:

@@ -15,6 +15,7 @@ from mmbeit3.inference.task import Task
 from mmbeit3.registry import TASKS
 from mmbeit3.utils import InputError
 from mmbeit3.utils.whole_files import make_folder
+from mmbeit3.visualization.drawing_hook import SampleDrawingHook
 
 if TYPE_CHECKING:  # mmseg is imported for segmentation configs only
     from mmbeit3.inference.segmentor import Segmentor
@@ -76,7 +77,6 @@ class SegmentationTask(Task):
     def drawing_hook(self, cfg: Config, meta: Mapping[str, Any], options: dict[str, Any]) -> Hook:
         """Make the hook that draws class maps."""
         from mmbeit3.inference.seg_classes import find_seg_classes
-        from mmbeit3.visualization.segmentation_hook import SegDrawingHook
 
         classes = find_seg_classes(cfg, meta)
-        return SegDrawingHook(classes.names, classes.palette, **options)
+        return SampleDrawingHook(classes.names, classes.palette, **options)

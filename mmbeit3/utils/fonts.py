@@ -9,7 +9,9 @@ from collections.abc import Iterator
 from functools import cache, lru_cache
 from pathlib import Path
 
-from PIL import ImageFont
+from PIL import ImageFont, features
+
+from mmbeit3.utils.right_to_left import left_to_right
 
 SUFFIXES = (".ttf", ".otf", ".ttc")
 #: What names of fonts with many scripts hold, the most welcome first.
@@ -33,13 +35,28 @@ def split_by_font(text: str) -> list[Run]:
         text (str): One line.
     """
     runs: list[Run] = []
-    for letter in unicodedata.normalize("NFC", text):
+    for letter in _in_drawing_order(unicodedata.normalize("NFC", text)):
         for part, font in _written(letter):
             if runs and runs[-1][1] == font:
                 runs[-1] = runs[-1][0] + part, font
             else:
                 runs.append((part, font))
     return runs
+
+
+def lacks_letters(text: str) -> bool:
+    """Whether a text has a letter or a digit that no font has, nor one without its accents.
+
+    Args:
+        text (str): One line.
+    """
+    letters = unicodedata.normalize("NFC", text)
+    return any(
+        unicodedata.category(letter)[0] in "LMN"
+        and "".join(part for part, _ in _written(letter)) == _escaped(letter)
+        for letter in letters
+        if not letter.isascii()
+    )
 
 
 @cache
@@ -65,6 +82,10 @@ def has_glyph(path: Path, letter: str) -> bool:
         return _pixels(path, letter) != _pixels(path, ABSENT)
     except OSError:  # a file that FreeType cannot open or draw
         return False
+
+
+def _in_drawing_order(text: str) -> str:
+    return text if features.check("raqm") else left_to_right(text)  # raqm does it itself
 
 
 @lru_cache(maxsize=4096)

@@ -1,4 +1,4 @@
-"""Pictures of a test: the hook that both tasks draw by."""
+"""Pictures of a test: the hooks that tasks draw by."""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ from mmengine.structures import BaseDataElement
 from mmbeit3.datasets.transforms.loading import load_bgr
 from mmbeit3.evaluation.output_places import output_file
 from mmbeit3.visualization.pictures import write_picture
+from mmbeit3.visualization.samples import DEFAULT_SCORE_THR, draw_sample
+from mmbeit3.visualization.text_labels import Color
 
 
 class DrawingHook(Hook):
@@ -58,3 +60,32 @@ class DrawingHook(Hook):
     def draw(self, runner: Runner, image: np.ndarray, sample: Any) -> np.ndarray:
         """Draw ground truth, if there is any, and prediction of ``sample`` on ``image``, BGR."""
         raise NotImplementedError
+
+
+class SampleDrawingHook(DrawingHook):
+    """Draw the objects or class maps of every tested image: ground truth left, prediction right.
+
+    Where the config has a ``mmbeit3.Visualizer``, its options hold here as well.
+
+    Args:
+        classes (Sequence[str]): Names of the classes.
+        palette (Sequence[tuple]): BGR color of each class.
+        score_thr (float): Draw detections of at least this score. Defaults to 0.3.
+        **options (Any): Those of :class:`DrawingHook`.
+    """
+
+    def __init__(
+        self,
+        classes: Sequence[str],
+        palette: Sequence[Color],
+        score_thr: float = DEFAULT_SCORE_THR,
+        **options: Any,
+    ) -> None:
+        super().__init__(**options)
+        self._classes = classes, palette
+        self._score_thr = score_thr
+
+    def draw(self, runner: Runner, image: np.ndarray, sample: BaseDataElement) -> np.ndarray:
+        """Draw one image."""
+        chosen = getattr(runner.visualizer, "options", {})
+        return draw_sample(image, sample, *self._classes, score_thr=self._score_thr, **chosen)

@@ -13,6 +13,7 @@ from mmengine.logging import print_log
 
 from mmbeit3.config.data_checks import build_dataset
 from mmbeit3.config.datasets import COCO_TYPE, find_datasets
+from mmbeit3.datasets.palette import palette_or_made
 from mmbeit3.datasets.transforms.loading import image_loader, load_bgr
 from mmbeit3.utils.whole_files import WriteError
 from mmbeit3.visualization.overlay import draw_class_map
@@ -72,8 +73,9 @@ def draw_labels(info: dict[str, Any], dataset: BaseDataset) -> np.ndarray:
         (H, W, 3), BGR, uint8.
     """
     image = load_bgr(image_loader(dataset.pipeline.transforms), info["img_path"])
-    palette = [tuple(color)[::-1] for color in dataset.metainfo["palette"]]
-    return draw_class_map(image, _load(info), dataset.metainfo["classes"], palette)
+    classes = dataset.metainfo["classes"]
+    palette = palette_or_made(dataset.metainfo.get("palette"), len(classes))
+    return draw_class_map(image, _load(info), classes, [color[::-1] for color in palette])
 
 
 def _load(info: dict[str, Any]) -> np.ndarray:

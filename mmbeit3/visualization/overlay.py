@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import colorsys
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -10,13 +10,25 @@ from functools import partial
 import cv2
 import numpy as np
 
-from mmbeit3.visualization.text_labels import Chips, Color, Places
+from mmbeit3.visualization.duplicates import find_duplicates
+from mmbeit3.visualization.legend import add_legend
+from mmbeit3.visualization.text_labels import (
+    Chips,
+    Color,
+    Places,
+    display_names,
+    label_text,
+    line_width,
+)
 
 #: Sides of a picture in pixels: smaller images are enlarged, larger ones reduced, to be looked at.
 MIN_SHORT_SIDE = 480
 MAX_LONG_SIDE = 2048
 MASK_OPACITY = 0.45
 REGION_OPACITY = 0.5
+#: How much of white (255) or black (0) is in the masks of the first, second, ... object of a class.
+TONES = ((255, 0.0), (255, 0.4), (0, 0.35), (255, 0.65), (0, 0.55))
+EDGE = 0.3  # of a color, for the edges of its lines
 
 
 def display_scale(height: int, width: int) -> float:
@@ -36,11 +48,15 @@ def draw_instances(
     masks: np.ndarray | None,
     classes: Sequence[str],
     palette: Sequence[Color],
+    *,
+    hide_duplicates: bool = False,
 ) -> np.ndarray:
     """Draw detections, or annotations, on an image.
 
-    The picture is resized by :func:`display_scale`. An instance has the color of its class; each
-    further instance of the same class gets another shade of it.
+    The picture is resized by :func:`display_scale`. Boxes, outlines and labels have the colors of
+    their classes; masks of one class have lighter and darker tones of it, to be told apart. A label
+    that would hide another one, or a whole object, is left out, of detections the surest last and
+    of annotations the largest.
 
     Args:
         image (np.ndarray): (H, W, 3), BGR, uint8; left unchanged.
@@ -50,40 +66,57 @@ def draw_instances(
         masks (np.ndarray, optional): (N, H, W), bool.
         classes (Sequence[str]): Names of the classes.
         palette (Sequence[tuple]): BGR color of each class.
+        hide_duplicates (bool): Whether to leave out detections that overlap a surer one, see
+            :func:`mmbeit3.visualization.duplicates.find_duplicates`. Defaults to False.
 
     Returns:
         np.ndarray: The picture, BGR, uint8.
     """
     scale = display_scale(*image.shape[:2])
     picture = _resize(image, scale)
-    order: np.ndarray = np.arange(len(labels))
-    if scores is not None:
-        order = np.argsort(-scores, kind="stable")  # the surest are drawn last and labeled first
+    if scores is None:
+        order = np.argsort(_areas(boxes), kind="stable")
+    else:
+        order = np.argsort(-scores, kind="stable")
+        if hide_duplicates:
+            order = order[~find_duplicates(boxes, labels, scores, masks)[order]]
     labels = labels[order]
-    colors = _instance_colors(labels, palette)
+    colors = [palette[label] for label in labels]
     boxes = np.rint(boxes[order] * scale).astype(int)
-    thickness = max(1, round(min(picture.shape[:2]) / 500))
+    widths = _line_widths(picture, boxes)
     if masks is not None:
-        _draw_masks(picture, [masks[index] for index in order], scale, colors, thickness)
-    for box, color in zip(boxes[::-1], colors[::-1], strict=True):
-        cv2.rectangle(picture, box[:2].tolist(), box[2:].tolist(), color, thickness)
-    texts = [classes[index] for index in labels]
+        shown = [masks[index] for index in order]
+        _draw_masks(picture, shown, scale, colors, _tones(labels, palette), widths)
+    for box, color, width in zip(boxes[::-1], colors[::-1], widths[::-1], strict=True):
+        corners = box[:2].tolist(), box[2:].tolist()
+        if width > 2:
+            cv2.rectangle(picture, *corners, _edge(color), width + 2)
+        cv2.rectangle(picture, *corners, color, width)
+    names = display_names(classes)
+    texts = [label_text(names[label]) for label in labels]
     if scores is not None:
-        texts = [f"{text} {score:.2f}" for text, score in zip(texts, scores[order], strict=True)]
-    chips = Chips(picture)
-    for text, box, color in zip(texts, boxes.tolist(), colors, strict=True):
+        pairs = zip(labels, scores[order], strict=True)
+        texts = [label_text(names[label], float(score)) for label, score in pairs]
+    chips = Chips(picture, boxes)
+    entries = list(zip(texts, boxes.tolist(), colors, strict=True))
+    for text, box, color in entries if scores is not None else reversed(entries):
         chips.put(text, color, partial(_around, box))
     return picture
 
 
 def draw_class_map(
-    image: np.ndarray, labels: np.ndarray, classes: Sequence[str], palette: Sequence[Color]
+    image: np.ndarray,
+    labels: np.ndarray,
+    classes: Sequence[str],
+    palette: Sequence[Color],
+    *,
+    legend: bool = True,
 ) -> np.ndarray:
     """Draw the class of every pixel on an image: its color, and its name on its largest region.
 
     Edges of regions have the full colors. Larger regions are named first; a name that would hide
-    another one, or its own region altogether, is left out. The picture is resized by
-    :func:`display_scale`.
+    another one, or its own region altogether, is left out: the legend below the image has them all.
+    The image is resized by :func:`display_scale`.
 
     Args:
         image (np.ndarray): (H, W, 3), BGR, uint8; left unchanged.
@@ -91,10 +124,13 @@ def draw_class_map(
             of pixels that do not count, the image stays as it is.
         classes (Sequence[str]): Names of the classes.
         palette (Sequence[tuple]): BGR color of each class.
+        legend (bool): Whether to name the classes found below the image, the largest first.
+            Defaults to True.
 
     Returns:
         np.ndarray: The picture, BGR, uint8.
     """
+    found = classes_found([labels], len(palette)) if legend else []
     picture = _resize(image, display_scale(*image.shape[:2]))
     height, width = picture.shape[:2]
     labels = cv2.resize(labels, (width, height), interpolation=cv2.INTER_NEAREST)
@@ -106,10 +142,17 @@ def draw_class_map(
     around = np.ones((3, 3), np.uint8)
     edges = cv2.dilate(labels, around) != cv2.erode(labels, around)
     picture[edges] = layer[edges]
+    names = display_names(classes)
     chips = Chips(picture)
     for region in _regions(labels, len(palette)):
-        chips.put(classes[region.label], palette[region.label], region.places)
-    return picture
+        chips.put(names[region.label], palette[region.label], region.places)
+    return add_legend(picture, found, classes, palette)
+
+
+def classes_found(maps: Sequence[np.ndarray], num_classes: int) -> list[int]:
+    """List the classes that are in class maps (H, W), uint8, by their pixels, the most first."""
+    counts = sum(np.bincount(labels.ravel(), minlength=256) for labels in maps)[:num_classes]
+    return [label for label in np.argsort(-counts, kind="stable").tolist() if counts[label]]
 
 
 @dataclass(frozen=True)
@@ -152,12 +195,6 @@ def _middle(mask: np.ndarray) -> tuple[int, int]:
     return int(columns[best]), int(rows[best])
 
 
-def _bgr(hue: float, saturation: float, value: float) -> Color:
-    """Convert a color from HSV, each in [0, 1]."""
-    red, green, blue = colorsys.hsv_to_rgb(hue, saturation, value)
-    return round(255 * blue), round(255 * green), round(255 * red)
-
-
 def _resize(image: np.ndarray, scale: float) -> np.ndarray:
     """Resize an image; always returns a new array."""
     if scale == 1:
@@ -166,18 +203,31 @@ def _resize(image: np.ndarray, scale: float) -> np.ndarray:
     return cv2.resize(image, None, fx=scale, fy=scale, interpolation=interpolation)
 
 
-def _instance_colors(labels: np.ndarray, palette: Sequence[Color]) -> list[Color]:
-    """Vary the color of each class over its instances: (N,) labels to N colors."""
-    shades = ((0, 1, 1), (0.05, 0.75, 1), (-0.05, 1, 0.8), (0.025, 0.55, 1), (-0.025, 1, 0.65))
-    seen: dict[int, int] = {}
-    colors = []
+def _areas(boxes: np.ndarray) -> np.ndarray:
+    return (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
+
+
+def _tones(labels: np.ndarray, palette: Sequence[Color]) -> list[Color]:
+    """Vary the color of each class over its objects: (N,) labels to N colors."""
+    seen: Counter[int] = Counter()
+    tones = []
     for label in labels.tolist():
-        turn, saturate, darken = shades[seen.setdefault(label, 0) % len(shades)]
+        target, share = TONES[seen[label] % len(TONES)]
         seen[label] += 1
-        blue, green, red = palette[label]
-        hue, saturation, value = colorsys.rgb_to_hsv(red / 255, green / 255, blue / 255)
-        colors.append(_bgr((hue + turn) % 1, saturation * saturate, value * darken))
-    return colors
+        tones.append(tuple(round(part + share * (target - part)) for part in palette[label]))
+    return tones
+
+
+def _edge(color: Color) -> Color:
+    """The darker color of the edge of a line, by which it is seen on a ground of its own color."""
+    return tuple(round(EDGE * part) for part in color)
+
+
+def _line_widths(picture: np.ndarray, boxes: np.ndarray) -> list[int]:
+    """Widths of the lines around boxes (N, 4), thin where they would fill a small one."""
+    widest = line_width(*picture.shape[:2])
+    sides = (boxes[:, 2:] - boxes[:, :2]).min(1, initial=picture.shape[1])
+    return np.clip(sides // 20, 1, widest).tolist()
 
 
 def _outlines(mask: np.ndarray, scale: float) -> tuple[Sequence[np.ndarray], np.ndarray | None]:
@@ -194,16 +244,21 @@ def _outlines(mask: np.ndarray, scale: float) -> tuple[Sequence[np.ndarray], np.
 
 
 def _draw_masks(
-    picture: np.ndarray, masks: list[np.ndarray], scale: float, colors: list[Color], width: int
+    picture: np.ndarray,
+    masks: list[np.ndarray],
+    scale: float,
+    colors: list[Color],
+    tones: list[Color],
+    widths: list[int],
 ) -> None:
     """Tint the masks and draw their outlines, first instance on top."""
-    shapes = [(*_outlines(mask, scale), color) for mask, color in zip(masks, colors, strict=True)]
+    shapes = [_outlines(mask, scale) for mask in masks]
     layer = picture.copy()
-    for outlines, hierarchy, color in reversed(shapes):
-        cv2.drawContours(layer, outlines, -1, color, cv2.FILLED, hierarchy=hierarchy)
+    for (outlines, hierarchy), tone in zip(shapes[::-1], tones[::-1], strict=True):
+        cv2.drawContours(layer, outlines, -1, tone, cv2.FILLED, hierarchy=hierarchy)
     cv2.addWeighted(picture, 1 - MASK_OPACITY, layer, MASK_OPACITY, 0, dst=picture)
-    for outlines, _, color in reversed(shapes):
-        cv2.drawContours(picture, outlines, -1, color, width, cv2.LINE_AA)
+    for (outlines, _), color, width in zip(shapes[::-1], colors[::-1], widths[::-1], strict=True):
+        cv2.drawContours(picture, outlines, -1, color, (width + 1) // 2, cv2.LINE_AA)
 
 
 def _around(box: Sequence[int], height: int, width: int) -> Places:

@@ -95,10 +95,12 @@ def test_metrics_predictions_and_pictures_are_those_computed_by_hand(shapes: Pat
         assert written.mode == "L" and np.array_equal(np.array(written), prediction)
         np.add.at(counts, (labels, prediction), 1)
         picture = cv2.imread(str(show_dir / image.name)).astype(int)
-        assert picture.shape == (480, 960, 3)
+        assert picture.shape[0] > 480 and picture.shape[1] == 960  # the legend is below
+        picture = picture[:480]
         halves = picture[:, :480], picture[:, 480:]
         for half, drawn in zip(halves, (labels, prediction.astype(np.uint8)), strict=True):
-            want = draw_class_map(cv2.imread(str(image)), drawn, CLASSES, palette)
+            photo = cv2.imread(str(image))
+            want = draw_class_map(photo, drawn, CLASSES, palette, legend=False)
             assert np.abs(half - want).mean() < JPEG_TOLERANCE
     assert (counts.sum(0) > 0).sum() > 2  # several classes are predicted
     right = counts.diagonal()
@@ -124,7 +126,7 @@ def test_flipped_views_are_averaged(shapes: Path) -> None:
         mean = (plain + scores(model, image, flip=True)) / 2
         assert np.array_equal(np.array(Image.open(out / f"{image.stem}.png")), mean.argmax(0))
         changed += int((mean.argmax(0) != plain.argmax(0)).sum())
-        assert cv2.imread(str(show_dir / image.name)).shape == (480, 960, 3)
+        assert cv2.imread(str(show_dir / image.name)).shape[1] == 960
     assert changed > 0
     assert json.loads((Path(cfg.work_dir) / "metrics.json").read_text())["tta"] == "flip"
 
@@ -152,7 +154,7 @@ def test_zero_as_no_label_is_counted_back_and_left_unpainted(shapes: Path) -> No
         written = np.array(Image.open(out / f"{image.stem}.png"))
         assert np.array_equal(written, scores(model, image).argmax(0).numpy() + 1)
         photo = cv2.resize(cv2.imread(str(image)), (480, 480), interpolation=cv2.INTER_CUBIC)
-        left = cv2.imread(str(show_dir / image.name))[:, :480].astype(int)
+        left = cv2.imread(str(show_dir / image.name))[:480, :480].astype(int)
         unlabeled = cv2.resize((labels == 0).view(np.uint8), (480, 480))
         unlabeled = cv2.erode(unlabeled, np.ones((49, 49), np.uint8)).view(bool)  # no names there
         assert unlabeled.any()

@@ -133,7 +133,7 @@ DETECTOR_MISTAKES = {
     "visualizer=dict(vis_backends=[dict(type='TensorboardVisBackend', dir='x')])": (
         "visualizer.vis_backends.0 has no argument 'dir'"
     ),
-    "visualizer=dict(line_widht=2)": "visualizer has no argument 'line_widht'; did you mean 'line_",
+    "visualizer=dict(legends=False)": "visualizer has no argument 'legends'; did you mean 'legend",
     "log_processor=dict(windows_size=2)": "did you mean 'window_size'?",
     "env_cfg=dict(cudnn_benchmrk=True)": "env_cfg has no argument 'cudnn_benchmrk'; did you mean",
     "env_cfg=dict(mp_cfg=dict(start_method='fork'))": "did you mean 'mp_start_method'?",

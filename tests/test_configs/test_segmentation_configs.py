@@ -145,7 +145,7 @@ def test_head_says_what_it_reproduces_and_how_to_run_it(path: Path) -> None:
 
 def test_what_the_runtime_changes_for_segmentation() -> None:
     cfg = Config.fromfile(CONFIGS[0])
-    assert cfg.default_scope == "mmseg" and cfg.visualizer.type == "SegLocalVisualizer"
+    assert cfg.default_scope == "mmseg" and cfg.visualizer.type == "mmbeit3.Visualizer"
     assert cfg.default_hooks.visualization.type == "SegVisualizationHook"
     assert cfg.default_hooks.timer.type == "IterTimerHook"
 

@@ -310,7 +310,7 @@ class TestSegmentation:
         infer()
         overlays = tmp_path / "out" / "overlays"
         both = cv2.imread(str(overlays / "c" / "d" / "e.jpg"))
-        assert both.shape == (480, 720, 3)
+        assert both.shape[0] > 480 and both.shape[1] == 720  # the legend is below
         # half the pixel, half its class: away from names, which stand in the middle of a region
         np.testing.assert_allclose(both[100, 80], [0, 0, 228], atol=6)
         np.testing.assert_allclose(both[400, 400], [0, 228, 0], atol=6)

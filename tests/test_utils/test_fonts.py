@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 
 from mmbeit3.utils import fonts
-from mmbeit3.utils.fonts import default_font, has_glyph, load_font, split_by_font
+from mmbeit3.utils.fonts import default_font, has_glyph, lacks_letters, load_font, split_by_font
+from mmbeit3.visualization import text_labels
 from mmbeit3.visualization.overlay import draw_class_map, draw_instances
-from mmbeit3.visualization.text_labels import chip
+from mmbeit3.visualization.text_labels import chip, display_names
 
 # As escapes, so that every editor shows them.
 LATIN = "\u00e4\u00f6\u00fc\u00df\u00e9\u00f1\u00c5\u0141\u1ef8"
@@ -135,3 +136,49 @@ def test_class_names_reach_the_pictures() -> None:
     labels = np.zeros((200, 300), np.uint8)
     labels[:, 150:] = 1
     assert draw_class_map(image, labels, classes, [(200, 60, 60)] * 3).shape[2] == 3
+
+
+ARABIC, HEBREW = "\u0642\u0637\u0629", "\u05d7\u05ea\u05d5\u05dc"
+
+
+@pytest.mark.parametrize(
+    ("text", "lacks"),
+    [
+        ("cat", False),
+        (f"{LATIN} {CYRILLIC} {GREEK} {ARABIC} {HEBREW} \uff21\uff11", False),
+        ("ball \U0001f9ff\x00", False),  # a sign and a control character: the letters are there
+        (CHINESE, True),
+        (f"cat {KOREAN}", True),
+        (HINDI, True),
+        ("", False),
+    ],
+)
+def test_letters_that_no_font_has_are_noticed(
+    text: str, lacks: bool, no_system_fonts: None
+) -> None:
+    assert lacks_letters(text) is lacks
+
+
+def test_a_class_without_font_is_called_by_its_number(
+    no_system_fonts: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said: list[str] = []
+    monkeypatch.setattr(text_labels, "warn", said.append)
+    text_labels._display_names.cache_clear()
+    classes = ["cat", CHINESE, CYRILLIC, f"{KOREAN} a"]
+    assert display_names(classes) == ("cat", "class 1", CYRILLIC, "class 3")
+    assert display_names(classes)[1] == "class 1"
+    [text] = said  # once
+    assert f"{CHINESE}, {KOREAN} a: pictures say class 1, class 3. Install a font" in text
+    text_labels._display_names.cache_clear()
+
+
+def test_scores_stand_right_of_names_that_are_written_from_the_right() -> None:
+    """What is drawn of the score alone is the right end of the label."""
+    for name in (ARABIC, HEBREW, "cat"):
+        label = text_labels.render(text_labels.label_text(name, 0.5), 30)
+        score = text_labels.render(" 0.50", 30)
+        width = score.shape[1] - 2 * 6 - 12  # without the margin, and the space
+        right = slice(label.shape[1] - 6 - width, label.shape[1] - 6)
+        ink = label[:, right, 0], score[:, score.shape[1] - 6 - width : score.shape[1] - 6, 0]
+        assert np.abs(ink[0].sum(0) - ink[1].sum(0)).mean() < 1.5

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import colorsys
-
+import cv2
 import numpy as np
 import pytest
 
 from mmbeit3.datasets.palette import make_palette
 from mmbeit3.visualization.overlay import display_scale, draw_class_map, draw_instances
+from mmbeit3.visualization.text_labels import chip, font_size
 
 CLASSES = ("cat", "dog")
 PALETTE = [(255, 180, 40), (40, 240, 240)]
@@ -54,8 +54,8 @@ def test_nothing_changes_outside_box_and_label():
     picture = draw(image, [[220, 170, 381, 331]], [1], [0.9], mask[None])
     changed = (picture != image).any(axis=2)
     assert changed[170:331, 220:381].any()
-    changed[170:333, 219:383] = False
-    assert changed[140:170, 220:330].any()  # the label, above the box
+    changed[168:334, 218:384] = False
+    assert changed[140:168, 220:330].any()  # the label, above the box
     changed[140:170, 220:330] = False
     assert not changed.any()
 
@@ -103,18 +103,66 @@ def test_surest_is_on_top():
     np.testing.assert_array_equal(picture[250, 300], only_first[250, 300])
 
 
-def test_instances_of_a_class_differ_but_stay_recognizable():
+def test_instances_of_a_class_have_tones_of_its_color():
     image = gray()
     masks = np.stack([disc(image, (100, 60 + 120 * i), 50) for i in range(5)])
     boxes = [[10 + 120 * i, 50, 110 + 120 * i, 150] for i in range(5)]
     picture = draw(image, boxes, [0] * 5, [0.9] * 5, masks)
-    colors = [picture[100, 60 + 120 * i].tolist() for i in range(5)]
-    assert len({tuple(color) for color in colors}) == 5
-    # outlines carry the full color: its hue stays within a twelfth of the circle
-    outline = [picture[50, 60 + 120 * i] / 255 for i in range(5)]
-    hues = [colorsys.rgb_to_hsv(*color[::-1])[0] for color in outline]
-    blue, green, red = np.array(PALETTE[0]) / 255
-    assert max(abs(hue - colorsys.rgb_to_hsv(red, green, blue)[0]) for hue in hues) < 1 / 12
+    assert len({tuple(picture[100, 60 + 120 * i].tolist()) for i in range(5)}) == 5
+    for left, top, *_ in boxes:  # boxes, and the grounds of the labels
+        assert picture[140, left].tolist() == list(PALETTE[0])
+        assert picture[top - 5, left + 1].tolist() == list(PALETTE[0])
+
+
+def test_of_annotations_the_smaller_is_on_top():
+    image = gray()
+    small, large = disc(image, (250, 300), 40), disc(image, (250, 300), 150)
+    boxes = np.array([[260, 210, 341, 291], [150, 100, 451, 401]], float)
+    pictures = [
+        draw_instances(image, boxes[order], np.array(order), None, masks[order], CLASSES, PALETTE)
+        for masks in [np.stack([small, large])]
+        for order in ([0, 1], [1, 0])
+    ]
+    tinted = 128 + 0.45 * (np.array(PALETTE[0]) - 128)
+    for picture in pictures:
+        np.testing.assert_allclose(picture[250, 300], tinted, atol=1)
+
+
+def test_a_label_goes_where_it_hides_no_other_object():
+    first, above = [200, 200, 300, 300], [200, 183, 300, 199]
+    picture = draw(gray(), [first, above], [0, 1], [0.9, 0.8])
+    ground = (picture == PALETTE[0]).all(axis=2)
+    assert not ground[184:198, 204:296].any()  # above the box, where it would usually be
+    assert ground.sum() > draw(gray(), [first], [0], [0.9]).shape[0]
+
+
+def test_labels_that_would_hide_whole_objects_are_left_out():
+    boxes = [[x, y, x + 9, y + 9] for x in range(5, 590, 10) for y in range(5, 490, 10)]
+    scores = np.linspace(0.99, 0.5, len(boxes))
+    picture = draw(gray(), boxes, [0] * len(boxes), scores)
+    ground = (picture == PALETTE[0]).all(axis=2)
+    size = font_size(500, 600)
+    rows, columns = chip("cat 0.99", size, PALETTE[0]).shape[:2]
+    windows = np.lib.stride_tricks.sliding_window_view(ground, (rows, 5)).all((2, 3))
+    assert not windows.any()
+
+
+@pytest.mark.parametrize(
+    ("height", "width"), [(75, 100), (100, 61), (480, 640), (1200, 900), (4000, 6000), (6000, 451)]
+)
+def test_labels_and_lines_grow_with_the_image(height, width):
+    image = gray(height, width)
+    box = [0.1 * width, 0.5 * height, 0.9 * width, 0.9 * height]
+    picture = draw(image, [box], [1], [0.875])
+    shown = picture.shape[0] * picture.shape[1]
+    size = font_size(*picture.shape[:2])
+    assert size >= 12 and 35 < shown**0.5 / size < 47
+    ground = chip("dog\u200e 0.88", size, PALETTE[1])
+    if ground.shape[1] <= picture.shape[1]:
+        assert cv2.matchTemplate(picture, ground, cv2.TM_SQDIFF).min() < ground.size
+    x = round(0.1 * picture.shape[1])
+    line = (picture[round(0.7 * picture.shape[0]), : x + 20] == PALETTE[1]).all(axis=1).sum()
+    assert 1 <= line <= 8 and line >= size // 12
 
 
 def test_small_image_is_enlarged_with_its_instances():
@@ -170,7 +218,7 @@ def test_class_map_is_half_the_image_half_the_classes():
 
 
 def test_edges_of_regions_have_the_full_colors():
-    picture = draw_class_map(gray(), halves(), NAMES, COLORS)
+    picture = draw_class_map(gray(), halves(), NAMES, COLORS, legend=False)
     assert (picture[20, 299] == COLORS[0]).all()
     assert (picture[20, 300] == COLORS[1]).all()
     edges = (picture == COLORS[0]).all(axis=2)
@@ -205,7 +253,7 @@ def test_a_name_larger_than_its_region_is_left_out():
     ("size", "shown"), [((160, 200), (480, 600)), ((1500, 4096), (750, 2048)), ((1, 1), (480, 480))]
 )
 def test_class_maps_of_any_size(size, shown):
-    picture = draw_class_map(gray(*size), halves(*size), NAMES, COLORS)
+    picture = draw_class_map(gray(*size), halves(*size), NAMES, COLORS, legend=False)
     assert picture.shape == (*shown, 3)
     np.testing.assert_allclose(picture[-5, -5], (128 + np.array(COLORS[1])) / 2, atol=1)
 
@@ -228,7 +276,7 @@ def test_pixels_of_no_class_stay_as_they_are():
     labels = halves()
     labels[:, :300] = 255
     image = np.random.default_rng(0).integers(0, 256, (500, 600, 3), dtype=np.uint8)
-    picture = draw_class_map(image, labels, NAMES, COLORS)
+    picture = draw_class_map(image, labels, NAMES, COLORS, legend=False)
     assert (picture[:, :300] == image[:, :300]).all()
     np.testing.assert_allclose(picture[5, 590], (image[5, 590] + np.array(COLORS[1])) / 2, atol=1)
     nothing = draw_class_map(image, np.full_like(labels, 255), NAMES, COLORS)
