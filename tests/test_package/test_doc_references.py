@@ -14,6 +14,7 @@ from itertools import product
 from pathlib import Path
 
 import pytest
+from mmengine.registry import Registry
 
 from benchmarks.__main__ import build_parser as build_benchmarks_parser
 from mmbeit3 import registry
@@ -224,9 +225,8 @@ def test_python_names_are_there(page: Path) -> None:
 def exists(name: str) -> bool:
     """Whether a dotted name can be imported, or is a type that configs name."""
     _, *path = name.split(".")
-    if len(path) == 1 and any(
-        getattr(registry, kind).get(path[0]) for kind in dir(registry) if kind.isupper()
-    ):
+    registries = [each for each in vars(registry).values() if isinstance(each, Registry)]
+    if len(path) == 1 and any(each.get(path[0]) for each in registries):
         return True
     found = import_module("mmbeit3")
     for part in path:
