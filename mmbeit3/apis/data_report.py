@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from mmdet.datasets.transforms import LoadAnnotations as LoadObjects
@@ -25,16 +25,20 @@ from rich.table import Table
 
 from mmbeit3.config.classes import resolve_classes
 from mmbeit3.config.data_checks import build_dataset
-from mmbeit3.config.datasets import COCO_TYPE, distinct, find_datasets
-from mmbeit3.datasets import CocoDataset
+from mmbeit3.config.datasets import COCO_TYPE, dataset_class, distinct, own_datasets
+from mmbeit3.config.tokenizers import read_tokenizer
+from mmbeit3.datasets import CocoDataset, ImageTextDataset
+from mmbeit3.datasets.checks.captions import describe_long
 from mmbeit3.datasets.checks.coco import check_coco, read_json
 from mmbeit3.datasets.checks.segmentation import IGNORED, count_labels
 from mmbeit3.datasets.checks.sizes import find_size_problems
 from mmbeit3.datasets.coco import image_files
 from mmbeit3.datasets.image_files import ImageFile, describe_turned, find_image_problems
+from mmbeit3.datasets.image_text import image_files as files_of_captions
 from mmbeit3.datasets.palette import palette_or_made
 from mmbeit3.datasets.transforms.loading import image_loader, load_bgr
 from mmbeit3.inference.staging import staged
+from mmbeit3.text import Tokenizer
 from mmbeit3.utils import InputError
 from mmbeit3.utils.image_damage import finds_jpeg_damage
 from mmbeit3.utils.text_files import printable
@@ -51,6 +55,13 @@ Draw = Callable[[], np.ndarray]
 """Makes the picture of one sample, (H, W, 3), BGR."""
 
 
+class Sample(NamedTuple):
+    """A sample of the page: its picture, and its texts."""
+
+    draw: Draw
+    texts: Sequence[str] = ()
+
+
 @dataclass
 class DatasetReport:
     """What was found in one data set.
@@ -59,6 +70,7 @@ class DatasetReport:
         place: Where it stands in the config, or the annotation file.
         source: The annotation file, or the folder of label maps.
         num_images: Images that are used.
+        num_texts: Captions that are used.
         num_errors: Entries that cannot be used.
         errors: What is wrong with which of them.
         num_warnings: Entries that look like mistakes.
@@ -66,17 +78,20 @@ class DatasetReport:
         classes: For each class its ``name``, the ``images`` that have it, and ``objects`` (crowds
             apart) or ``pixels``.
         pictures: Paths of the sample pictures, below the folder of the report.
+        texts: The captions of each of them.
     """
 
     place: str
     source: str = ""
     num_images: int = 0
+    num_texts: int = 0
     num_errors: int = 0
     errors: list[str] = field(default_factory=list)
     num_warnings: int = 0
     warnings: list[str] = field(default_factory=list)
     classes: list[dict[str, Any]] = field(default_factory=list)
     pictures: list[str] = field(default_factory=list)
+    texts: list[list[str]] = field(default_factory=list)
 
     def add_errors(self, texts: Sequence[str]) -> None:
         """Count errors."""
@@ -111,7 +126,7 @@ def report_config(
         resolve_classes(cfg)
     except InputError as error:
         reports.append(DatasetReport("classes", num_errors=1, errors=[str(error)]))
-    datasets = distinct(find_datasets(cfg, splits))
+    datasets = distinct(own_datasets(cfg, splits))
     if not datasets:
         raise InputError(
             f"the config has no data set of a type mmbeit3.* in {', '.join(splits)}: others are "
@@ -119,8 +134,18 @@ def report_config(
         )
     write_example_mask(cfg, out_dir)
     scope = cfg.get("default_scope")
+    try:
+        tokenizer = read_tokenizer(cfg)
+    except InputError as error:
+        tokenizer = None
+        reports.append(DatasetReport("tokenizer", num_errors=1, errors=[str(error)]))
     return _report(
-        [(*dataset, scope) for dataset in datasets], reports, out_dir, decode, num_samples
+        [(*dataset, scope) for dataset in datasets],
+        reports,
+        out_dir,
+        decode,
+        num_samples,
+        tokenizer,
     )
 
 
@@ -150,13 +175,14 @@ def _report(
     out_dir: Path,
     decode: bool,
     num_samples: int,
+    tokenizer: Tokenizer | None = None,
 ) -> list[DatasetReport]:
     """Add a report for each data set (its place, its settings, its scope) to those there are."""
     if decode and not finds_jpeg_damage():
         text = "damage in the middle of JPEG files is not found: pip install simplejpeg"
         print_log(text, "current", logging.WARNING)
     with staged(out_dir, "a data check", "--out-dir") as new:
-        _inspect_all(datasets, reports, new, decode, num_samples)
+        _inspect_all(datasets, reports, new, decode, num_samples, tokenizer)
         content = json.dumps([asdict(report) for report in reports], indent=1, ensure_ascii=False)
         write_whole(new / "report.json", content + "\n")
         write_whole(new / "samples.html", _page(reports))
@@ -172,24 +198,31 @@ def _inspect_all(
     out_dir: Path,
     decode: bool,
     num_samples: int,
+    tokenizer: Tokenizer | None,
 ) -> None:
     for number, (place, config, scope) in enumerate(datasets):
         report = DatasetReport(place)
         reports.append(report)
         try:
-            inspect = _inspect_coco if config["type"] == COCO_TYPE else _inspect_seg
-            samples = inspect(report, config, scope, decode)
-            for index, draw in _choose(samples, num_samples):
+            kind = dataset_class(config)
+            if config["type"] == COCO_TYPE:
+                samples = _inspect_coco(report, config, scope, decode)
+            elif isinstance(kind, type) and issubclass(kind, ImageTextDataset):
+                samples = _inspect_captions(report, config, scope, decode, tokenizer)
+            else:
+                samples = _inspect_seg(report, config, scope, decode)
+            for index, sample in _choose(samples, num_samples):
                 name = f"{PICTURES}/{number}-{index:06d}.jpg"
-                write_picture(out_dir / name, draw())
+                write_picture(out_dir / name, sample.draw())
                 report.pictures.append(name)
+                report.texts.append(list(sample.texts))
         except WriteError:
             raise
         except InputError as error:
             report.add_errors([str(error)])
 
 
-def _choose(samples: Sequence[Draw], number: int) -> Iterator[tuple[int, Draw]]:
+def _choose(samples: Sequence[Sample], number: int) -> Iterator[tuple[int, Sample]]:
     """Samples at equal distances, with their indices."""
     count = min(number, len(samples))
     for index in np.linspace(0, len(samples) - 1, count).astype(int).tolist():
@@ -198,7 +231,7 @@ def _choose(samples: Sequence[Draw], number: int) -> Iterator[tuple[int, Draw]]:
 
 def _inspect_coco(
     report: DatasetReport, config: ConfigDict, scope: str | None, decode: bool
-) -> list[Draw]:
+) -> list[Sample]:
     dataset: CocoDataset = build_dataset(config, scope, lazy_init=True)
     report.source = dataset.ann_file
     data = read_json(dataset.ann_file)
@@ -220,7 +253,7 @@ def _inspect_coco(
     report.add_errors(list(bad.values()))
     report.add_errors(find_size_problems(files, dataset.pipeline.transforms))
     annotated = [info for info in infos if info["instances"] and info["img_path"] not in bad]
-    return [partial(_draw_objects, info, dataset) for info in annotated]
+    return [Sample(partial(_draw_objects, info, dataset)) for info in annotated]
 
 
 def _count_objects(infos: list[dict], classes: Sequence[str]) -> list[dict[str, Any]]:
@@ -271,9 +304,41 @@ def _decode(mask: list | dict, image: np.ndarray) -> np.ndarray:
     return LoadObjects()._poly2mask(parts, *image.shape[:2])
 
 
+def _inspect_captions(
+    report: DatasetReport,
+    config: ConfigDict,
+    scope: str | None,
+    decode: bool,
+    tokenizer: Tokenizer | None,
+) -> list[Sample]:
+    dataset: ImageTextDataset = build_dataset(config, scope, lazy_init=True)
+    report.source = dataset.ann_file
+    images, found = dataset.inspect(MAX_KEPT)
+    report.num_warnings, report.warnings = found.num_warnings, found.warnings
+    report.num_errors, report.errors = found.num_errors, found.errors
+    if found.num_errors:
+        return []
+    items = dataset.items_of(images)
+    texts = [text for image in images for text in image.texts]
+    report.num_images, report.num_texts = len(images), len(texts)
+    if tokenizer is not None:
+        long = describe_long(texts, tokenizer.lengths(texts), tokenizer.max_length)
+        if long:
+            report.add_warning(long)
+    loader = image_loader(dataset.pipeline.transforms)
+    bad = find_image_problems(files_of_captions(items), report.source, loader, decode)
+    report.add_errors(list(bad.values()))
+    paths = {item["image_id"]: item["img_path"] for item in items}
+    return [
+        Sample(partial(load_bgr, loader, path), image.texts)
+        for image in images
+        if (path := paths[image.image_id]) not in bad
+    ]
+
+
 def _inspect_seg(
     report: DatasetReport, config: ConfigDict, scope: str | None, decode: bool
-) -> list[Draw]:
+) -> list[Sample]:
     dataset: BaseSegDataset = build_dataset(config, scope, lazy_init=True)
     map_dir = dataset.data_prefix.get("seg_map_path")
     report.source = map_dir or dataset.data_prefix.get("img_path", "")
@@ -288,7 +353,7 @@ def _inspect_seg(
     if not map_dir or not infos:
         return []
     report.classes = _count_pixels(report, infos, dataset)
-    return [partial(draw_labels, info, dataset) for info in infos]
+    return [Sample(partial(draw_labels, info, dataset)) for info in infos]
 
 
 def _count_pixels(
@@ -314,7 +379,8 @@ def _print(report: DatasetReport, console: Console) -> None:
     console.rule(printable(report.place))
     if report.num_images:
         source = printable(report.source)
-        console.print(f"{source}: {report.num_images:,} images", markup=False)
+        texts = f", {report.num_texts:,} captions" if report.num_texts else ""
+        console.print(f"{source}: {report.num_images:,} images{texts}", markup=False)
     if report.classes:
         unit = list(report.classes[0])[-1]
         table = Table("class", "images", unit)
@@ -342,5 +408,7 @@ def _page(reports: Sequence[DatasetReport]) -> str:
             f"{report.num_images:,} images, {report.num_errors:,} errors, "
             f"{report.num_warnings:,} warnings</p>"
         )
-        parts += [f'<p><img loading="lazy" src="{name}" alt=""></p>' for name in report.pictures]
+        for name, texts in zip(report.pictures, report.texts, strict=True):
+            captions = "".join(f"<br>{html.escape(text)}" for text in texts)
+            parts.append(f'<p><img loading="lazy" src="{name}" alt="">{captions}</p>')
     return "\n".join([*parts, "</html>", ""])

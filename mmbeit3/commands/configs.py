@@ -20,6 +20,7 @@ TASKS = {
     "beit3_vitdet": "detection",
     "beit3_mask2former": "segmentation",
     "beit3_imagenet": "classification",
+    "beit3_retrieval": "retrieval",
 }
 
 

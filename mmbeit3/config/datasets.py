@@ -61,6 +61,23 @@ def find_datasets(
     ]
 
 
+def own_datasets(cfg: Config, splits: Sequence[str] = SPLITS) -> list[tuple[str, ConfigDict]]:
+    """Find the innermost data sets of this package's types, with classes or without.
+
+    Args:
+        cfg: The config.
+        splits: Of 'train', 'val' and 'test'. Defaults to all.
+
+    Returns:
+        Dotted keys and settings.
+    """
+    return [
+        found
+        for found in find_datasets(cfg, splits, own=False)
+        if getattr(dataset_class(found[1]), "__module__", "").startswith("mmbeit3.")
+    ]
+
+
 def distinct(datasets: Sequence[tuple[str, ConfigDict]]) -> list[tuple[str, ConfigDict]]:
     """Leave out data sets that are there before with the same settings."""
     found: list[tuple[str, ConfigDict]] = []

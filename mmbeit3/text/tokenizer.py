@@ -96,6 +96,14 @@ class Tokenizer:
         ids = [UNKNOWN if piece < END + 1 else piece + SHIFT for piece in pieces]
         return [BEGIN, *ids[: self.max_length - 2], END]
 
+    def lengths(self, texts: Sequence[str]) -> list[int]:
+        """Count the tokens of texts, begin and end among them, before anything is cut.
+
+        Args:
+            texts (Sequence[str]): The texts.
+        """
+        return [len(pieces) + 2 for pieces in self._pieces.encode(list(texts))]
+
     def decode(self, ids: Iterable[int]) -> str:
         """Turn ids into a text; special tokens and rows without a piece are left out.
 

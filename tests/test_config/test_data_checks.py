@@ -12,11 +12,14 @@ from PIL import Image
 
 from mmbeit3.apis.data_report import report_coco, report_config
 from mmbeit3.apis.training import train
+from mmbeit3.cli import main
 from mmbeit3.config import data_checks
 from mmbeit3.config.data_checks import check_training_data
 from mmbeit3.config.datasets import distinct, find_datasets
 from mmbeit3.config.loading import load_config
 from mmbeit3.datasets import make_shapes
+from mmbeit3.datasets.shape_captions import any_sentences
+from mmbeit3.text import train_tokenizer
 from mmbeit3.utils import InputError
 from mmbeit3.visualization.example_mask import write_example_mask
 from tests.damaged_jpegs import damage
@@ -219,3 +222,73 @@ def test_the_report_names_damaged_and_turned_images(
     assert ": 1 images have an EXIF orientation" in found.warnings[0]
     assert str(turned) in found.warnings[0]
     check_training_data(config(path, shapes))  # which decodes no whole file
+
+
+def captions_config(shapes: Path, **settings: object) -> Config:
+    """A model with a tokenizer, and the captions of the shapes."""
+    dataset = dict(
+        type="mmbeit3.CocoCaptionsDataset",
+        data_root=str(shapes),
+        ann_file="annotations/captions_train.json",
+        data_prefix=dict(img="train"),
+        pipeline=[dict(type="LoadImageFromFile", _scope_="mmbeit3")],
+    )
+    train_tokenizer(any_sentences(300), shapes / "t.spm")
+    preprocessor = dict(tokenizer=dict(file=str(shapes / "t.spm")), **settings)
+    model = dict(type="mmbeit3.BEiT3Retrieval", data_preprocessor=preprocessor)
+    return Config(
+        dict(default_scope="mmbeit3", model=model, train_dataloader=dict(dataset=dataset))
+    )
+
+
+def test_the_report_of_captions(shapes: Path, tmp_path: Path) -> None:
+    file = shapes / "annotations" / "captions_train.json"
+    data = json.loads(file.read_text())
+    first = data["annotations"][0]["caption"] = "a red <disk> " + "and a star " * 12
+    data["annotations"][1]["caption"] = "a cafÃ©"
+    file.write_text(json.dumps(data))
+    out = tmp_path / "out"
+    (report,) = report_config(captions_config(shapes), ("train",), out, num_samples=2)
+    assert (report.num_images, report.num_errors, report.num_warnings) == (6, 0, 1)
+    assert report.num_texts == len(data["annotations"])
+    assert "'a café'" in report.warnings[0] and "Windows-1252" in report.warnings[0]
+    page = (out / "samples.html").read_text()
+    assert len(report.pictures) == 2 and "a red &lt;disk&gt;" in page
+    assert report.texts[0][0] == first
+    (report,) = report_config(captions_config(shapes, max_length=32), ("train",), out)
+    assert report.num_warnings == 2
+    assert f"1 of {report.num_texts} texts are longer than 32 tokens" in report.warnings[0]
+
+
+def test_errors_of_captions_are_in_the_report(shapes: Path, tmp_path: Path) -> None:
+    file = shapes / "annotations" / "captions_train.json"
+    data = json.loads(file.read_text())
+    data["annotations"][3]["caption"] = " "
+    data["annotations"][4]["image_id"] = 77
+    file.write_text(json.dumps(data))
+    out = tmp_path / "out"
+    (report,) = report_config(captions_config(shapes), ("train",), out)
+    assert report.num_errors == 2 and "expected a word" in report.errors[0]
+    assert "image_id 77 is not in images" in report.errors[1]
+    data["annotations"] = data["annotations"][:3]
+    file.write_text(json.dumps(data))
+    (shapes / "train" / "000000.jpg").unlink()
+    (shapes / "t.spm").unlink(missing_ok=True)
+    cfg = captions_config(shapes)
+    cfg.model.data_preprocessor.tokenizer.file = str(shapes / "absent.spm")
+    tokenizer, report = report_config(cfg, ("train",), out)
+    assert "there is no tokenizer at" in tokenizer.errors[0]
+    assert report.num_errors == 1 and "000000.jpg cannot be read: No such file" in report.errors[0]
+
+
+def test_the_command_tells_of_captions(
+    shapes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    cfg = captions_config(shapes)
+    cfg.dump("config.py")
+    assert main(["check-data", "config.py"]) == 0
+    assert "6 images, " in capsys.readouterr().out
+    (shapes / "annotations" / "captions_train.json").write_text("{")
+    assert main(["check-data", "config.py"]) == 1
+    assert "not valid JSON" in capsys.readouterr().out

@@ -112,6 +112,25 @@ def find_wrong_encoding(text: str) -> str | None:
     return None
 
 
+def describe_long(texts: Sequence[str], lengths: Sequence[int], limit: int) -> str | None:
+    """Count the texts that a model cuts, and name the longest; None if there are none.
+
+    Args:
+        texts: The texts.
+        lengths: The tokens of each.
+        limit: How many a model takes.
+    """
+    number = sum(length > limit for length in lengths)
+    if not number:
+        return None
+    length, text = max(zip(lengths, texts, strict=True))
+    return (
+        f"{number:,} of {len(texts):,} texts are longer than {limit} tokens, and are cut there; "
+        f"the longest has {length}: {shortened(text)}. Shorten them, or raise max_length of "
+        "model.data_preprocessor and max_tokens of its encoder"
+    )
+
+
 def _repaired(signs: str) -> str:
     """What signs were before they were decoded by the wrong encoding; themselves if they fit."""
     try:
