@@ -20,13 +20,18 @@ from mmbeit3.config.datasets import (
     dataset_class,
     distinct,
     find_datasets,
+    own_datasets,
 )
 from mmbeit3.config.evaluation_checks import find_evaluation_problems
 from mmbeit3.config.mask_checks import boxes_alone, find_mask_problems
+from mmbeit3.config.tokenizers import read_tokenizer
+from mmbeit3.datasets import ImageTextDataset
+from mmbeit3.datasets.checks.captions import describe_long
 from mmbeit3.datasets.checks.files import keep
 from mmbeit3.datasets.coco import NoMasksError
 from mmbeit3.registry import DATASETS
-from mmbeit3.utils import InputError
+from mmbeit3.text import Tokenizer
+from mmbeit3.utils import InputError, warn
 
 MAX_LINES = 5  # of a message about several data sets
 LARGE_FILE = 20_000_000  # bytes of an annotation file that takes seconds to load
@@ -48,10 +53,12 @@ def check_training_data(cfg: Config) -> None:
     """
     problems = find_mask_problems(cfg, ("train", "val"))
     objects = []
+    tokenizer, remarks = read_tokenizer(cfg), []
     with _no_warnings():
-        for place, config in distinct(_own_datasets(cfg, ("train", "val"))):
+        for place, config in distinct(own_datasets(cfg, ("train", "val"))):
             try:
                 found = _load(config, cfg.get("default_scope"))
+                remarks += _long_texts(place, config, cfg.get("default_scope"), tokenizer)
             except NoMasksError as error:
                 problems.append(f"{place}: {error}. These options train boxes:\n{boxes_alone(cfg)}")
             except InputError as error:
@@ -65,6 +72,8 @@ def check_training_data(cfg: Config) -> None:
         problems.append("the training data have not one object: there is nothing to learn")
     if problems:
         raise InputError(_joined(problems))
+    for remark in remarks:
+        warn(remark)
 
 
 def check_test_data(cfg: Config, load: bool = False) -> None:
@@ -80,7 +89,7 @@ def check_test_data(cfg: Config, load: bool = False) -> None:
     """
     problems = find_mask_problems(cfg, ("test",)) + find_evaluation_problems(cfg, ("test",))
     with _no_warnings():
-        for place, config in distinct(_own_datasets(cfg, ("test",))) if load else ():
+        for place, config in distinct(own_datasets(cfg, ("test",))) if load else ():
             has_classes = config["type"] != SEG_FOLDER_TYPE or osp.isfile(
                 data_path(config, "classes_file")
             )
@@ -114,15 +123,6 @@ def build_dataset(config: ConfigDict, scope: str | None, **changes: Any) -> Base
         return DATASETS.build(ConfigDict(config, **changes))
 
 
-def _own_datasets(cfg: Config, splits: Sequence[str]) -> list[tuple[str, ConfigDict]]:
-    """The data sets of this package's types, with classes or without."""
-    return [
-        found
-        for found in find_datasets(cfg, splits, own=False)
-        if getattr(dataset_class(found[1]), "__module__", "").startswith("mmbeit3.")
-    ]
-
-
 def _load(config: ConfigDict, scope: str | None) -> int | None:
     """Load a data set, and give the number of objects to learn where they are counted."""
 
@@ -134,6 +134,18 @@ def _load(config: ConfigDict, scope: str | None) -> int | None:
     if not (is_large and os.path.getsize(file) >= LARGE_FILE):
         return check()
     return keep(f"objects {config}", [file], file, check, is_costly=True)
+
+
+def _long_texts(
+    place: str, config: ConfigDict, scope: str | None, tokenizer: Tokenizer | None
+) -> list[str]:
+    """Say how many texts of a data set the tokenizer cuts, if any."""
+    if tokenizer is None or not issubclass(dataset_class(config), ImageTextDataset):
+        return []
+    dataset: ImageTextDataset = build_dataset(config, scope, lazy_init=True)
+    texts = [text for image in dataset.inspect()[0] for text in image.texts]
+    long = describe_long(texts, tokenizer.lengths(texts), tokenizer.max_length)
+    return [f"{place}: {long}"] if long else []
 
 
 @contextmanager

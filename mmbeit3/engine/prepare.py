@@ -16,11 +16,11 @@ from mmbeit3.config import check_arguments, check_monitors
 from mmbeit3.config.classes import resolve_classes
 from mmbeit3.config.data_checks import check_test_data, check_training_data
 from mmbeit3.config.devices import auto_accumulation
+from mmbeit3.config.tokenizers import read_tokenizer
 from mmbeit3.engine.checkpoint_hook import find_checkpoint
 from mmbeit3.engine.distributed import start_processes
 from mmbeit3.engine.loop_checks import loop_type
 from mmbeit3.engine.train_loop import TrainLoop
-from mmbeit3.text import Tokenizer
 from mmbeit3.utils import InputError, listed, warn
 from mmbeit3.utils.collective import broadcast_from_rank0, run_on_all_ranks
 from mmbeit3.utils.read_once import FilesReadOnce
@@ -132,7 +132,7 @@ def check_data(plan: Plan, entry: str) -> None:
 def _fit(cfg: Config, entry: str | None) -> Plan:
     _check_entry(cfg, entry)
     check_arguments(cfg, entry or "build")
-    _check_tokenizer(cfg)
+    read_tokenizer(cfg)  # one that cannot be read is found before anything takes long
     plan = Plan(cfg, batch=_set_accumulation(cfg))
     if entry == "train":
         if get_dist_info()[0] == 0:
@@ -221,14 +221,6 @@ def _check_entry(cfg: Config, entry: str | None) -> None:
     }.get(entry or "", ())
     if absent := [key for key in needed if not cfg.get(key)]:
         raise InputError(f"the config cannot {entry}: it has no {', '.join(absent)}")
-
-
-def _check_tokenizer(cfg: Config) -> None:
-    """Read the tokenizer that the model has, before anything takes long."""
-    preprocessor = (cfg.get("model") or {}).get("data_preprocessor")
-    tokenizer = preprocessor.get("tokenizer") if isinstance(preprocessor, dict) else None
-    if isinstance(tokenizer, dict):
-        Tokenizer(**tokenizer)
 
 
 def _check_training_data(cfg: Config) -> None:

@@ -292,3 +292,24 @@ def test_the_command_tells_of_captions(
     (shapes / "annotations" / "captions_train.json").write_text("{")
     assert main(["check-data", "config.py"]) == 1
     assert "not valid JSON" in capsys.readouterr().out
+
+
+def test_texts_that_are_cut_are_counted_before_training(
+    shapes: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said: list[str] = []
+    monkeypatch.setattr(data_checks, "warn", said.append)
+    check_training_data(captions_config(shapes))
+    assert not said
+    check_training_data(captions_config(shapes, max_length=8))
+    (text,) = said
+    assert "train_dataloader.dataset: " in text and "texts are longer than 8 tokens" in text
+
+
+def test_bad_captions_are_found_before_training(shapes: Path) -> None:
+    file = shapes / "annotations" / "captions_train.json"
+    data = json.loads(file.read_text())
+    data["annotations"][0]["caption"] = ""
+    file.write_text(json.dumps(data))
+    with pytest.raises(InputError, match=r"annotations\[0\] \(id 1\): caption is ''"):
+        check_training_data(captions_config(shapes))
