@@ -30,8 +30,8 @@ def add_legend(
     names = display_names(classes)
     size = font_size(*picture.shape[:2])
     entries = [_entry(names[label], palette[label], size) for label in labels]
-    height, width = entries[0].shape[0], max(entry.shape[1] for entry in entries)
     height = max(entry.shape[0] for entry in entries)
+    width = max(entry.shape[1] for entry in entries)
     columns = max(1, picture.shape[1] // width)
     margin = height // 3
     rows = -(-len(entries) // columns)

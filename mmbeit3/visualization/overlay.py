@@ -139,7 +139,8 @@ def draw_class_map(
     layer = cv2.LUT(cv2.merge([labels] * 3), table)
     np.copyto(layer, picture, where=(labels >= len(palette))[..., None])
     cv2.addWeighted(picture, 1 - REGION_OPACITY, layer, REGION_OPACITY, 0, dst=picture)
-    around = np.ones((3, 3), np.uint8)
+    reach = max(1, line_width(height, width) // 3)
+    around = np.ones((2 * reach + 1, 2 * reach + 1), np.uint8)
     edges = cv2.dilate(labels, around) != cv2.erode(labels, around)
     picture[edges] = layer[edges]
     names = display_names(classes)
@@ -151,7 +152,8 @@ def draw_class_map(
 
 def classes_found(maps: Sequence[np.ndarray], num_classes: int) -> list[int]:
     """List the classes that are in class maps (H, W), uint8, by their pixels, the most first."""
-    counts = sum(np.bincount(labels.ravel(), minlength=256) for labels in maps)[:num_classes]
+    counts = np.sum([np.bincount(labels.ravel(), minlength=256) for labels in maps], 0)
+    counts = counts[:num_classes]
     return [label for label in np.argsort(-counts, kind="stable").tolist() if counts[label]]
 
 
@@ -214,13 +216,15 @@ def _tones(labels: np.ndarray, palette: Sequence[Color]) -> list[Color]:
     for label in labels.tolist():
         target, share = TONES[seen[label] % len(TONES)]
         seen[label] += 1
-        tones.append(tuple(round(part + share * (target - part)) for part in palette[label]))
+        blue, green, red = (round(part + share * (target - part)) for part in palette[label])
+        tones.append((blue, green, red))
     return tones
 
 
 def _edge(color: Color) -> Color:
     """The darker color of the edge of a line, by which it is seen on a ground of its own color."""
-    return tuple(round(EDGE * part) for part in color)
+    blue, green, red = (round(EDGE * part) for part in color)
+    return blue, green, red
 
 
 def _line_widths(picture: np.ndarray, boxes: np.ndarray) -> list[int]:

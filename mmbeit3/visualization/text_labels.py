@@ -93,14 +93,16 @@ class Chips:
         """
         ground = chip(text, self._size, color)
         height, width = ground.shape[:2]
-        free = []
+        free: list[tuple[float, int, np.ndarray]] = []
         for x, y in places(height, width) if width <= self._picture.shape[1] else ():
             x = min(max(x, 0), self._picture.shape[1] - width)
             place = np.array((x, y, x + width, y + height))
             inside = 0 <= y <= self._picture.shape[0] - height
             if inside and not _common_area(place, self._taken).any():
                 free.append((self._hidden(place), len(free), place))
-        hidden, _, place = min(free, key=lambda one: one[:2], default=(math.inf, 0, None))
+        if not free:
+            return False
+        hidden, _, place = min(free, key=lambda one: one[:2])
         if hidden > MAX_HIDDEN:
             return False
         x1, y1, x2, y2 = place

@@ -44,7 +44,7 @@ class Visualizer(SegLocalVisualizer):  # the only one that MMSegInferencer takes
         legend: bool = True,
     ) -> None:
         super().__init__(name, image, vis_backends, save_dir)
-        self.dataset_meta = {}  # mmseg's is that of Cityscapes
+        self.dataset_meta: dict = {}  # mmseg's is that of Cityscapes
         #: Options of :func:`mmbeit3.visualization.samples.draw_sample`.
         self.options = {"hide_duplicates": hide_duplicates, "legend": legend}
 
