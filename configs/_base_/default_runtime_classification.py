@@ -22,4 +22,4 @@ default_hooks = dict(
     # Data, weights and head must have the same classes; a model that reads names gets them here.
     classes=dict(type="mmbeit3.ClassesHook"),
 )
-visualizer = dict(type="Visualizer")
+visualizer = dict(type="mmengine.Visualizer")
