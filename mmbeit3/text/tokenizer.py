@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import sentencepiece
@@ -128,10 +128,36 @@ class Tokenizer:
         Raises:
             InputError: One of them is empty.
         """
-        rows = [torch.tensor(self.encode(text)) for text in texts]
-        ids = torch.nn.utils.rnn.pad_sequence(rows, True, PADDING)
-        lengths = torch.tensor([len(row) for row in rows])
-        return ids, torch.arange(ids.shape[1]) >= lengths[:, None]
+        return _padded([self.encode(text) for text in texts])
+
+    def batches(
+        self, texts: Sequence[str], size: int = 256
+    ) -> Iterator[tuple[list[int], Tensor, Tensor]]:
+        """Turn many texts into batches of like lengths, of which little is padding.
+
+        Args:
+            texts (Sequence[str]): The texts.
+            size (int): Texts in a batch. Defaults to 256.
+
+        Yields:
+            tuple[list[int], Tensor, Tensor]: The places of B texts in the list, and their ids and
+            padding mask as :meth:`batch` makes them; the shortest texts first.
+
+        Raises:
+            InputError: One of them is empty.
+        """
+        rows = [self.encode(text) for text in texts]
+        order = sorted(range(len(rows)), key=lambda index: len(rows[index]))
+        for start in range(0, len(order), size):
+            places = order[start : start + size]
+            yield places, *_padded([rows[place] for place in places])
+
+
+def _padded(rows: Sequence[list[int]]) -> tuple[Tensor, Tensor]:
+    """Ids of texts as one tensor (B, N), and where it is padding."""
+    ids = torch.nn.utils.rnn.pad_sequence([torch.tensor(row) for row in rows], True, PADDING)
+    lengths = torch.tensor([len(row) for row in rows])
+    return ids, torch.arange(ids.shape[1]) >= lengths[:, None]
 
 
 def _read(file: str) -> sentencepiece.SentencePieceProcessor:
