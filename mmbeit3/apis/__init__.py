@@ -11,11 +11,9 @@ if TYPE_CHECKING:
     from mmbeit3.apis.testing import test
     from mmbeit3.apis.training import train
     from mmbeit3.config.loading import load_config
-    from mmbeit3.inference.classifier import classify_folder
     from mmbeit3.inference.folder import infer_folder
 
 __all__ = [
-    "classify_folder",
     "convert_checkpoint",
     "infer_folder",
     "load_config",
@@ -27,7 +25,6 @@ __all__ = [
 
 # A command's --help must not wait for torch.
 _HOMES = {
-    "classify_folder": "inference.classifier",
     "convert_checkpoint": "apis.converting",
     "infer_folder": "inference.folder",
     "load_config": "config.loading",

@@ -1,4 +1,4 @@
-"""Run a detector or a segmentor over a folder of images: pictures, results, and a summary.
+"""Run a model over a folder of images: results, pictures, and a summary.
 
 Exit status: 0 when every image was done, 1 when some could not be read or their pictures not be
 written, 2 for wrong arguments or a full disk, 130 after Ctrl-C. Of several processes the first has
@@ -17,13 +17,20 @@ from mmbeit3.commands.console import (
     add_launcher,
 )
 
-HELP = "find objects or classes in a folder of images, with pictures"
-DESCRIPTION = "Detect objects in a folder of images, or segment them: the config says which."
+HELP = "run a model over a folder of images, with pictures"
+DESCRIPTION = (
+    "Detect objects in a folder of images, segment them, classify them, or search them by texts: "
+    "the config says which."
+)
 EPILOG = (
     "A detector writes results.json, a COCO results list with every detection that the "
     "model returns, whatever its score; image and category ids are those in summary.json. A "
     "segmentor writes labels/, 8-bit PNGs as large as the images whose values are indices of "
-    "classes; summary.json names them, with their share of the pixels. Pictures are enlarged "
+    "classes; summary.json names them, with their share of the pixels. A dual encoder (retrieval) "
+    "writes features.safetensors, which the next run into the same folder uses again for files "
+    "that have not changed, and with --texts ranking.json, ranking.csv and ranking.html, a page of "
+    "pictures; with --classes, labels.json, labels.csv and labels.html, as a classifier does. "
+    "Pictures are enlarged "
     "or reduced to a size that is comfortable to look at; results never are. Images are turned "
     "as their EXIF data says, transparency becomes white, grays of more than 8 bits are "
     "stretched to the range of the image. Exit status: 0 all images done, 1 some could not be "
@@ -47,10 +54,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="draw and count detections of at least this score (default: 0.3; detectors only)",
     )
     parser.add_argument(
+        "--texts",
+        metavar="FILE",
+        help="queries, one a line: rank the images for each (retrieval only)",
+    )
+    parser.add_argument(
+        "--top", type=_positive, help="images of a query (default: 12; retrieval only)"
+    )
+    parser.add_argument(
         "--classes",
         metavar="FILE",
         help="names of what to look for, one a line (default: the classes trained; only of a model "
-        "that reads class names)",
+        "that reads names)",
+    )
+    parser.add_argument(
+        "--templates",
+        metavar="FILE",
+        help="sentences with {} for a name of --classes, one a line, or 'default' (default: the "
+        "name alone)",
     )
     parser.add_argument(
         "--batch-size",
@@ -84,12 +105,15 @@ def run(args: argparse.Namespace) -> int:
 
     from mmbeit3.config.loading import load_config
     from mmbeit3.config.options import parse_options
-    from mmbeit3.datasets.class_list import read_class_list
     from mmbeit3.engine.distributed import init_distributed
     from mmbeit3.inference.folder import infer_folder, print_summary
+    from mmbeit3.inference.text_list import read_texts
     from mmbeit3.utils.collective import run_on_all_ranks
 
-    classes = args.classes and read_class_list(args.classes).names
+    texts, classes = (
+        None if path is None else read_texts(path, option)
+        for path, option in ((args.texts, "texts"), (args.classes, "classes"))
+    )
     init_distributed(args.launcher, backend="gloo")  # only words are exchanged
     summary = infer_folder(
         run_on_all_ranks(lambda: load_config(args.config, parse_options(args.cfg_options))),
@@ -98,6 +122,9 @@ def run(args: argparse.Namespace) -> int:
         args.out_dir,
         score_thr=args.score_thr,
         hide_duplicates=args.hide_duplicates,
+        texts=texts,
+        top=args.top,
+        templates=args.templates,
         batch_size=args.batch_size,
         num_workers=args.num_workers,
         device=args.device,

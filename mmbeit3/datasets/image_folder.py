@@ -184,8 +184,8 @@ def _class_folders(root: str) -> list[str]:
     if loose:
         raise InputError(
             f"{root} has {len(loose)} images that are in no folder of a class: {listed(loose, 3)}; "
-            "expected a folder of images for each class: move them. Images without labels are "
-            "named by mmbeit3.apis.classify_folder"
+            "expected a folder of images for each class: move them. For images without labels "
+            "use `mmbeit3 infer`"
         )
     if not folders:
         raise InputError(

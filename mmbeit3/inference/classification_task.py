@@ -9,17 +9,20 @@ from typing import Any
 from mmengine.config import Config
 from mmengine.hooks import Hook
 
+from mmbeit3.inference.classification_writer import ClassificationWriter
+from mmbeit3.inference.classifier import Classifier
 from mmbeit3.inference.evaluation_outputs import EvaluationOutputs
-from mmbeit3.inference.inferencer import Inferencer
 from mmbeit3.inference.task import Task
-from mmbeit3.inference.writer import ResultWriter
 from mmbeit3.registry import TASKS
 from mmbeit3.utils import InputError
 
 
 @TASKS.register_module(name="classification")
 class ClassificationTask(Task):
-    """One class for an image: trained and tested so far."""
+    """One class for an image."""
+
+    writer_type = ClassificationWriter
+    options = ("templates",)
 
     def load(
         self,
@@ -28,22 +31,21 @@ class ClassificationTask(Task):
         device: str,
         dtype: str,
         compiles: bool,
-    ) -> Inferencer:
-        """Refuse to load a model."""
-        raise InputError(
-            "models of the task 'classification' can be trained and tested here, not yet loaded: "
-            "mmbeit3.apis.classify_folder names the images of a folder"
-        )
+    ) -> Classifier:
+        """Load a trained classifier."""
+        return Classifier(cfg, checkpoint, device, dtype, compiles)
 
-    def writer(self, model: Inferencer, out_dir: Path, **options: Any) -> ResultWriter:
-        """Refuse, as :meth:`load`, without which there is no model."""
-        raise InputError("there is nothing to write for the task 'classification'")
+    def writer(self, model: Classifier, out_dir: Path, **options: Any) -> ClassificationWriter:
+        """Make what writes the classes; ``templates`` are sentences about them."""
+        if templates := options.get("templates"):
+            model.set_classes(model.classes, templates)
+        return ClassificationWriter(out_dir, model.classes)
 
     def keep_predictions(self, cfg: Config, out: Path, outputs: EvaluationOutputs) -> None:
         """Refuse: the accuracy of each class is in the metrics file."""
         raise InputError(
-            "a test of the task 'classification' has no predictions to write; "
-            "mmbeit3.apis.classify_folder gives those of a folder",
+            "a test of the task 'classification' has no predictions to write; `infer` gives those "
+            "of a folder",
             "out",
         )
 

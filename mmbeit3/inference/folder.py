@@ -71,15 +71,19 @@ def infer_folder(
     classes: Sequence[str] | None = None,
     **options: Any,
 ) -> dict[str, Any] | None:
-    """Run a detector or a segmentor over all images of a folder and write what was found.
+    """Run a model over all images of a folder and write what was found.
 
-    ``out_dir`` receives ``summary.json`` and ``overlays/``, a picture of each image. Besides them
+    ``out_dir`` receives ``summary.json``. Besides
 
+    - detectors and segmentors write ``overlays/``, a picture of each image;
     - a detector writes ``results.json``, a COCO results list of all detections that it returns; the
       summary holds the images and categories that the list refers to, so that
       ``COCO("summary.json").loadRes("results.json")`` works;
     - a segmentor writes ``labels/``, a PNG as large as each image whose 8-bit pixels are the
-      indices of classes; the summary says what they mean, and the share of pixels of each.
+      indices of classes; the summary says what they mean, and the share of pixels of each;
+    - a dual encoder writes ``features.safetensors``, which a later run uses again, with ``texts``
+      ``ranking.{json,csv,html}``, the images of each, and with ``classes``
+      ``labels.{json,csv,html}``, the name that fits each image; a classifier writes the latter.
 
     An image that cannot be read, or whose files cannot be written, is reported in the summary, and
     so is a damaged one of which a part was decoded and predicted.
@@ -115,7 +119,9 @@ def infer_folder(
             the training.
         **options: Those of the task. Of a detector ``score_thr``, to draw and count detections of
             at least this score; 0.3 unless given; and ``hide_duplicates``, to draw none that
-            overlaps a surer one.
+            overlaps a surer one. Of a dual encoder ``texts``, a list of queries, ``top``,
+            images of each, and ``templates`` of the classes, see
+            :class:`mmbeit3.inference.retrieval_writer.RetrievalWriter`.
 
     Returns:
         dict | None: The content of ``summary.json``; None in all processes but the first.
@@ -167,7 +173,8 @@ def _infer_folder(
         _check_options(task, options)
         _check_device(device, size)
         not_listed, further = NotListed(), task.writer_type.further
-        sources = list_sources(folder, out_dir, overlays, further, not_listed)
+        drawn = overlays and task.writer_type.draws
+        sources = list_sources(folder, out_dir, drawn, further, not_listed)
         make_folder(out_dir)
         stack.enter_context(folder_locked(out_dir, "an inference", "out_dir"))
         check_folders(task, out_dir)
@@ -179,7 +186,9 @@ def _infer_folder(
         model = task.load(cfg, checkpoint, _own_device(device, size), dtype, compiles)
         if classes is not None:
             model.set_classes(classes)
-        return model, task.writer(model, staging.folder, **options)
+        writer = task.writer(model, staging.folder, **options)
+        writer.resume(out_dir)
+        return model, writer
 
     sources, not_listed = broadcast_from_rank0(prepare)
     predictor, results = run_on_all_ranks(setup)
@@ -201,6 +210,7 @@ def _infer_folder(
             "compiled": compiles,
             "batch_size": batch_size,
             "processes": size,
+            "files": results.files,
         }
         summary = settings | report.summary()
         _put(summary, report)
@@ -414,7 +424,7 @@ def print_summary(summary: dict[str, Any], out_dir: str | Path) -> None:
             )
         )
     overlays = ", overlays" if any("overlay" in image for image in summary["images"]) else ""
-    print(printable(f"results are in {place}: {results.files}, summary.json{overlays}"))
+    print(printable(f"results are in {place}: {summary['files']}, summary.json{overlays}"))
 
 
 def process(

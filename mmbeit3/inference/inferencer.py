@@ -271,8 +271,11 @@ class Inferencer(ABC):
             warn(printable(text))
         return found
 
-    def load(self, source: Source) -> Loaded | Failed:
-        """Read an image by the test pipeline's own transform, and apply the others to it."""
+    def load(self, source: Source) -> Loaded | Failed | Predicted:
+        """Read an image by the test pipeline's own transform, and apply the others to it.
+
+        Of an image whose result is known it is that.
+        """
         try:
             data = source.load(self._loader)
             image, damage = to_bgr(data["img"]), data.pop("damage", None)
@@ -281,23 +284,27 @@ class Inferencer(ABC):
             return Failed(source, _reason(error))
 
     def predict(
-        self, items: Iterable[Loaded | Failed], batch_size: int
+        self, items: Iterable[Loaded | Failed | Predicted], batch_size: int
     ) -> Iterator[Predicted | Failed]:
-        """Run the model on batches; what failed before passes through, in order.
+        """Run the model on batches; what needs no model passes through, in order.
 
-        Only images of the same size, as read and as prepared, share a forward pass: padding to the
-        largest would let the result for an image depend on its neighbors in the folder.
+        Only images of the same :meth:`shape` share a forward pass: padding to the largest would let
+        the result for an image depend on its neighbors in the folder.
         """
         items = iter(items)
         while batch := list(itertools.islice(items, batch_size)):
             by_size: dict[tuple[Any, ...], list[Loaded]] = defaultdict(list)
             for item in batch:
                 if isinstance(item, Loaded):
-                    by_size[item.image.shape, item.packed["inputs"].shape].append(item)
+                    by_size[self.shape(item)].append(item)
             found = [item for images in by_size.values() for item in self._forward(images)]
             by_id = {item.source.image_id: item for item in found}
             for item in batch:
-                yield item if isinstance(item, Failed) else by_id[item.source.image_id]
+                yield by_id[item.source.image_id] if isinstance(item, Loaded) else item
+
+    def shape(self, image: Loaded) -> tuple[Any, ...]:
+        """What images of a batch have in common: their size as read, and as prepared."""
+        return image.image.shape, image.packed["inputs"].shape
 
     def _forward(self, images: list[Loaded]) -> list[Predicted | Failed]:
         """Predict one batch; where the GPU's memory is too small for it, image by image."""

@@ -10,16 +10,19 @@ from mmengine.config import Config
 from mmengine.hooks import Hook
 
 from mmbeit3.inference.evaluation_outputs import EvaluationOutputs
-from mmbeit3.inference.inferencer import Inferencer
+from mmbeit3.inference.retrieval_writer import RetrievalWriter
+from mmbeit3.inference.retriever import Retriever
 from mmbeit3.inference.task import Task
-from mmbeit3.inference.writer import ResultWriter
 from mmbeit3.registry import TASKS
 from mmbeit3.utils import InputError
 
 
 @TASKS.register_module(name="retrieval")
 class RetrievalTask(Task):
-    """Images and texts of one space of features: trained and tested so far."""
+    """Images and texts as features of one space."""
+
+    writer_type = RetrievalWriter
+    options = ("texts", "templates", "top")
 
     def load(
         self,
@@ -28,21 +31,32 @@ class RetrievalTask(Task):
         device: str,
         dtype: str,
         compiles: bool,
-    ) -> Inferencer:
-        """Refuse to load a model."""
-        raise InputError(
-            "models of the task 'retrieval' can be trained and tested here, not yet loaded: build "
-            "mmbeit3.BEiT3Retrieval and use encode_image and encode_text"
-        )
+    ) -> Retriever:
+        """Load a trained dual encoder."""
+        return Retriever(cfg, checkpoint, device, dtype, compiles)
 
-    def writer(self, model: Inferencer, out_dir: Path, **options: Any) -> ResultWriter:
-        """Refuse, as :meth:`load`, without which there is no model."""
-        raise InputError("there is nothing to write for the task 'retrieval'")
+    def writer(self, model: Retriever, out_dir: Path, **options: Any) -> RetrievalWriter:
+        """Make what writes the features and what is found by them."""
+        if templates := options.pop("templates", None):
+            if not model.classes:
+                raise InputError(
+                    "templates are sentences about classes, and no classes are given", "templates"
+                )
+            model.set_classes(model.classes, templates)
+        return RetrievalWriter(out_dir, model, **options)
 
     def keep_predictions(self, cfg: Config, out: Path, outputs: EvaluationOutputs) -> None:
         """Refuse: the numbers are in the metrics file."""
-        raise InputError("a test of the task 'retrieval' has no predictions to write", "out")
+        raise InputError(
+            "a test of the task 'retrieval' has no predictions to write; `infer` writes features "
+            "and rankings",
+            "out",
+        )
 
     def drawing_hook(self, cfg: Config, meta: Mapping[str, Any], options: dict[str, Any]) -> Hook:
         """Refuse: there is nothing to draw on an image."""
-        raise InputError("a test of the task 'retrieval' draws nothing", "show_dir")
+        raise InputError(
+            "a test of the task 'retrieval' draws nothing; `infer` with texts writes a page of "
+            "pictures",
+            "show_dir",
+        )

@@ -37,17 +37,23 @@ class ResultWriter(ABC):
     #: The package whose models solve it.
     library: ClassVar[str]
     #: What is written, besides the summary and the pictures.
-    files: ClassVar[str]
+    files: str
     #: Folder and suffix of the files, besides its picture, that are written for each image, by the
     #: name of their kind.
     further: ClassVar[dict[str, tuple[str, str]]] = {}
     #: Files that hold results of all images.
-    run_files: ClassVar[tuple[str, ...]] = ()
+    run_files: tuple[str, ...] = ()
+    #: Whether a picture of each image is written.
+    draws: ClassVar[bool] = True
     #: What :meth:`write` returns.
     written: ClassVar[type[Written]]
 
     def __init__(self, out_dir: Path) -> None:
         self.out_dir = out_dir
+
+    def resume(self, out_dir: Path) -> None:
+        """Take over what an earlier run has left in its folder, before the first image."""
+        return
 
     @contextmanager
     def opened(self) -> Iterator[None]:

@@ -8,9 +8,11 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+import torch
 from mmengine.config import Config
 
-from mmbeit3.apis import classify_folder
+from mmbeit3 import load as load_model
+from mmbeit3.apis import infer_folder
 from mmbeit3.apis.testing import test as run_test
 from mmbeit3.apis.training import train
 from mmbeit3.config.loading import load_config
@@ -115,10 +117,17 @@ def test_a_linear_classifier_follows_its_data(data: Path, tmp_path: Path) -> Non
     file = json.loads((tmp_path / "test" / "metrics.json").read_text())
     assert file["classes"]["blue"] == {"top1": 100.0, "images": 4.0}
     (data / "loose.txt").write_text("no image")
-    found = classify_folder(load(config, tmp_path / "x"), checkpoint, data / "val")
-    assert [entry.names[0] for entry in found] == ["blue"] * 4 + ["red"] * 4
+    model = load_model(config, checkpoint)
+    assert [found.name for found in model(data / "val")] == ["blue"] * 4 + ["red"] * 4
     with pytest.raises(InputError, match="there are 3 names and the head has 2 classes"):
-        classify_folder(load(config, tmp_path / "x"), checkpoint, data / "val", list("abc"))
+        model.set_classes(list("abc"))
+    content = torch.load(checkpoint, weights_only=False)
+    torch.save({"state_dict": content["state_dict"]}, tmp_path / "nameless.pth")
+    two = load(config, tmp_path / "x", **{"model.num_classes": 2})
+    model = load_model(two, tmp_path / "nameless.pth")
+    assert {found.name for found in model(data / "val")} == {"0", "1"}
+    model.set_classes(["bleu", "rouge"])
+    assert model(data / "val" / "red" / "0.png").name == "rouge"
     write_color(data / "val" / "green" / "1.png", "green", 0)
     with pytest.raises(InputError, match="folders that are no class of .*: green"):
         run_test(load(config, tmp_path / "test2"), checkpoint)
@@ -139,10 +148,20 @@ def test_a_classifier_by_names_is_asked_for_others(
     assert list(table) == ["green", "blue", "red"] and table["red"]["images"] == 4.0
     (data / "val" / "red" / "broken.png").write_bytes(b"no image")
     cfg = load(config, tmp_path / "x")
-    found = classify_folder(cfg, checkpoint, data / "val", ["red", "blue"], ["a {} square"], top=1)
-    wrong = [entry for entry in found if entry.error]
-    assert [entry.path.name for entry in wrong] == ["broken.png"]
-    assert [e.names for e in found if e.path.parent.name == "blue"] == [["blue"]] * 4
+    out = tmp_path / "out"
+    (tmp_path / "templates.txt").write_text("a {} square")
+    summary = infer_folder(
+        *(cfg, checkpoint, data / "val", out),
+        classes=["red", "blue"],
+        templates=tmp_path / "templates.txt",
+    )
+    assert [failure["file_name"] for failure in summary["failed"]] == ["red/broken.png"]
+    assert summary["classes"]["blue"] >= 4
+    labels = json.loads((out / "labels.json").read_text())
+    blue = [entry for entry in labels if entry["file_name"].startswith("blue")]
+    assert [entry["classes"][0]["name"] for entry in blue] == ["blue"] * 4
+    page = (out / "labels.html").read_text()
+    assert page.count("data:image/jpeg;base64,") == len(labels) == 9
 
 
 def test_all_that_is_wrong_with_the_data_is_named_first(data: Path, tmp_path: Path) -> None:

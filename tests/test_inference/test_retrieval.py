@@ -1,0 +1,294 @@
+"""Images and texts as features: in memory, over a folder, and what is kept."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import re
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from mmengine.config import Config
+
+from mmbeit3 import load
+from mmbeit3.cli import main
+from mmbeit3.inference.folder import infer_folder
+from mmbeit3.inference.image_index import ImageIndex
+from mmbeit3.inference.retriever import Retriever
+from mmbeit3.registry import MODELS
+from mmbeit3.text import Tokenizer
+from mmbeit3.utils import InputError
+
+SMALL = dict(embed_dims=48, num_layers=3, num_heads=4, feedforward_channels=80)
+COLORS = {"red": (0, 0, 220), "green": (0, 200, 0), "blue": (220, 30, 0)}
+
+
+@pytest.fixture
+def files(tmp_path: Path, tokenizer_file: Path) -> tuple[Path, Path]:
+    """A config and weights, random but of a wide range, so that features differ."""
+    vocab_size = Tokenizer(tokenizer_file).vocab_size
+    size = dict(arch=SMALL, img_size=32, patch_size=8, max_tokens=20, vocab_size=vocab_size)
+    pipeline = [
+        dict(type="mmbeit3.LoadImageFromFile"),
+        dict(type="Resize", scale=(32, 32), keep_ratio=False),
+        dict(type="mmbeit3.PackImageText"),
+    ]
+    cfg = Config(
+        dict(
+            default_scope="mmbeit3",
+            task="retrieval",
+            model=dict(
+                type="mmbeit3.BEiT3Retrieval",
+                encoder=dict(type="mmbeit3.BEiT3Multiway", **size),
+                data_preprocessor=dict(
+                    type="mmbeit3.ImageTextPreprocessor",
+                    tokenizer=dict(file=str(tokenizer_file)),
+                    max_length=20,
+                ),
+            ),
+            test_dataloader=dict(batch_size=3, dataset=dict(pipeline=pipeline)),
+        )
+    )
+    torch.manual_seed(0)
+    model = MODELS.build(cfg.model)
+    model.init_weights()
+    with torch.no_grad():
+        for weight in model.parameters():
+            weight.mul_(3)
+    torch.save(
+        {"meta": {"cfg": cfg.pretty_text}, "state_dict": model.state_dict()}, tmp_path / "w.pth"
+    )
+    cfg.dump(tmp_path / "config.py")
+    return tmp_path / "config.py", tmp_path / "w.pth"
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    generator = np.random.default_rng(0)
+    folder = tmp_path / "photos"
+    for index, (name, color) in enumerate(COLORS.items()):
+        image = np.full((60 + 10 * index, 90, 3), color, np.uint8)
+        image[:20, :30] = generator.integers(0, 256, (20, 30, 3))
+        path = folder / ("below" if index else "") / f"{name}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        cv2.imwrite(str(path), image)
+    return folder
+
+
+@pytest.fixture
+def model(files: tuple[Path, Path]) -> Retriever:
+    return load(*files, device="cpu")
+
+
+def test_features_are_those_of_the_model_on_the_prepared_pixels(
+    model: Retriever, photos: Path
+) -> None:
+    pixels = cv2.resize(cv2.imread(str(photos / "red.png")), (32, 32))
+    batch = torch.from_numpy(pixels[..., ::-1].transpose(2, 0, 1).copy()).float()[None] / 127.5 - 1
+    ids, padding_mask = model.model.data_preprocessor.tokenizer.batch(["a red circle"])
+    with torch.no_grad():
+        image = model.model.encode_image(batch)[0].numpy()
+        text = model.model.encode_text(ids, padding_mask)[0].numpy()
+    np.testing.assert_allclose(model.encode_image(photos / "red.png"), image, atol=1e-5)
+    np.testing.assert_allclose(model.encode_text("a red circle"), text, atol=1e-5)
+    np.testing.assert_allclose(
+        model.similarity(photos / "red.png", "a red circle"), [[image @ text]], atol=1e-5
+    )
+
+
+def test_many_texts_of_unlike_lengths_keep_their_order(model: Retriever) -> None:
+    texts = ["two stars", "the large blue square on the left", "a", "a red circle"] * 3
+    together = model.encode_text(texts)
+    alone = np.stack([model.encode_text(text) for text in texts])
+    np.testing.assert_allclose(together, alone, atol=1e-5)
+    assert np.abs(together[0] - together[1]).max() > 1e-2
+
+
+def test_a_search_ranks_as_all_cosines_do(model: Retriever, photos: Path) -> None:
+    texts = ["a red circle", "two stars"]
+    cosines = model.similarity(photos, texts)
+    names = [path.relative_to(photos).as_posix() for path in sorted(photos.rglob("*.png"))]
+    found = model.search(texts, photos, top=2)
+    for column, hits in enumerate(found):
+        order = sorted(range(3), key=lambda row: -cosines[row, column])[:2]
+        assert [hit.name for hit in hits] == [model.index(photos).names[row] for row in order]
+        assert [hit.score for hit in hits] == pytest.approx(cosines[order, column], abs=1e-6)
+        assert all(hit.path.is_file() for hit in hits)
+    assert sorted(model.index(photos).names) == sorted(names)
+    single = model.search("two stars", model.index(photos), top=2)
+    assert [hit.name for hit in single] == [hit.name for hit in found[1]]
+
+
+def test_equal_scores_are_in_the_order_of_the_index(model: Retriever, photos: Path) -> None:
+    for name in ("c.png", "a.png", "b.png"):
+        (photos / name).write_bytes((photos / "red.png").read_bytes())
+    index = model.index(photos)
+    hits = model.search(index.features[index.names.index("a.png")], index, top=4)
+    assert [hit.name for hit in hits] == ["a.png", "b.png", "c.png", "red.png"]
+    assert hits[0].score == pytest.approx(1, abs=1e-5)
+
+
+def test_an_index_is_kept_and_stale_entries_are_noticed(
+    model: Retriever, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "kept.safetensors"
+    first = model.index(photos, file)
+    encoded: list[str] = []
+    forward = Retriever._forward
+    monkeypatch.setattr(
+        Retriever,
+        "_forward",
+        lambda self, images: (
+            encoded.extend(i.source.file_name for i in images) or forward(self, images)
+        ),
+    )
+    again = model.index(photos, file)
+    assert not encoded and again.names == first.names
+    np.testing.assert_array_equal(again.features, first.features)
+    assert [entry.size for entry in again.entries] == [entry.size for entry in first.entries]
+    # another content of the same size, one file more, and one less
+    changed = cv2.imread(str(photos / "red.png"))
+    cv2.imwrite(str(photos / "red.png"), changed[::-1])
+    os.utime(photos / "red.png", ns=(1, 1))
+    cv2.imwrite(str(photos / "new.png"), changed)
+    (photos / "below" / "blue.png").unlink()
+    third = model.index(photos, file)
+    assert sorted(encoded) == ["new.png", "red.png"]
+    assert sorted(third.names) == ["below/green.png", "new.png", "red.png"]
+    assert sorted(ImageIndex.read(file).names) == sorted(third.names)
+
+
+def test_the_features_of_another_model_are_not_used(
+    model: Retriever, photos: Path, tmp_path: Path
+) -> None:
+    file = tmp_path / "kept.safetensors"
+    before = model.index(photos, file)
+    with torch.no_grad():
+        model.model.vision_head.weight.mul_(-1)
+    model._probe = None
+    after = model.index(photos, file)
+    np.testing.assert_allclose(after.features, -before.features, atol=1e-5)
+
+
+@pytest.mark.parametrize("damage", ["cut", "bit", "other", "empty"])
+def test_a_damaged_index_is_named(
+    model: Retriever, photos: Path, tmp_path: Path, damage: str
+) -> None:
+    file = tmp_path / "kept.safetensors"
+    model.index(photos, file)
+    content = bytearray(file.read_bytes())
+    if damage == "bit":
+        content[-5] ^= 1
+    file.write_bytes(
+        {"cut": content[:-9], "bit": content, "other": b"PK\3\4" * 99, "empty": b""}[damage]
+    )
+    with pytest.raises(InputError, match=re.escape(str(file))):
+        model.index(photos, file)
+
+
+def test_the_index_of_another_folder_is_refused(
+    model: Retriever, photos: Path, tmp_path: Path
+) -> None:
+    file = tmp_path / "kept.safetensors"
+    model.index(photos, file)
+    with pytest.raises(InputError, match="is the index of"):
+        model.index(photos / "below", file)
+
+
+def test_names_are_compared_with_images(model: Retriever, photos: Path) -> None:
+    names = ["red circle", "star", "blue square"]
+    features = model.encode_image(photos)
+    model.set_classes(names, ["a photo of a {}.", "the {}"])
+    results = model(photos)
+    texts = [[f"a photo of a {name}.", f"the {name}"] for name in names]
+    classes = np.stack([model.encode_text(pair).mean(0) for pair in texts])
+    classes /= np.linalg.norm(classes, axis=1, keepdims=True)
+    scale = model.model.logit_scale.exp().item()
+    expected = torch.tensor(scale * features @ classes.T).softmax(1)
+    np.testing.assert_allclose([found.scores for found in results], expected, atol=1e-5)
+    best = results[0].top(2)
+    assert best[0][0] == results[0].name == names[int(expected[0].argmax())]
+    assert best[0][1] >= best[1][1]
+    assert json.loads(results[0].to_json())["classes"][0]["name"] == results[0].name
+
+
+def test_a_run_over_a_folder_writes_ranking_labels_and_pages(
+    files: tuple[Path, Path],
+    photos: Path,
+    tmp_path: Path,
+    model: Retriever,
+    capsys: pytest.CaptureFixture,
+) -> None:
+    (photos / "broken.jpg").write_bytes(b"\xff\xd8 no image")
+    queries = tmp_path / "queries.txt"
+    queries.write_text("a red circle\n\n<b>two</b> stars\n")
+    names = tmp_path / "names.txt"
+    names.write_text("star\nblue square\n")
+    out = tmp_path / "out"
+    command = ["infer", *map(str, files), str(photos), "--out-dir", str(out), "--device", "cpu"]
+    command += ["--texts", str(queries), "--classes", str(names), "--top", "2"]
+    assert main(command) == 1  # one image is broken
+    assert "known from an earlier run" in capsys.readouterr().out
+    (photos / "broken.jpg").unlink()
+    ranking = json.loads((out / "ranking.json").read_text())
+    hits = model.search(["a red circle", "<b>two</b> stars"], photos, top=2)
+    assert [entry["text"] for entry in ranking] == ["a red circle", "<b>two</b> stars"]
+    for entry, expected in zip(ranking, hits, strict=True):
+        assert [image["file_name"] for image in entry["images"]] == [hit.name for hit in expected]
+    with (out / "ranking.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["rank"] for row in rows] == ["1", "2", "1", "2"]
+    assert rows[2]["text"] == "<b>two</b> stars"
+    page = (out / "ranking.html").read_text()
+    assert page.count("data:image/jpeg;base64,") == 4
+    assert "&lt;b&gt;two&lt;/b&gt; stars" in page and "<b>two" not in page
+    labels = json.loads((out / "labels.json").read_text())
+    results = load(*files, device="cpu", classes=["star", "blue square"])(photos)
+    assert [entry["classes"][0]["name"] for entry in labels] == [found.name for found in results]
+    summary = json.loads((out / "summary.json").read_text())
+    assert summary["num_known"] == 0 and summary["num_failed"] == 1
+    assert {image["height"] for image in summary["images"]} == {60, 70, 80}
+    # Other questions, the same images: nothing is encoded again, and the sizes are known, too.
+    cfg = Config.fromfile(files[0])
+    summary = infer_folder(cfg, files[1], photos, out, texts=["a star"], device="cpu")
+    assert summary["num_known"] == 3
+    assert {image["height"] for image in summary["images"]} == {60, 70, 80}
+    [entry] = json.loads((out / "ranking.json").read_text())
+    assert [hit.name for hit in model.search("a star", photos)] == [
+        image["file_name"] for image in entry["images"]
+    ]
+
+
+@pytest.mark.parametrize(
+    ("option", "content", "message"),
+    [
+        ("--texts", None, "there is no file"),
+        ("--texts", "\n \n", "holds no text"),
+        ("--texts", "a dog\na dog\n", "2 times"),
+        ("--classes", "alone\n", "two at least"),
+        ("--templates", "a {}\n", "no classes are given"),
+        ("--score-thr", "0.5", "retrieval"),
+    ],
+)
+def test_what_cannot_be_asked_is_refused_before_the_first_image(
+    files: tuple[Path, Path],
+    photos: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture,
+    option: str,
+    content: str | None,
+    message: str,
+) -> None:
+    value = content if option == "--score-thr" else str(tmp_path / "list.txt")
+    if content is not None:
+        (tmp_path / "list.txt").write_text(content)
+    out = tmp_path / "out"
+    command = ["infer", *map(str, files), str(photos), "--out-dir", str(out), "--device", "cpu"]
+    assert main([*command, option, value]) == 2
+    printed = capsys.readouterr().err
+    assert message in printed and "Traceback" not in printed
+    assert not (out / "summary.json").exists()
