@@ -8,12 +8,12 @@ from contextlib import contextmanager
 
 import pytest
 
-SECONDS = 5
+SECONDS = 30  # a busy machine takes some for what is done at once
 
 
 @contextmanager
 def time_limit(mutation: int) -> Iterator[None]:
-    """Fail a test in which a mutation takes longer than 5 s."""
+    """Fail a test in which a mutation takes longer than 30 s."""
 
     def stop(*_: object) -> None:
         pytest.fail(f"mutation {mutation} takes longer than {SECONDS} s")
