@@ -11,6 +11,7 @@ from torch import Tensor
 
 from mmbeit3.checkpoint import check_checkpoint, find_layout, read_checkpoint, state_dict_of
 from mmbeit3.checkpoint.reading import RESUME_KEYS
+from mmbeit3.checkpoint.tasks import TASKS, find_task
 from mmbeit3.models.archs import ARCH_ZOO
 from mmbeit3.utils import listed
 
@@ -25,13 +26,14 @@ SIZES = (  # of a layer, by layout
     ("timm", r"^blocks\.(\d+)\.", r"^patch_embed\.proj\.weight$", r"\.mlp\.fc1\.weight$"),
     (
         "mmbeit3",
-        r"^(?:backbone\.)?layers\.(\d+)\.",
+        r"^(?:backbone\.|(?:\w+\.)*vision\.)?layers\.(\d+)\.",
         r"patch_embed\.proj\.weight$",
         r"\.ffn\.fc1\.weight$",
     ),
 )
 INITIALIZES = {
-    "official": "the backbone, by model.backbone.init_cfg; the text branch and heads are left out",
+    "official": "the backbone, by model.backbone.init_cfg (the text branch and heads are left "
+    "out); both towers, by model.encoder.init_cfg; all of a model of its task, by model.init_cfg",
     "timm": "the backbone, by model.backbone.init_cfg; heads are left out",
 }
 
@@ -43,8 +45,9 @@ def describe_checkpoint(path: str | Path) -> dict[str, Any]:
         path (str | Path): A .pth or .safetensors file, or an address.
 
     Returns:
-        dict: ``file``, ``bytes``, ``layout``, ``weights``, ``parameters``, ``dtypes``, ``tower``
-        (its sizes), ``initializes``, ``model``, ``classes``, ``config``, ``training`` and
+        dict: ``file``, ``bytes``, ``layout``, ``task`` (one that was released), ``weights``,
+        ``parameters``, ``dtypes``, ``tower`` (its sizes), ``initializes``, ``model``, ``classes``,
+        ``config``, ``training`` and
         ``resumable``; None where the file does not tell.
 
     Raises:
@@ -59,12 +62,14 @@ def describe_checkpoint(path: str | Path) -> dict[str, Any]:
     dataset = meta.get("dataset_meta") or {}
     model = settings.get("model") or {}
     layout = find_layout(weights)
-    whole = layout == "mmbeit3" and any(name.startswith("backbone.") for name in weights)
+    parts = ("backbone.", "encoder.")
+    whole = layout == "mmbeit3" and any(name.startswith(parts) for name in weights)
     name = re.sub(r"_\d{8}_\d{6}.*$", "", str(meta.get("experiment_name") or ""))
     return {
         "file": str(file),
         "bytes": file.stat().st_size,
         "layout": layout,
+        "task": TASKS[task].title if (task := find_task(weights)) not in (None, "towers") else None,
         "weights": len(weights),
         "parameters": sum(value.numel() for value in weights.values()),
         "dtypes": sorted({str(value.dtype).removeprefix("torch.") for value in weights.values()}),
@@ -96,6 +101,7 @@ def checkpoint_text(found: Mapping[str, Any]) -> str:
         "weights": f"{found['parameters'] / 1e6:.1f} M numbers in {found['weights']} tensors, "
         f"{' and '.join(found['dtypes'])}",
         "layout": found["layout"] or "unknown",
+        "task": found["task"],
         "tower": sizes,
         "model": found["model"],
         "initializes": found["initializes"],

@@ -1,11 +1,13 @@
-"""Translate a BEiT-3 vision tower to another layout, and check that it computes the same."""
+"""Translate BEiT-3 weights to another layout, and check that they compute the same."""
 
 from __future__ import annotations
 
 import math
 import os
 import re
+import warnings
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -17,16 +19,20 @@ from mmbeit3.checkpoint import (
     Tower,
     check_checkpoint,
     find_layout,
+    find_task,
+    from_official,
     load_backbone,
     official_state_dict,
     read_checkpoint,
     read_tower,
     state_dict_of,
+    to_official,
 )
-from mmbeit3.checkpoint.layouts import BACKBONE, OFFICIAL
+from mmbeit3.checkpoint.layouts import BACKBONE, OFFICIAL, TOWERS, holds_text, own_prefix
 from mmbeit3.checkpoint.saving import check_suffix, save_checkpoint
+from mmbeit3.checkpoint.tasks import TASKS, describe_task
 from mmbeit3.checkpoint.values import check_values
-from mmbeit3.models import BEiT3
+from mmbeit3.models import BEiT3, BEiT3Text
 from mmbeit3.models.archs import ARCH_ZOO
 from mmbeit3.utils import InputError, listed
 from mmbeit3.version import __version__
@@ -42,6 +48,7 @@ def convert_checkpoint(
     to: str = "mmbeit3",
     check: bool = False,
     trust: bool = False,
+    whole: bool = False,
 ) -> Path:
     """Write the vision tower of a file in another layout; dtype and values stay bit for bit.
 
@@ -52,6 +59,8 @@ def convert_checkpoint(
         check: Whether to run both on a random image and to translate back, before the file is
             written. Defaults to False.
         trust: Whether the source may build any Python object. Defaults to False.
+        whole: Whether the text tower and the heads go with it: from an official file, or from a
+            model of this project whose task was released. Defaults to False.
 
     Returns:
         The file written.
@@ -75,11 +84,29 @@ def convert_checkpoint(
     origin = str(source).partition("?")[0] if "://" in str(source) else str(path)
     tower = read_tower(state, origin)
     _require_outer(tower, origin)
-    check_values(tower.weights, origin)
-    print(_description(tower, origin))
-    converted = official_state_dict(tower.weights) if to == "official" else tower.weights
+    if whole:
+        check_values(state, origin)
+        converted = _whole(state, to, origin)
+        print(_description(replace(tower, unused=_dropped(state, to)), origin))
+        print(f"  with it: {_extent(converted)}")
+    else:
+        check_values(tower.weights, origin)
+        converted = official_state_dict(tower.weights) if to == "official" else tower.weights
+        print(_description(tower, origin))
     if check:
-        _check(state, tower, converted)
+        _compare_outputs(state, tower, converted)
+        if whole:
+            _compare_texts(state, converted)
+            back = _whole(
+                converted, "official" if tower.layout == "official" else "mmbeit3", origin
+            )
+            left_out = [name for names in _dropped(state, to).values() for name in names]
+            kept = {name: value for name, value in state.items() if name not in left_out}
+            _compare_bits(_as_encoder(kept), _as_encoder(back))
+        else:
+            left_out = {_bare(name) for names in tower.unused.values() for name in names}
+            kept = {_bare(name): v for name, v in state.items() if _bare(name) not in left_out}
+            _compare_bits(kept, _translated_back(converted, tower.layout))
     if to == "official":
         content = {"model": converted}
     else:
@@ -129,22 +156,159 @@ def _description(tower: Tower, source: str) -> str:
     return "\n".join(lines)
 
 
-def _check(before: Mapping[str, Tensor], tower: Tower, after: Mapping[str, Tensor]) -> None:
+def _whole(state: Mapping[str, Tensor], to: str, origin: str) -> dict[str, Tensor]:
+    """Towers and heads of a file in a layout."""
+    layout = find_layout(state)
+    if layout == "timm":
+        raise InputError(
+            f"{origin} is timm's and holds a vision tower alone: convert it without --all"
+        )
+    if find_task(state) is None:
+        raise InputError(describe_task(state, origin))
+    if layout == to:
+        return dict(state)
+    return to_official(state, origin) if to == "official" else from_official(state, origin)
+
+
+def _as_encoder(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """A file of this project with its towers at one place, whatever they are part of."""
+    if find_layout(state) != "mmbeit3":
+        return dict(state)
+    places = [(own_prefix(state, branch), tower) for branch, tower in TOWERS.items()]
+    found = {}
+    for name, value in state.items():
+        place = next((p for p in places if p[0] is not None and name.startswith(p[0])), None)
+        found[f"{place[1]}.{name.removeprefix(place[0])}" if place else name] = value
+    return found
+
+
+def _dropped(state: Mapping[str, Tensor], to: str) -> dict[str, list[str]]:
+    """What a whole translation leaves out: the texts of an ImageNet file."""
+    if (find_layout(state), find_task(state), to) != ("official", "classification", "mmbeit3"):
+        return {}
+    names = read_tower(state).unused.get("text branch")
+    return {"text branch": names} if names else {}
+
+
+def _extent(state: Mapping[str, Tensor]) -> str:
+    heads = sorted({name.partition(".")[0] for name in TASKS[find_task(state)].heads})
+    parts = ["text tower"] * holds_text(state) + heads
+    return f"{', '.join(parts) or 'nothing'} ({TASKS[find_task(state)].title})"
+
+
+def _compare_outputs(
+    before: Mapping[str, Tensor], tower: Tower, after: Mapping[str, Tensor]
+) -> None:
     side = math.isqrt(_num_patches(tower)) * _patch_size(tower)
     image = torch.randn(1, 3, side, side, generator=torch.Generator().manual_seed(0))
-    pairs = zip(layer_outputs(before, image), layer_outputs(after, image), strict=True)
-    differences = torch.stack([(a - b).abs().max() / a.abs().max() for a, b in pairs])
-    worst = differences.max().item()  # unlike Python's max, never past a NaN
+    worst = _difference(layer_outputs(before, image), layer_outputs(after, image))
     ran = ["mmbeit3" if find_layout(s) == "mmbeit3" else "timm" for s in (before, after)]
     print(
         f"check: SRC run by {ran[0]}, DST by {ran[1]} on a random {side} x {side} image: largest "
         f"relative difference of a layer {worst:.1e} (limit {LIMIT:.0e})"
     )
+    _refuse_difference(worst)
+
+
+def _compare_texts(before: Mapping[str, Tensor], after: Mapping[str, Tensor]) -> None:
+    """Run the text towers of two files on random words."""
+    if not (holds_text(before) and holds_text(after)):
+        return
+    rows = len(read_tower(before, branch="B").weights["text_embed.weight"])
+    ids = torch.randint(rows, (2, 12), generator=torch.Generator().manual_seed(0))
+    (one, first), (two, second) = (text_outputs(state, ids) for state in (before, after))
+    worst = _difference(first, second)
+    print(
+        f"check: SRC run by {one}, DST by {two} on 2 random texts of 12 words: largest relative "
+        f"difference of a layer {worst:.1e} (limit {LIMIT:.0e})"
+    )
+    _refuse_difference(worst)
+
+
+def text_outputs(state: Mapping[str, Tensor], ids: Tensor) -> tuple[str, list[Tensor]]:
+    """Run a text tower in float32, an official one by torchscale where that is installed.
+
+    Args:
+        state: Weights in the official layout, or in this project's.
+        ids: (B, N) of words.
+
+    Returns:
+        What ran it, and (B, N, C) tokens after each layer.
+
+    Raises:
+        InputError: The size of the tower is none of ``ARCH_ZOO``.
+    """
+    arch = _arch_of(read_tower(state))
+    tower = read_tower(state, branch="B").weights
+    by, outputs = "mmbeit3", []
+    published = _published(arch, tower) if find_layout(state) == "official" else None
+    if published is not None:
+        by, model, layers = "torchscale", published, published.encoder.layers
+        inner = {f"{OFFICIAL}{name.removeprefix(OFFICIAL)}": v for name, v in state.items()}
+        text = {n.removeprefix(OFFICIAL): v.float() for n, v in inner.items() if _is_text(n)}
+        model.load_state_dict(text, strict=False)
+    else:
+        rows, positions = tower["text_embed.weight"], tower["pos_embed"]
+        model = BEiT3Text(arch, len(rows), positions.shape[1])
+        load_backbone(model, dict(tower) | _norms(tower, arch), logger="silent")
+        layers = model.layers
+    for layer in layers:
+        layer.register_forward_hook(
+            lambda _module, _args, out: outputs.append(out[0] if isinstance(out, tuple) else out)
+        )
+    with torch.inference_mode():
+        model.eval()(**{"textual_tokens" if published is not None else "ids": ids})
+    return by, outputs
+
+
+def _norms(tower: Mapping[str, Tensor], arch: Mapping[str, int]) -> dict[str, Tensor]:
+    """A final LN where a file has none: layers are compared, which come before it."""
+    plain = {"weight": torch.ones(arch["embed_dims"]), "bias": torch.zeros(arch["embed_dims"])}
+    return {f"norm.{kind}": v for kind, v in plain.items() if f"norm.{kind}" not in tower}
+
+
+def _is_text(name: str) -> bool:
+    return ".B." in name or name == f"{OFFICIAL}text_embed.weight"
+
+
+def _published(arch: Mapping[str, int], tower: Mapping[str, Tensor]) -> nn.Module | None:
+    """The published code, by torchscale; None where it is not installed."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # it imports timm by a former name
+            from torchscale.architecture.config import EncoderConfig
+            from torchscale.model.BEiT3 import BEiT3 as Published
+    except ImportError:
+        return None
+    config = EncoderConfig(
+        img_size=32,  # images are not run
+        patch_size=16,
+        vocab_size=len(tower["text_embed.weight"]),
+        multiway=True,
+        layernorm_embedding=False,
+        normalize_output=True,
+        no_output_layer=True,
+        encoder_embed_dim=arch["embed_dims"],
+        encoder_attention_heads=arch["num_heads"],
+        encoder_ffn_embed_dim=arch["feedforward_channels"],
+        encoder_layers=arch["num_layers"],
+        max_source_positions=tower["pos_embed"].shape[1] + 2,
+    )
+    return Published(config)
+
+
+def _difference(before: list[Tensor], after: list[Tensor]) -> float:
+    pairs = zip(before, after, strict=True)
+    differences = torch.stack([(a - b).abs().max() / a.abs().max() for a, b in pairs])
+    return differences.max().item()  # unlike Python's max, never past a NaN
+
+
+def _refuse_difference(worst: float) -> None:
     if not worst <= LIMIT:
         raise InputError("the check failed, nothing was written: SRC and DST compute differently")
-    left_out = {_bare(name) for names in tower.unused.values() for name in names}
-    kept = {_bare(name): value for name, value in before.items() if _bare(name) not in left_out}
-    back = _translated_back(after, tower.layout)
+
+
+def _compare_bits(kept: Mapping[str, Tensor], back: Mapping[str, Tensor]) -> None:
     changed = [name for name, value in kept.items() if not _same(value, back.get(name))]
     if changed:
         raise InputError(

@@ -16,12 +16,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of this command."""
     parser.add_argument("source", metavar="SRC", help="a file, https:// or hf://")
     parser.add_argument("target", metavar="DST", help="NAME.pth or NAME.safetensors")
+    parser.add_argument(
+        "--all",
+        action="store_true",
+        help="translate the text tower and the heads, too, of an official file or of a model of "
+        "this project whose task was released, such as retrieval",
+    )
     parser.add_argument("--to", choices=("mmbeit3", "official"), default="mmbeit3")
     parser.add_argument(
         "--check",
         action="store_true",
         help="before writing, run SRC and DST on a random image and compare every layer (official "
-        "and timm layouts are run by timm), and translate back and compare every bit",
+        "and timm layouts are run by timm, official texts by torchscale if it is installed), and "
+        "translate back and compare every bit",
     )
     parser.add_argument(
         "--trust", action="store_true", help="let SRC build any Python object, that is run any code"
@@ -32,4 +39,4 @@ def run(args: argparse.Namespace) -> None:
     """Run the command."""
     from mmbeit3.apis.converting import convert_checkpoint
 
-    convert_checkpoint(args.source, args.target, args.to, args.check, args.trust)
+    convert_checkpoint(args.source, args.target, args.to, args.check, args.trust, args.all)

@@ -17,6 +17,7 @@ from mmbeit3.apis.converting import convert_checkpoint
 from mmbeit3.checkpoint import layouts, read_checkpoint, read_tower
 from mmbeit3.models import BEiT3
 from mmbeit3.utils import InputError
+from tests.test_checkpoint.official import KINDS, Size, official_weights, save_official
 
 State = dict[str, Tensor]
 OLD = b"an older file"
@@ -552,3 +553,40 @@ def test_a_failed_write_keeps_the_older_file(
     with pytest.raises(InputError, match=r"tower.pth cannot be written \(No space left on device"):
         convert_checkpoint(sources["timm"], target)
     assert os.listdir(tmp_path) == ["tower.pth"] and target.read_bytes() == OLD
+
+
+TINY = Size(192, 4, 6, 768, vocabulary=40)  # of ARCH_ZOO, as the check needs the number of heads
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_whole_files_go_there_and_back_and_compute_the_same(
+    tmp_path: Path, kind: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    weights = official_weights(kind, TINY, 64)
+    source = save_official(weights, tmp_path / f"{kind}.pth")
+    ours, back = tmp_path / "ours.safetensors", tmp_path / "back.pth"
+    convert_checkpoint(source, ours, check=True, whole=True)
+    first = capsys.readouterr().out
+    convert_checkpoint(ours, back, to="official", check=True, whole=True)
+    if kind == "in1k":
+        assert "left out: text branch" in first
+        weights = {n: v for n, v in weights.items() if ".B." not in n and "text_embed" not in n}
+    else:
+        assert "check: SRC run by torchscale, DST by mmbeit3 on 2 random texts" in first
+        assert "SRC run by mmbeit3, DST by torchscale" in capsys.readouterr().out
+    assert "with it: " in first and f"all {len(weights)} weights are equal bit for bit" in first
+    assert_same(written(back), weights)
+
+
+def test_a_whole_conversion_needs_a_released_task(tmp_path: Path) -> None:
+    weights = official_weights("itc", TINY, 64)
+    changed = save_official(weights | {"new.weight": torch.ones(2)}, tmp_path / "changed.pth")
+    for source, match in ((changed, "no released task"), (timm_file(tmp_path), "without --all")):
+        with pytest.raises(InputError, match=match):
+            convert_checkpoint(source, tmp_path / "out.pth", whole=True)
+    assert not (tmp_path / "out.pth").exists()
+
+
+def timm_file(folder: Path) -> Path:
+    save_file(TIMM, folder / "timm.safetensors")
+    return folder / "timm.safetensors"
