@@ -100,7 +100,7 @@ def convert_checkpoint(
             back = _whole(
                 converted, "official" if tower.layout == "official" else "mmbeit3", origin
             )
-            left_out = [name for names in _dropped(state, to).values() for name in names]
+            left_out = {name for names in _dropped(state, to).values() for name in names}
             kept = {name: value for name, value in state.items() if name not in left_out}
             _compare_bits(_as_encoder(kept), _as_encoder(back))
         else:
@@ -174,11 +174,16 @@ def _as_encoder(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """A file of this project with its towers at one place, whatever they are part of."""
     if find_layout(state) != "mmbeit3":
         return dict(state)
-    places = [(own_prefix(state, branch), tower) for branch, tower in TOWERS.items()]
+    places = {
+        prefix: tower
+        for branch, tower in TOWERS.items()
+        if (prefix := own_prefix(state, branch)) is not None
+    }
     found = {}
     for name, value in state.items():
-        place = next((p for p in places if p[0] is not None and name.startswith(p[0])), None)
-        found[f"{place[1]}.{name.removeprefix(place[0])}" if place else name] = value
+        place = next((prefix for prefix in places if name.startswith(prefix)), None)
+        inside = name if place is None else f"{places[place]}.{name.removeprefix(place)}"
+        found[inside] = value
     return found
 
 
@@ -191,9 +196,10 @@ def _dropped(state: Mapping[str, Tensor], to: str) -> dict[str, list[str]]:
 
 
 def _extent(state: Mapping[str, Tensor]) -> str:
-    heads = sorted({name.partition(".")[0] for name in TASKS[find_task(state)].heads})
+    task = TASKS[find_task(state) or "towers"]
+    heads = sorted({name.partition(".")[0] for name in task.heads})
     parts = ["text tower"] * holds_text(state) + heads
-    return f"{', '.join(parts) or 'nothing'} ({TASKS[find_task(state)].title})"
+    return f"{', '.join(parts) or 'nothing'} ({task.title})"
 
 
 def _compare_outputs(

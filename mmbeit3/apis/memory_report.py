@@ -48,6 +48,12 @@ def report(
     """
     if memory is not None and memory <= 0:
         raise InputError(f"the memory is {memory:g} GiB; expected that of a device, such as 24")
+    if "backbone" not in (cfg.get("model") or {}):
+        raise InputError(
+            "the plan is for detectors, segmentors and image classifiers, whose model has a "
+            f"backbone; this one is a {(cfg.get('model') or {}).get('type')}: train two steps and "
+            "look at the memory in the log"
+        )
     if size:
         set_training_size(cfg, size)
     if batch_size is not None:

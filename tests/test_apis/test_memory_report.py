@@ -46,3 +46,9 @@ def test_report_prints_and_writes(
 def test_what_cannot_be_is_refused(detector: Config, arguments: dict, message: str) -> None:
     with pytest.raises(InputError, match=message):
         report(detector, **arguments)
+
+
+def test_a_model_without_a_backbone_is_named() -> None:
+    cfg = load_config(CONFIGS / "beit3_retrieval" / "beit3-base_384_coco.py")
+    with pytest.raises(InputError, match="this one is a mmbeit3.BEiT3Retrieval"):
+        report(cfg)
