@@ -75,7 +75,7 @@ class Mixed(Mixin, Base): ...
         (Ignoring, {"size"}, True),
         (Mixed, {"size", "color", "depth"}, False),
         (nn.ReLU, {"inplace"}, False),
-        (print, {"sep", "end", "file", "flush"}, False),
+        (sorted, {"key", "reverse"}, False),
         (dict, set(), True),
     ],
 )
