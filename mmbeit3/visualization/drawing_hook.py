@@ -11,6 +11,7 @@ from mmengine.hooks import Hook
 from mmengine.runner import Runner
 from mmengine.structures import BaseDataElement
 
+from mmbeit3.datasets.palette import make_palette
 from mmbeit3.datasets.transforms.loading import load_bgr
 from mmbeit3.evaluation.output_places import output_file
 from mmbeit3.visualization.pictures import write_picture
@@ -84,6 +85,12 @@ class SampleDrawingHook(DrawingHook):
         super().__init__(**options)
         self._classes = classes, palette
         self._score_thr = score_thr
+
+    def before_test(self, runner: Runner) -> None:
+        """Follow the test set, which may have other classes where the model reads their names."""
+        names = (getattr(runner.test_dataloader.dataset, "metainfo", None) or {}).get("classes")
+        if names and tuple(names) != tuple(self._classes[0]):
+            self._classes = tuple(names), [color[::-1] for color in make_palette(len(names))]
 
     def draw(self, runner: Runner, image: np.ndarray, sample: BaseDataElement) -> np.ndarray:
         """Draw one image."""

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from mmbeit3.checkpoint import load_backbone, read_checkpoint, state_dict_of
 from mmbeit3.registry import MODELS
 from mmbeit3.text import Tokenizer
+from mmbeit3.text.templates import SLOT, read_templates
 from mmbeit3.utils import InputError, warn
 
 HEAD = "language_head.weight"
@@ -33,7 +34,9 @@ class ClassEmbeddings(BaseModule):
         text (dict): The tower, a :class:`mmbeit3.models.BEiT3Text`.
         tokenizer (dict): Arguments of :class:`mmbeit3.text.Tokenizer`; the file is opened when the
             first names are given.
-        templates (Sequence[str]): Texts with ``{}`` where the name goes. Defaults to ("{}",).
+        templates (Sequence[str] | str): Sentences with ``{}`` for the name, a file of them, or
+            "default", see :func:`mmbeit3.text.templates.read_templates`. Defaults to ("{}",), the
+            name alone.
         temperature (float): What similarities are divided by at first; each layer learns its own.
             Defaults to 0.07, that of the released models.
         frozen (bool): Whether tower and head stay as they are. Defaults to True.
@@ -44,7 +47,7 @@ class ClassEmbeddings(BaseModule):
             or ``_retrieval`` file. Defaults to None.
 
     Raises:
-        InputError: Templates or temperature are none, or the weights are of another model.
+        InputError: Templates or temperature cannot be used, or the weights are of another model.
     """
 
     _vectors: Tensor | None
@@ -53,24 +56,19 @@ class ClassEmbeddings(BaseModule):
         self,
         text: dict,
         tokenizer: dict,
-        templates: Sequence[str] = ("{}",),
+        templates: Sequence[str] | str = (SLOT,),
         temperature: float = 0.07,
         frozen: bool = True,
         classes: Sequence[str] | None = None,
         init_cfg: dict | None = None,
     ) -> None:
         super().__init__(init_cfg)
-        if isinstance(templates, str) or not templates or any("{}" not in t for t in templates):
-            raise InputError(
-                f"class_embeddings.templates is {templates!r}; expected texts with {{}} where the "
-                'name goes, such as ("a photo of a {}",)'
-            )
         if not temperature > 0:
             raise InputError(f"class_embeddings.temperature is {temperature}; expected above 0")
         self.text = MODELS.build(text)
         self.embed_dims: int = self.text.embed_dims
         self.language_head = nn.Linear(self.embed_dims, self.embed_dims, bias=False)
-        self.templates = tuple(templates)
+        self.templates = read_templates(templates)
         self.temperature = temperature
         self.frozen = frozen
         self.classes: tuple[str, ...] = ()
@@ -98,7 +96,7 @@ class ClassEmbeddings(BaseModule):
             return
         seen: dict[tuple[int, ...], str] = {}
         for name in names:
-            ids = tuple(self.tokenizer.encode(self.templates[0].replace("{}", name)))
+            ids = tuple(self.tokenizer.encode(self.templates[0].replace(SLOT, name)))
             if seen.setdefault(ids, name) != name:
                 raise InputError(
                     f"the classes {seen[ids]!r} and {name!r} have the same tokens, as letters that "
@@ -195,7 +193,7 @@ class ClassEmbeddings(BaseModule):
         # In the tower's own precision: the vectors are used again and again.
         device = self.language_head.weight.device
         with torch.autocast(device.type, enabled=False):
-            texts = [t.replace("{}", name) for name in self.classes for t in self.templates]
+            texts = [t.replace(SLOT, name) for name in self.classes for t in self.templates]
             vectors = []
             for first in range(0, len(texts), NAMES_AT_ONCE):
                 ids, padding = self.tokenizer.batch(texts[first : first + NAMES_AT_ONCE])
