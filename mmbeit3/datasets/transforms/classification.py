@@ -69,14 +69,15 @@ class TimmAugment(BaseTransform):
         _check_interpolation(interpolation)
         self.scale = scale
         self.mean, self.std = (torch.tensor(list(v)).view(3, 1, 1) for v in (mean, std))
+        jitter: Any = color_jitter or None  # timm takes None for none, which its hints leave out
         try:
             self._crop, self._augment, _ = create_transform(
                 scale,
                 is_training=True,
-                scale=tuple(crop_area),
-                ratio=tuple(aspect_ratio),
+                scale=(crop_area[0], crop_area[1]),
+                ratio=(aspect_ratio[0], aspect_ratio[1]),
                 hflip=flip_prob,
-                color_jitter=color_jitter or None,
+                color_jitter=jitter,
                 auto_augment=auto_augment,
                 interpolation=interpolation,
                 mean=tuple(value / 255 for value in mean),
