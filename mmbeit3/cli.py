@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import sys
 from collections.abc import Sequence
 from importlib import import_module
@@ -9,6 +10,7 @@ from types import ModuleType
 from typing import Any, NoReturn
 
 from mmbeit3.commands import console
+from mmbeit3.commands.beginning import say
 from mmbeit3.version import __version__
 
 # In the order of --help. Of each there is a module of that name in mmbeit3/commands.
@@ -35,7 +37,10 @@ COMMANDS = (
 
 
 def build_parser() -> console.Parser:
-    """The parser; each subcommand sets ``run``, a function of the parsed arguments."""
+    """The parser; each subcommand sets ``run`` and, if it has one, ``start``.
+
+    Both are functions of the parsed arguments.
+    """
     parser = console.Parser(
         prog="mmbeit3",
         description="BEiT-3 for object detection and segmentation.",
@@ -48,7 +53,8 @@ def build_parser() -> console.Parser:
         command = _module(name)
         subparser = commands.add_parser(name, help=command.HELP, **_texts(command))
         command.add_arguments(subparser)
-        subparser.set_defaults(run=command.run, parser=subparser)
+        start = getattr(command, "start", None)
+        subparser.set_defaults(run=command.run, start=start, parser=subparser)
     return parser
 
 
@@ -57,7 +63,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments, unknown = build_parser().parse_known_args(argv)
     if unknown:
         arguments.parser.error(f"unrecognized arguments: {' '.join(unknown)}")
-    return console.status_of(lambda: arguments.run(arguments)) or 0
+    return console.status_of(lambda: _run(arguments)) or 0
 
 
 def run_script(name: str) -> NoReturn:
@@ -69,8 +75,17 @@ def run_script(name: str) -> NoReturn:
     command = _module(name)
     parser = console.Parser(**_texts(command))
     command.add_arguments(parser)
+    parser.set_defaults(run=command.run, start=getattr(command, "start", None))
     arguments = parser.parse_args()
-    console.run(lambda: command.run(arguments))
+    console.run(lambda: _run(arguments))
+
+
+def _run(arguments: argparse.Namespace) -> int | None:
+    """Run a command; what can be said before PyTorch is imported, which takes seconds, is said."""
+    beginning = arguments.start(arguments) if arguments.start is not None else None
+    if beginning:
+        say(beginning)
+    return arguments.run(arguments)
 
 
 def _module(name: str) -> ModuleType:

@@ -20,9 +20,9 @@ from benchmarks.plain import make_plain
 from mmbeit3.checkpoint import official_state_dict
 from mmbeit3.models import BEiT3
 from mmbeit3.models.acceleration import accelerate
-from mmbeit3.models.archs import ARCH_ZOO
 from mmbeit3.ops.cpu.linear import OneDNNLinear
 from mmbeit3.utils import InputError
+from mmbeit3.utils.archs import ARCH_ZOO
 
 TORCHSCALE = "torchscale BEiT3 (published code), all global, float32"
 TIMM = "timm, all global, float32"

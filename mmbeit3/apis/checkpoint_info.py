@@ -12,8 +12,8 @@ from torch import Tensor
 from mmbeit3.checkpoint import check_checkpoint, find_layout, read_checkpoint, state_dict_of
 from mmbeit3.checkpoint.reading import RESUME_KEYS
 from mmbeit3.checkpoint.tasks import TASKS, find_task
-from mmbeit3.models.archs import ARCH_ZOO
 from mmbeit3.utils import listed
+from mmbeit3.utils.archs import ARCH_ZOO
 
 # Without these a training cannot go on (mmbeit3/engine/runner.py).
 SIZES = (  # of a layer, by layout

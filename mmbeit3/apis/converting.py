@@ -33,8 +33,8 @@ from mmbeit3.checkpoint.saving import check_suffix, save_checkpoint
 from mmbeit3.checkpoint.tasks import TASKS, describe_task
 from mmbeit3.checkpoint.values import check_values
 from mmbeit3.models import BEiT3, BEiT3Text
-from mmbeit3.models.archs import ARCH_ZOO
 from mmbeit3.utils import InputError, listed
+from mmbeit3.utils.archs import ARCH_ZOO
 from mmbeit3.version import __version__
 
 LAYOUTS = ("mmbeit3", "official")

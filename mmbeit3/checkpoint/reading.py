@@ -7,7 +7,6 @@ are compared.
 
 from __future__ import annotations
 
-import difflib
 import json
 import zipfile
 from collections.abc import Mapping
@@ -18,12 +17,11 @@ import torch
 from torch import Tensor
 
 from mmbeit3.checkpoint.fetching import fetch
+from mmbeit3.checkpoint.files import check_file
 from mmbeit3.checkpoint.plain_pickle import ForeignGlobal, UnsupportedContent
-from mmbeit3.checkpoint.safe_loading import unrestricted
 from mmbeit3.checkpoint.safetensors_files import CRC_KEY, SafetensorsFile
 from mmbeit3.checkpoint.torch_files import Archive, NoTorchFile, WrongChecksum, read_legacy
 from mmbeit3.utils import InputError, listed
-from mmbeit3.utils.regular_files import check_regular
 
 WEIGHT_KEYS = ("state_dict", "model", "module")
 RESUME_KEYS = ("meta", "message_hub", "optimizer")  # what a training goes on from
@@ -112,34 +110,13 @@ def state_dict_of(checkpoint: Mapping[str, Any]) -> dict[str, Tensor]:
     return weights
 
 
-def similar_files(path: Path) -> str:
-    """Name the files beside ``path`` that are spelt like it, as the end of a message."""
-    if not path.parent.is_dir():
-        return f"; the folder {path.parent} does not exist either"
-    names = sorted(entry.name for entry in path.parent.iterdir())
-    similar = difflib.get_close_matches(path.name, names, n=3, cutoff=0.5)
-    return f"; similar files there: {', '.join(similar)}" if similar else ""
-
-
 def _check(path: Path, name: str) -> None:
     """Raise an InputError, which calls the file ``name``, unless it can be a checkpoint."""
-    _check_file(path, name)
+    check_file(path, name)
     if _is_safetensors(path):
         _check_safetensors(path, name)
     else:
         _check_kind(path, name)
-
-
-def _check_file(path: Path, name: str) -> None:
-    check_regular(path, "checkpoint")
-    if path.is_dir():
-        inside = sorted(file.name for file in path.glob("*") if file.suffix in (".pth", ".pt"))
-        hint = f"; give a file, such as {path / inside[-1]}" if inside else ""
-        raise InputError(f"checkpoint {name} is a folder{hint}")
-    if not path.is_file():
-        raise InputError(f"checkpoint {name} does not exist{similar_files(path)}")
-    if path.stat().st_size == 0:
-        raise InputError(f"checkpoint {name} is empty (0 bytes): the download or copy failed")
 
 
 def _check_kind(path: Path, name: str) -> None:
@@ -236,6 +213,8 @@ def _read_torch(path: Path, trust: bool) -> Any:
     if archive is not None:
         archive.check()
     if trust:
+        from mmbeit3.checkpoint.safe_loading import unrestricted  # brings mmengine's Runner
+
         with unrestricted():
             return torch.load(path, map_location="cpu", weights_only=False)
     return read_legacy(path) if archive is None else archive.content()

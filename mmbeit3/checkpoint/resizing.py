@@ -6,7 +6,6 @@ import math
 
 import torch
 import torch.nn.functional as F
-from timm.layers import resample_patch_embed
 from torch import Tensor
 
 
@@ -66,4 +65,6 @@ def resize_patch_kernel(kernel: Tensor, patch_size: int) -> Tensor:
         Tensor: (C, in_channels, patch_size, patch_size), in the dtype of ``kernel``; half
         precision is widened to float32 for the computation.
     """
+    from timm.layers import resample_patch_embed  # brings torchvision: `mmbeit3 info` is faster
+
     return resample_patch_embed(kernel.float(), [patch_size, patch_size]).to(kernel.dtype)

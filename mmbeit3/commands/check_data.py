@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from mmbeit3.commands.beginning import check_exists, check_model
 from mmbeit3.commands.console import add_cfg_options
 from mmbeit3.utils import InputError
 
@@ -36,14 +37,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_cfg_options(parser)
 
 
+def start(args: argparse.Namespace) -> str:
+    """Check what needs no PyTorch, and say what begins."""
+    if args.images:
+        check_exists(args.data, "annotation file")
+        check_exists(args.images, "folder")
+    elif args.data.suffix == ".json":
+        raise InputError("a COCO file needs the folder of its images: --images FOLDER")
+    else:
+        check_model(args.data, args.cfg_options)
+    return f"checking {args.data}"
+
+
 def run(args: argparse.Namespace) -> int:
     """Run the command; 1 means that the data have errors."""
-    if args.data.suffix == ".json" and not args.images:
-        raise InputError("a COCO file needs the folder of its images: --images FOLDER")
-
     from mmbeit3.apis.data_report import report_coco, report_config
     from mmbeit3.config.loading import load_config
-    from mmbeit3.config.options import parse_options
+    from mmbeit3.config.option_values import parse_options
 
     options = args.out_dir, args.decode, args.num_samples
     if args.images:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 
+from mmbeit3.commands.beginning import check_weights
+
 HELP = "translate BEiT-3 weights between layouts"
 DESCRIPTION = (
     "Write the vision tower of an official beit3_*.pth, of a timm file or of this "
@@ -33,6 +35,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--trust", action="store_true", help="let SRC build any Python object, that is run any code"
     )
+
+
+def start(args: argparse.Namespace) -> str:
+    """Check what needs no PyTorch, and say what begins."""
+    check_weights(args.source)
+    return f"reading {args.source}"
 
 
 def run(args: argparse.Namespace) -> None:

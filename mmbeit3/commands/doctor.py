@@ -15,6 +15,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of this command: there are none."""
 
 
+def start(_: argparse.Namespace) -> str:
+    """Check what needs no PyTorch, and say what begins."""
+    return "looking at what is installed"
+
+
 def run(_: argparse.Namespace) -> int:
     """Run the command."""
     from mmbeit3.doctor.report import main

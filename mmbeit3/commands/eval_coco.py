@@ -6,6 +6,8 @@ import argparse
 import json
 from pathlib import Path
 
+from mmbeit3.commands.beginning import check_exists
+
 HELP = "score COCO result files"
 DESCRIPTION = "Score COCO result files again, without a model."
 
@@ -29,6 +31,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "for the largest (default: 1 10 100)",
     )
     parser.add_argument("--out", type=Path, help="write the unrounded numbers to this JSON file")
+
+
+def start(args: argparse.Namespace) -> str:
+    """Check what needs no PyTorch, and say what begins."""
+    check_exists(args.ground_truth, "annotation file")
+    check_exists(args.results, "results file")
+    return f"evaluating {args.results}"
 
 
 def run(args: argparse.Namespace) -> None:

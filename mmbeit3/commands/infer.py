@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import argparse
 import os
+from pathlib import Path
 
+from mmbeit3.commands.beginning import check_model
 from mmbeit3.commands.console import (
     INTERRUPT_STATUS,
     add_acceleration,
@@ -99,12 +101,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_launcher(parser)
 
 
+def start(args: argparse.Namespace) -> str:
+    """Check what needs no PyTorch, and say what begins."""
+    from mmbeit3.utils.image_folders import check_exists
+
+    check_model(args.config, args.cfg_options, args.checkpoint)
+    check_exists(Path(args.folder))
+    return f"running {args.checkpoint} on {args.folder}"
+
+
 def run(args: argparse.Namespace) -> int:
     """Run the command."""
     os.environ.setdefault("LOCAL_RANK", str(args.local_rank))
 
     from mmbeit3.config.loading import load_config
-    from mmbeit3.config.options import parse_options
+    from mmbeit3.config.option_values import parse_options
     from mmbeit3.engine.distributed import init_distributed
     from mmbeit3.inference.folder import infer_folder, print_summary
     from mmbeit3.inference.text_list import read_texts

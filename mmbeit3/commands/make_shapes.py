@@ -40,6 +40,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def start(args: argparse.Namespace) -> str:
+    """Check what needs no PyTorch, and say what begins."""
+    return f"drawing images into {args.out}"
+
+
 def run(args: argparse.Namespace) -> None:
     """Run the command."""
     from mmbeit3.datasets.shape_captions import any_sentences

@@ -62,9 +62,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     both.add_argument("--out", type=Path, default=Path("my_config.py"), metavar="FILE.py")
 
 
+def start(args: argparse.Namespace) -> str:
+    """Check what needs no PyTorch, and say what begins."""
+    _check_combination(args)
+    return f"reading {args.coco or args.masks}"
+
+
 def run(args: argparse.Namespace) -> None:
     """Run the command."""
-    _check_combination(args)
     if args.coco:
         from mmbeit3.apis.new_detection_config import write_detection_config
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from mmbeit3.commands.beginning import check_model
 from mmbeit3.commands.console import add_cfg_options
 
 HELP = "draw the learning rates of a training"
@@ -34,10 +35,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_cfg_options(parser)
 
 
+def start(args: argparse.Namespace) -> str:
+    """Check what needs no PyTorch, and say what begins."""
+    return f"reading {check_model(args.config, args.cfg_options)}"
+
+
 def run(args: argparse.Namespace) -> None:
     """Run the command."""
     from mmbeit3.apis.lr_plot import report
     from mmbeit3.config.loading import load_config
-    from mmbeit3.config.options import parse_options
+    from mmbeit3.config.option_values import parse_options
 
     report(load_config(args.config, parse_options(args.cfg_options)), args.out, args.epoch_iters)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 
+from mmbeit3.commands.beginning import check_exists
+
 HELP = "unpack and check ADE20K"
 DESCRIPTION = (
     "Check and unpack the official archive of ADE20K's 150 classes, "
@@ -16,6 +18,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of this command."""
     parser.add_argument("archive", metavar="ZIP", help="ADEChallengeData2016.zip")
     parser.add_argument("--out", default="data/ade", help="folder to fill (default data/ade)")
+
+
+def start(args: argparse.Namespace) -> str:
+    """Check what needs no PyTorch, and say what begins."""
+    check_exists(args.archive, "archive")
+    return f"unpacking {args.archive}"
 
 
 def run(args: argparse.Namespace) -> None:

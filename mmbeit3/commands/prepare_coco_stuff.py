@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 
+from mmbeit3.commands.beginning import check_exists
+
 HELP = "renumber the label maps of COCO-Stuff 164k"
 DESCRIPTION = (
     "Number the label maps of COCO-Stuff 0..170, as MMSegmentation expects them, "
@@ -21,6 +23,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--out", default="data/coco_stuff164k", help="folder to fill (data/coco_stuff164k)"
     )
     parser.add_argument("--workers", type=int, help="processes (default: one for each CPU core)")
+
+
+def start(args: argparse.Namespace) -> str:
+    """Check what needs no PyTorch, and say what begins."""
+    check_exists(args.archive, "archive")
+    return f"unpacking {args.archive}"
 
 
 def run(args: argparse.Namespace) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 
+from mmbeit3.commands.beginning import check_exists
+
 HELP = "unpack and check Objects365"
 DESCRIPTION = (
     "Unpack Objects365, v1 or v2, check every image, cut boxes at the border of "
@@ -32,6 +34,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="go on if more than 1%% of the images are missing or damaged",
     )
     parser.add_argument("--workers", type=int, help="processes (default: one for each CPU core)")
+
+
+def start(args: argparse.Namespace) -> str:
+    """Check what needs no PyTorch, and say what begins."""
+    check_exists(args.folder, "folder")
+    return f"reading {args.folder}"
 
 
 def run(args: argparse.Namespace) -> None:

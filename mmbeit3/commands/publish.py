@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 
+from mmbeit3.commands.beginning import check_weights
+
 HELP = "strip a checkpoint down to what others need"
 DESCRIPTION = (
     "Write a checkpoint's weights and meta (config, classes) without the states of "
@@ -18,6 +20,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--trust", action="store_true", help="let IN build any Python object, that is run any code"
     )
+
+
+def start(args: argparse.Namespace) -> str:
+    """Check what needs no PyTorch, and say what begins."""
+    check_weights(args.source)
+    return f"reading {args.source}"
 
 
 def run(args: argparse.Namespace) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 
+from mmbeit3.commands.beginning import check_model
 from mmbeit3.commands.console import add_acceleration, add_cfg_options, add_launcher
 
 HELP = "evaluate a checkpoint"
@@ -44,13 +45,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_launcher(parser)
 
 
+def start(args: argparse.Namespace) -> str:
+    """Check what needs no PyTorch, and say what begins."""
+    config = check_model(args.config, args.cfg_options, args.checkpoint)
+    return f"testing {args.checkpoint} by {config}"
+
+
 def run(args: argparse.Namespace) -> None:
     """Run the command."""
     os.environ.setdefault("LOCAL_RANK", str(args.local_rank))
 
     from mmbeit3.apis.testing import test
     from mmbeit3.config.loading import load_config
-    from mmbeit3.config.options import parse_options
+    from mmbeit3.config.option_values import parse_options
 
     cfg = load_config(args.config, parse_options(args.cfg_options), args.work_dir)
     cfg.launcher = args.launcher

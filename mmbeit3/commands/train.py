@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 
+from mmbeit3.commands.beginning import check_model, check_weights
 from mmbeit3.commands.console import add_cfg_options, add_launcher
 
 HELP = "train a model"
@@ -35,13 +36,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_launcher(parser)
 
 
+def start(args: argparse.Namespace) -> str:
+    """Check what needs no PyTorch, and say what begins."""
+    config = check_model(args.config, args.cfg_options)
+    if args.resume and args.resume != "auto":
+        check_weights(args.resume)
+    return f"training {config}"
+
+
 def run(args: argparse.Namespace) -> int | None:
     """Run the command."""
     os.environ.setdefault("LOCAL_RANK", str(args.local_rank))
 
     from mmbeit3.apis.training import train
     from mmbeit3.config.loading import load_config
-    from mmbeit3.config.options import parse_options
+    from mmbeit3.config.option_values import parse_options
     from mmbeit3.engine import Terminated
 
     cfg = load_config(args.config, parse_options(args.cfg_options), args.work_dir)

@@ -13,10 +13,9 @@ import mmengine
 from mmengine.config import Config
 
 from mmbeit3.checkpoint import loading_safely
-from mmbeit3.checkpoint.reading import similar_files
 from mmbeit3.config.bases import explain_missing
 from mmbeit3.config.keys import runner_keys
-from mmbeit3.config.names import find_config
+from mmbeit3.config.names import DATA_SUFFIXES, check_config, find_config
 from mmbeit3.config.options import apply_options
 from mmbeit3.config.variables import names_without_effect
 from mmbeit3.utils import InputError, warn
@@ -25,7 +24,6 @@ from mmbeit3.utils.terminal import shorten_default
 
 # High enough that no helper variable of the configs of mmdet and mmseg is taken for a misspelling.
 SIMILAR_TO_RUNNER_KEY = 0.82
-DATA_SUFFIXES = (".json", ".yaml", ".yml")
 
 
 @loading_safely()
@@ -50,16 +48,7 @@ def load_config(
             file of data (.json, .yaml) has a base that is code.
     """
     shorten_default()
-    path = find_config(path)
-    check_regular(path, "config")
-    if not path.is_file():
-        kind = "is a folder" if path.is_dir() else "does not exist"
-        raise InputError(f"config {path} {kind}{similar_files(path)}")
-    if path.suffix not in (".py", *DATA_SUFFIXES):
-        raise InputError(
-            f"config {path} ends in {path.suffix or 'no suffix'}; expected a .py, .yaml or .json "
-            "file: the config comes first, then the checkpoint"
-        )
+    path = check_config(find_config(path))
     try:
         _check_bases(path)
         cfg = Config.fromfile(path)

@@ -6,39 +6,14 @@ import difflib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from mmengine.config import Config, ConfigDict, DictAction
+from mmengine.config import Config, ConfigDict
 
 from mmbeit3.config.keys import is_read, meant_keys
+from mmbeit3.config.option_values import OPTIONS
 from mmbeit3.config.variables import keys_filled
 from mmbeit3.utils import InputError, warn
 
 SIMILAR = 0.7
-OPTIONS = "cfg_options"  # what the values are called
-
-
-def parse_options(pairs: Sequence[str] | None) -> dict[str, Any]:
-    """Turn ``--cfg-options`` into a dict, with mmengine's reading of values.
-
-    Args:
-        pairs: ``key=value`` strings; a value is a number, a bool, None, a string, or a list
-            (``a,b`` or ``[a,b]``) or tuple (``(a,b)``) of such.
-
-    Returns:
-        Dotted keys to values, for :func:`load_config`.
-
-    Raises:
-        InputError: A string holds no ``=`` or its brackets do not close.
-    """
-    options = {}
-    for pair in pairs or ():
-        key, equals, value = pair.partition("=")
-        if not (key and equals):
-            raise InputError(f"takes key=value; found {pair!r}", OPTIONS)
-        try:
-            options[key] = DictAction._parse_iterable(value)
-        except AssertionError as error:
-            raise InputError(f"{pair}: {error}", OPTIONS) from error
-    return options
 
 
 def apply_options(cfg: Config, options: Mapping[str, Any]) -> None:

@@ -15,6 +15,22 @@ from mmbeit3.utils.text_files import read_small_json
 WRITTEN = {"summary.json": ("overlays", "labels"), "report.json": ("samples",)}
 
 
+def check_exists(folder: Path) -> None:
+    """Make sure that there is something to look for images in.
+
+    Args:
+        folder (Path): The folder, or one image file.
+
+    Raises:
+        InputError: There is no such folder or image.
+    """
+    if not (folder.is_dir() or folder.is_file()):
+        raise InputError(
+            f"no such folder or image: {folder}; expected a folder, which is searched recursively, "
+            f"or one image{describe_similar(str(folder))}"
+        )
+
+
 def find_images(
     folder: Path,
     exclude: Iterable[Path] = (),
@@ -45,11 +61,7 @@ def find_images(
         if folder.suffix.lower() not in EXTENSIONS:
             raise InputError(f"{folder} is not an image: its extension is none of {known}")
         return [folder]
-    if not folder.is_dir():
-        raise InputError(
-            f"no such folder or image: {folder}; expected a folder, which is searched recursively, "
-            f"or one image{describe_similar(str(folder))}"
-        )
+    check_exists(folder)
     unreadable: list[OSError] = []
     written: list[Path] = []
     files = _files(folder, exclude, unreadable.append, written.append)

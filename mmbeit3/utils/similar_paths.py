@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import difflib
 import os
 import unicodedata
 from collections.abc import Iterable, Iterator
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from urllib.parse import unquote
 
 MAX_ENTRIES = 50_000  # of all folders that are looked through for a name
@@ -51,6 +52,15 @@ def describe_similar(path: str, folder: str | None = None) -> str:
     folder = os.path.dirname(path) if folder is None else folder
     found = find_similar(folder, path[len(folder) :].lstrip("/"))
     return f"; did you mean {found[0]}? It differs in {found[1]}" if found else ""
+
+
+def similar_files(path: Path) -> str:
+    """Name the files beside ``path`` that are spelt like it, as the end of a message."""
+    if not path.parent.is_dir():
+        return f"; the folder {path.parent} does not exist either"
+    names = sorted(entry.name for entry in path.parent.iterdir())
+    similar = difflib.get_close_matches(path.name, names, n=3, cutoff=0.5)
+    return f"; similar files there: {', '.join(similar)}" if similar else ""
 
 
 def names_by_key(names: Iterable[str]) -> dict[str, str]:

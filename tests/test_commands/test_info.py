@@ -24,7 +24,7 @@ META = {
 def described(file: Path, capsys: pytest.CaptureFixture[str]) -> dict:
     assert main(["info", str(file), "--json"]) == 0
     out = capsys.readouterr().out
-    return json.loads(out[out.index("{\n") :])
+    return json.loads(out)
 
 
 @pytest.mark.parametrize("suffix", [".pth", ".safetensors"])

@@ -19,7 +19,7 @@ from mmbeit3.apis.testing import test as run_test
 from mmbeit3.apis.training import train
 from mmbeit3.config.data_checks import check_test_data, check_training_data
 from mmbeit3.config.loading import load_config
-from mmbeit3.config.options import parse_options
+from mmbeit3.config.option_values import parse_options
 from mmbeit3.datasets import CocoDataset, make_shapes
 from mmbeit3.utils import InputError
 

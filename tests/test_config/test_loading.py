@@ -10,7 +10,7 @@ from mmengine.config import Config
 from mmbeit3.apis.training import use_amp
 from mmbeit3.config.classes import follow_checkpoint, resolve_classes
 from mmbeit3.config.loading import load_config
-from mmbeit3.config.options import parse_options
+from mmbeit3.config.option_values import parse_options
 from mmbeit3.utils import InputError
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"

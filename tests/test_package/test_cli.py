@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
@@ -10,9 +11,11 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 
 import mmbeit3
 from mmbeit3 import cli
+from mmbeit3.commands.beginning import say
 from mmbeit3.doctor import report as doctor
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -45,6 +48,127 @@ def test_help_is_light_and_quick(command: list[str]) -> None:
     assert "usage: " in done.stdout
     if not command:
         assert all(name in done.stdout for name in cli.COMMANDS)
+
+
+CONFIG = "cascade-mask-rcnn_beit3-tiny_shapes"
+USUAL = {  # arguments, of files that are there
+    "new-config": ["--coco", "a.json", "--images", "images"],
+    "train": [CONFIG, "--resume", "a.pth", "--cfg-options", "train_cfg.max_iters=1"],
+    "test": [CONFIG, "a.pth"],
+    "infer": [CONFIG, "a.pth", "images", "--out-dir", "out"],
+    "check-data": ["a.json", "--images", "images"],
+    "info": ["a.pth"],
+    "plan-memory": [CONFIG],
+    "plot-lr": ["own.py"],
+    "convert": ["hf://timm/beit3", "b.pth"],
+    "publish": ["a.pth", "b.pth"],
+    "eval-coco": ["a.json", "b.json"],
+    "prepare-ade20k": ["a.zip"],
+    "prepare-coco-stuff": ["a.zip"],
+    "prepare-objects365": ["images"],
+    "make-shapes": [],
+    "doctor": [],
+}
+AT_ONCE = {"configs", "run"}  # they import nothing that takes long, and speak for themselves
+WRONG = {
+    "train absent.py": "config absent.py does not exist; similar files there: absent2.py",
+    "train cascade-mask-rcnn_beit3-tiny_shape": "did you mean cascade-mask-rcnn_beit3-tiny_shapes",
+    "train images": "config images is a folder",
+    f"train {CONFIG} --cfg-options max_iters": "takes key=value; found 'max_iters'",
+    f"train {CONFIG} --resume b.pth": "checkpoint b.pth does not exist",
+    f"test {CONFIG} empty.pth": "checkpoint empty.pth is empty",
+    f"infer {CONFIG} a.pth pictures --out-dir out": "no such folder or image: pictures",
+    "check-data a.json": "a COCO file needs the folder of its images",
+    "check-data a.json --images pictures": "folder pictures does not exist",
+    "check-data absent.py": "config absent.py does not exist",
+    "info images": "checkpoint images is a folder",
+    "plan-memory absent.py": "config absent.py does not exist",
+    "plot-lr absent.py": "config absent.py does not exist",
+    "convert b.pth c.pth": "checkpoint b.pth does not exist",
+    "publish b.pth c.pth": "checkpoint b.pth does not exist",
+    "eval-coco a.json c.json": "results file c.json does not exist",
+    "prepare-ade20k b.zip": "archive b.zip does not exist",
+    "prepare-objects365 pictures": "folder pictures does not exist",
+    "new-config --images images": "neither --coco nor --masks given",
+}
+BEGINNINGS = """
+import json, sys
+from mmbeit3.cli import build_parser
+from mmbeit3.utils import InputError
+said = []
+for line in json.load(sys.stdin):
+    args = build_parser().parse_args(line)
+    try:
+        said.append(args.start(args))
+    except InputError as error:
+        said.append(f"error: {error}")
+print(json.dumps([said, sorted(sys.modules)]))
+"""
+SLOW = {"torch", "torchvision", "timm", "mmcv", "mmdet", "mmseg", "mmengine.runner"}
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    for name in ("a.json", "b.json", "a.pth", "a.zip", "own.py", "absent2.py"):
+        (tmp_path / name).write_text("something")
+    (tmp_path / "empty.pth").touch()
+    (tmp_path / "images").mkdir()
+    return tmp_path
+
+
+def begin(folder: Path, lines: list[list[str]]) -> list[str]:
+    """What commands say first; none of them may have imported what takes seconds."""
+    done = subprocess.run(
+        [sys.executable, "-c", BEGINNINGS],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        input=json.dumps(lines),
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    said, modules = json.loads(done.stdout)
+    assert SLOW & set(modules) == set()
+    return said
+
+
+def test_every_command_speaks_before_it_imports_torch(folder: Path) -> None:
+    assert set(USUAL) | AT_ONCE == set(cli.COMMANDS)
+    said = begin(folder, [[name, *arguments] for name, arguments in USUAL.items()])
+    assert [line for line in said if line.startswith("error") or len(line) > 200] == []
+    assert len(set(said)) >= len(USUAL) - 2  # info and publish read the same file
+
+
+def test_wrong_arguments_are_refused_before_torch_is_imported(folder: Path) -> None:
+    said = begin(folder, [line.split() for line in WRONG])
+    for line, found, expected in zip(WRONG, said, WRONG.values(), strict=True):
+        assert found.startswith("error: ") and expected in found, line
+
+
+def test_info_imports_torch_alone(tmp_path: Path) -> None:
+    weights = {"backbone.layers.0.attn.norm.weight": torch.ones(3)}
+    torch.save({"state_dict": weights}, tmp_path / "w.pth")
+    code = "import sys; from mmbeit3.cli import main; main(['info', 'w.pth'])\n"
+    code += "print(*sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+    )
+    assert "1 tensors" in done.stdout and done.stdout.startswith("reading w.pth ...\n")
+    assert SLOW & set(done.stdout.splitlines()[-1].split()) == {"torch"}
+
+
+def test_one_process_of_several_says_what_begins(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("RANK", "0")
+    say("training a.py")
+    monkeypatch.setenv("RANK", "1")
+    say("training a.py")
+    assert capsys.readouterr().out == "training a.py ...\n"
 
 
 def test_the_package_is_the_command(tmp_path: Path) -> None:  # as torchrun starts it

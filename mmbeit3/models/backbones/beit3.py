@@ -14,7 +14,6 @@ from torch import Tensor, nn
 
 from mmbeit3.checkpoint import load_backbone
 from mmbeit3.checkpoint.resizing import resize_position_embedding, tile_position_embedding
-from mmbeit3.models.archs import resolve_arch
 from mmbeit3.models.layers import (
     EncoderLayer,
     PatchEmbed,
@@ -25,6 +24,7 @@ from mmbeit3.models.layers import (
 from mmbeit3.models.layers.checkpointing import check_with_cp, recomputed
 from mmbeit3.registry import MODELS
 from mmbeit3.utils import InputError
+from mmbeit3.utils.archs import resolve_arch
 from mmbeit3.utils.towers import depth_in_tower
 
 

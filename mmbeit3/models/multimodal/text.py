@@ -9,11 +9,11 @@ from mmengine.model.weight_init import trunc_normal_
 from torch import Tensor, nn
 
 from mmbeit3.checkpoint import load_backbone
-from mmbeit3.models.archs import resolve_arch
 from mmbeit3.models.layers import EncoderLayer, init_encoder_layers
 from mmbeit3.models.layers.checkpointing import check_with_cp, recomputed
 from mmbeit3.registry import MODELS
 from mmbeit3.utils import InputError
+from mmbeit3.utils.archs import resolve_arch
 from mmbeit3.utils.towers import depth_in_tower
 
 

@@ -15,9 +15,9 @@ from torch import Tensor, nn
 from benchmarks.cases.tower import published_beit3
 from mmbeit3.checkpoint import load_backbone, load_weights, official_state_dict, read_tower
 from mmbeit3.models import BEiT3, BEiT3Multiway, BEiT3Text
-from mmbeit3.models.archs import ARCH_ZOO, resolve_arch
 from mmbeit3.registry import MODELS
 from mmbeit3.utils import InputError
+from mmbeit3.utils.archs import ARCH_ZOO, resolve_arch
 from mmbeit3.utils.towers import find_layers
 
 TOLERANCE = 1e-5

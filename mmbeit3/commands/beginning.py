@@ -1,0 +1,74 @@
+"""What a command does before PyTorch is imported: it looks at its arguments, says what begins."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from mmbeit3.utils import InputError
+
+# Set by torchrun, Slurm and MPI.
+RANKS = ("RANK", "SLURM_PROCID", "OMPI_COMM_WORLD_RANK")
+
+
+def say(text: str) -> None:
+    """Say what begins, in the first process alone."""
+    if not any(os.environ.get(name, "0") != "0" for name in RANKS):
+        print(f"{text} ...", flush=True)
+
+
+def check_model(
+    config: str | Path,
+    cfg_options: Sequence[str] | None = None,
+    checkpoint: str | Path | None = None,
+) -> Path:
+    """Look at a config, its options and a checkpoint, as far as that takes no PyTorch.
+
+    Args:
+        config (str | Path): A file or a name.
+        cfg_options (Sequence[str], optional): ``key=value`` strings. Defaults to None.
+        checkpoint (str | Path, optional): A file or an address. Defaults to None.
+
+    Returns:
+        Path: The config file.
+
+    Raises:
+        InputError: One cannot be used.
+    """
+    from mmbeit3.config.names import check_config
+    from mmbeit3.config.option_values import parse_options
+
+    found = check_config(config)
+    parse_options(cfg_options)
+    if checkpoint is not None:
+        check_weights(checkpoint)
+    return found
+
+
+def check_weights(checkpoint: str | Path) -> None:
+    """Look at a checkpoint's file, unless it is an address.
+
+    Raises:
+        InputError: It is absent, a folder or empty.
+    """
+    from mmbeit3.checkpoint.files import check_file
+
+    if "://" not in str(checkpoint):
+        check_file(Path(checkpoint).expanduser(), str(checkpoint))
+
+
+def check_exists(path: str | Path, what: str) -> None:
+    """Make sure that a file or a folder is there.
+
+    Args:
+        path (str | Path): It.
+        what (str): What it is.
+
+    Raises:
+        InputError: It is not.
+    """
+    from mmbeit3.utils.similar_paths import similar_files
+
+    if not Path(path).exists():
+        raise InputError(f"{what} {path} does not exist{similar_files(Path(path))}")
