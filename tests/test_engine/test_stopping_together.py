@@ -75,9 +75,8 @@ def test_what_was_stopped_ends_as_what_was_not(ends: tuple) -> None:
                 torch.testing.assert_close(other[part][name], value, rtol=1e-4, atol=1e-5, msg=name)
 
 
-@pytest.mark.parametrize(
-    ("place", "saved"), [("train", 5), pytest.param("val", 4, marks=pytest.mark.slow)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize(("place", "saved"), [("train", 5), ("val", 4)])
 def test_the_others_end_when_one_is_killed(tmp_path: Path, place: str, saved: int) -> None:
     """Without a launcher that would end them, as under Slurm."""
     with socket.socket() as free:

@@ -217,7 +217,9 @@ def test_wrong_usage_exits_with_2(argv: list[str], capsys: pytest.CaptureFixture
     assert "usage: mmbeit3" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("script", ["mmdet::test.py", "mmseg::test.py"])
+@pytest.mark.parametrize(
+    "script", ["mmdet::test.py", pytest.param("mmseg::test.py", marks=pytest.mark.slow)]
+)
 def test_run_starts_tools_of_the_toolboxes(script: str) -> None:
     result = subprocess.run(
         [sys.executable, "-m", "mmbeit3.cli", "run", script, "--help"],
