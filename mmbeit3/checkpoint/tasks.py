@@ -100,7 +100,11 @@ def describe_task(state: Iterable[str], origin: str) -> str:
     if kind is None:
         return f"{origin} is of no released task of BEiT-3"
     task = TASKS[kind]
-    fits = f"configs of {task.configs} fit it" if task.configs else "no config here takes all of it"
+    fits = (
+        f"the configs in {task.configs} take it"
+        if task.configs
+        else "no config here takes all of it"
+    )
     return (
         f"{origin} is a checkpoint of {task.title}: {fits}; its towers alone start any model by "
         "init_cfg=dict(type='Pretrained', checkpoint=...) of the encoder or backbone"

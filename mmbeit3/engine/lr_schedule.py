@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
@@ -26,7 +27,7 @@ from torch.optim import Optimizer
 
 from mmbeit3.config.devices import auto_accumulation
 from mmbeit3.engine.layer_decay import LayerDecayConstructor, num_layers_of
-from mmbeit3.engine.param_groups import place_name
+from mmbeit3.engine.param_groups import ParamGroup, place_name
 from mmbeit3.utils import InputError
 
 
@@ -160,10 +161,15 @@ def _names(constructor: Any, model: nn.Module, optimizer: Optimizer) -> Iterable
     """Name the optimizer's groups; those that learn at one rate share a name."""
     if not isinstance(constructor, LayerDecayConstructor):
         return [f"lr {group['lr']:g}" for group in optimizer.param_groups]
+    groups = constructor.groups(model)
+    members: dict[ParamGroup, list[str]] = defaultdict(list)
+    for group, found in groups.items():  # those that differ in weight decay alone are at one place
+        members[group._replace(weight_decay=0.0)] += [name for name, _ in found]
     num_layers, names = num_layers_of(model), []
-    for group, members in constructor.groups(model).items():
+    for group in groups:
         if not group.frozen:
-            place = place_name(group.layer, group.layer, num_layers, dict(members))
+            inside = members[group._replace(weight_decay=0.0)]
+            place = place_name(group.layer, group.layer, num_layers, inside)
             names.append(f"{place} ({group.key!r})" if group.key else place)
     return names
 

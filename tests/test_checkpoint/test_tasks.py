@@ -154,7 +154,7 @@ def test_a_file_of_another_task_is_named_and_leaves_the_model(tmp_path: Path, ki
         with pytest.raises(InputError, match=rf"{kind}.pth is a checkpoint of .*Expected .*_itc_"):
             run()
     if kind == "in1k":
-        with pytest.raises(InputError, match="configs of configs/beit3_imagenet fit it"):
+        with pytest.raises(InputError, match="the configs in configs/beit3_imagenet take it"):
             load_task(model, file)
     assert same(model.state_dict(), before)
     # its towers start one, by load_from or the encoder's init_cfg, and the heads are new
