@@ -56,7 +56,6 @@ RELATIONS = {
     "below": (0, 1),
 }
 LARGER = 1.7  # ratio of visible areas
-MOST_LISTED = 4
 CAPTIONS = 5  # of each image, as COCO has them
 TRIES = 40
 
@@ -191,11 +190,12 @@ def write_sentences(
         chances: How much they say of an object. Defaults to about half of what is known.
     """
     found: dict[str, Sentence] = {}
-    kinds = [_list_all, _relate, _place, _count, _compare]
+    # Those that tell most come twice.
+    kinds = [_list_all, _relate, _place, _count, _list_all, _compare]
     for attempt in range(TRIES):
         if len(found) == number:
             break
-        # Every kind first, then at random.
+        # In turn first, then at random.
         kind = kinds[attempt] if attempt < len(kinds) else kinds[rng.integers(len(kinds))]
         sentence = kind(things, rng, chances)
         if sentence is not None:
@@ -268,24 +268,31 @@ def _begin(rng: np.random.Generator, verb: str = "is") -> str:
     return ("", f"there {verb} ", "a picture with ")[rng.integers(3)]
 
 
-def _list_all(
-    things: Sequence[Thing], rng: np.random.Generator, chances: Chances
-) -> Sentence | None:
-    """All objects of an image, if there are few."""
-    if len(things) > MOST_LISTED:
-        return None
+def _list_all(things: Sequence[Thing], rng: np.random.Generator, chances: Chances) -> Sentence:
+    """All objects of an image."""
     said = tuple(_words(things[index], rng, chances) for index in rng.permutation(len(things)))
 
     def may_hold(others: Sequence[Thing]) -> bool:
-        if Counter(one.shape for one in said) - Counter(one.shape for one in others):
-            return False
-        return any(
-            all(words.may_fit(thing) for words, thing in zip(said, order, strict=True))
-            for order in itertools.permutations(others, len(said))
-        )
+        return _may_fit_apart([[words.may_fit(other) for other in others] for words in said])
 
     text = _begin(rng, "is" if len(said) == 1 else "are") + _join([str(words) for words in said])
     return Sentence(text, said, may_hold)
+
+
+def _may_fit_apart(fits: list[list[bool]]) -> bool:
+    """Whether each row can have a column of its own where it is true (bipartite matching)."""
+    rows: dict[int, int] = {}  # of each column that is taken
+
+    def place(row: int, tried: set[int]) -> bool:
+        for column, is_fit in enumerate(fits[row]):
+            if is_fit and column not in tried:
+                tried.add(column)
+                if column not in rows or place(rows[column], tried):
+                    rows[column] = row
+                    return True
+        return False
+
+    return all(place(row, set()) for row in range(len(fits)))
 
 
 def _join(parts: list[str]) -> str:
