@@ -12,12 +12,12 @@ _base_ = [
 ]
 
 # ============ often changed ============
-max_iters = 800
+max_iters = 600
 learning_rate = 1e-3
 
 # ============ rarely changed ============
 model = dict(
-    backbone=dict(arch="tiny", img_size=64, patch_size=8, drop_path_rate=0.0, init_cfg=None),
+    backbone=dict(arch="tiny", img_size=64, patch_size=16, drop_path_rate=0.0, init_cfg=None),
     num_classes=60,  # follows the data
     init_scale=1.0,
     mixup=0.0,

@@ -19,7 +19,7 @@ model = dict(
         tokenizer=dict(file=_base_.data_root + "captions.spm"),
     ),
     encoder=dict(
-        type="mmbeit3.BEiT3Multiway", arch="tiny", img_size=64, patch_size=8, vocab_size=258
+        type="mmbeit3.BEiT3Multiway", arch="tiny", img_size=64, patch_size=16, vocab_size=258
     ),
     label_smoothing=0.1,
 )

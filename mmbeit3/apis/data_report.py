@@ -27,7 +27,7 @@ from mmbeit3.config.classes import resolve_classes
 from mmbeit3.config.data_checks import build_dataset
 from mmbeit3.config.datasets import COCO_TYPE, dataset_class, distinct, own_datasets
 from mmbeit3.config.tokenizers import read_tokenizer
-from mmbeit3.datasets import CocoDataset, ImageTextDataset
+from mmbeit3.datasets import CocoDataset, ImageFolderDataset, ImageTextDataset
 from mmbeit3.datasets.checks.captions import describe_long
 from mmbeit3.datasets.checks.coco import check_coco, read_json
 from mmbeit3.datasets.checks.segmentation import IGNORED, count_labels
@@ -76,7 +76,7 @@ class DatasetReport:
         num_warnings: Entries that look like mistakes.
         warnings: The same for them.
         classes: For each class its ``name``, the ``images`` that have it, and ``objects`` (crowds
-            apart) or ``pixels``.
+            apart) or ``pixels``; in folders of classes ``images`` alone.
         pictures: Paths of the sample pictures, below the folder of the report.
         texts: The captions of each of them.
     """
@@ -209,6 +209,8 @@ def _inspect_all(
                 samples = _inspect_coco(report, config, scope, decode)
             elif isinstance(kind, type) and issubclass(kind, ImageTextDataset):
                 samples = _inspect_captions(report, config, scope, decode, tokenizer)
+            elif isinstance(kind, type) and issubclass(kind, ImageFolderDataset):
+                samples = _inspect_folder(report, config, scope, decode)
             else:
                 samples = _inspect_seg(report, config, scope, decode)
             for index, sample in _choose(samples, num_samples):
@@ -336,6 +338,28 @@ def _inspect_captions(
     ]
 
 
+def _inspect_folder(
+    report: DatasetReport, config: ConfigDict, scope: str | None, decode: bool
+) -> list[Sample]:
+    dataset: ImageFolderDataset = build_dataset(config, scope, lazy_init=True)
+    report.source = dataset.data_prefix["img_path"]
+    infos = dataset.load_data_list()  # headers and ends of the files are checked here
+    classes = dataset.metainfo["classes"]
+    counts = Counter(info["gt_label"] for info in infos)
+    report.num_images = len(infos)
+    report.classes = [{"name": name, "images": counts[label]} for label, name in enumerate(classes)]
+    loader = image_loader(dataset.pipeline.transforms)
+    if decode:
+        files = [ImageFile(info["img_path"]) for info in infos]
+        bad = find_image_problems(files, report.source, loader, decode)
+        report.add_errors(list(bad.values()))
+        infos = [info for info in infos if info["img_path"] not in bad]
+    return [
+        Sample(partial(load_bgr, loader, info["img_path"]), (classes[info["gt_label"]],))
+        for info in infos
+    ]
+
+
 def _inspect_seg(
     report: DatasetReport, config: ConfigDict, scope: str | None, decode: bool
 ) -> list[Sample]:
@@ -382,10 +406,10 @@ def _print(report: DatasetReport, console: Console) -> None:
         texts = f", {report.num_texts:,} captions" if report.num_texts else ""
         console.print(f"{source}: {report.num_images:,} images{texts}", markup=False)
     if report.classes:
-        unit = list(report.classes[0])[-1]
-        table = Table("class", "images", unit)
+        units = list(report.classes[0])[1:]
+        table = Table("class", *units)
         for row in report.classes:
-            table.add_row(printable(row["name"]), f"{row['images']:,}", f"{row[unit]:,}")
+            table.add_row(printable(row["name"]), *(f"{row[unit]:,}" for unit in units))
         console.print(table)
     for kind in ("warnings", "errors"):
         count, texts = getattr(report, f"num_{kind}"), getattr(report, kind)

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import cv2
@@ -12,13 +15,14 @@ import torch
 from mmengine.config import Config
 
 from mmbeit3 import load as load_model
-from mmbeit3.apis import infer_folder
+from mmbeit3.apis import infer_folder, report_config
 from mmbeit3.apis.testing import test as run_test
 from mmbeit3.apis.training import train
 from mmbeit3.config.loading import load_config
 from mmbeit3.text import Tokenizer
 from mmbeit3.utils import InputError
 
+ROOT = Path(__file__).parents[2]
 COLORS = {"red": (0, 0, 255), "green": (0, 255, 0), "blue": (255, 0, 0)}
 ARCH = dict(embed_dims=32, num_layers=2, num_heads=2, feedforward_channels=64)
 CONFIG = """
@@ -97,7 +101,7 @@ def by_names(tokenizer_file: Path) -> dict:
 
 
 def write_config(data: Path, model: dict) -> Path:
-    runtime = Path(__file__).parents[2] / "configs/_base_/default_runtime_classification.py"
+    runtime = ROOT / "configs/_base_/default_runtime_classification.py"
     file = data.parent / "trial.py"
     text = CONFIG.format(runtime=str(runtime), model=model, data=str(data))
     file.write_text(text, encoding="utf-8")
@@ -170,3 +174,36 @@ def test_all_that_is_wrong_with_the_data_is_named_first(data: Path, tmp_path: Pa
     cfg = load(write_config(data, linear()), tmp_path / "run")
     with pytest.raises(InputError, match=r"folder green has no image[\s\S]*red/0.png"):
         train(cfg)
+
+
+def test_the_data_report_counts_the_images_of_classes(data: Path, tmp_path: Path) -> None:
+    write_color(data / "train" / "red" / "more" / "9.png", "red", 9)
+    cfg = load(write_config(data, linear()), tmp_path / "run")
+    (report,) = report_config(cfg, ["train"], tmp_path / "report", decode=True, num_samples=3)
+    assert report.classes == [dict(name="blue", images=4), dict(name="red", images=5)]
+    assert (report.num_images, report.num_errors, len(report.pictures)) == (9, 0, 3)
+    assert report.texts[0] == ["blue"]
+    (data / "train" / "red" / "0.png").write_bytes(b"no image")
+    (report,) = report_config(cfg, ["train"], tmp_path / "report", num_samples=3)
+    assert "red/0.png" in report.errors[0]
+
+
+@pytest.mark.slow
+def test_two_processes_count_every_image_once(
+    data: Path, tmp_path: Path, tokenizer_file: Path
+) -> None:
+    write_color(data / "val" / "red" / "9.png", "red", 3)  # nine: one process repeats an image
+    options = {"train_cfg.max_iters": 1, "train_cfg.val_interval": 2}
+    config, work_dir = write_config(data, by_names(tokenizer_file)), tmp_path / "run"
+    train(load(config, work_dir, **options))
+    checkpoint = work_dir / "iter_1.pth"
+    run_test(load(config, tmp_path / "one"), checkpoint)
+    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    command = [sys.executable, *launcher, str(ROOT / "tools" / "test.py"), str(config)]
+    command += [str(checkpoint), "--work-dir", str(tmp_path / "two"), "--launcher", "pytorch"]
+    subprocess.run(
+        command, check=True, capture_output=True, env=os.environ | {"PYTHONPATH": str(ROOT)}
+    )
+    one, two = (json.loads((tmp_path / n / "metrics.json").read_text()) for n in ("one", "two"))
+    assert one["metrics"] == two["metrics"] and one["classes"] == two["classes"]
+    assert sum(entry["images"] for entry in two["classes"].values()) == 9
