@@ -62,12 +62,14 @@ class Owner:
 def folder_locked(folder: str | Path, what: str, option: str) -> Iterator[None]:
     """Lock a folder for one run; inside, the same thread may lock it again.
 
+    A folder that is not there is not locked; whoever makes it inside locks it then.
+
     The kernel lets go of the lock when its process ends, in whatever way, so that what a killed run
     leaves is taken over. Where a file system has no locks, the file's text decides: a process of
     this machine is looked for. A folder that cannot be written is not locked.
 
     Args:
-        folder (str | Path): The folder; it must exist.
+        folder (str | Path): The folder.
         what (str): The kind of run, for the other one's message.
         option (str): The option that names the folder, for the message.
 
@@ -75,6 +77,9 @@ def folder_locked(folder: str | Path, what: str, option: str) -> Iterator[None]:
         InputError: Another run has locked it.
     """
     folder = Path(folder)
+    if not folder.is_dir():
+        yield
+        return
     real, runner, owner = (
         Path(os.path.realpath(folder)),
         (os.getpid(), threading.get_ident()),

@@ -90,6 +90,15 @@ def test_it_is_given_back_after_errors(tmp_path: Path, error: type[BaseException
         pass
 
 
+def test_a_folder_made_inside_of_a_run_is_locked_from_then_on(tmp_path: Path) -> None:
+    folder = tmp_path / "new"
+    with locked(folder):
+        folder.mkdir()
+        with locked(folder):
+            owner = json.loads((folder / LOCK_FILE).read_text())
+    assert owner["pid"] == os.getpid() and list(folder.iterdir()) == []
+
+
 def test_a_run_may_be_part_of_another_but_threads_are_not(tmp_path: Path) -> None:
     refused = []
 
