@@ -1,6 +1,6 @@
 """Captions of the generated trial data, with combinations that training does not see.
 
-Data: mmbeit3 make-shapes --out data/shapes_captions --train 4000 --val 200 --held-out 3
+Data: mmbeit3 make-shapes --out data/shapes_captions --train 3000 --val 200 --held-out 3
 Each sentence of the evaluation is true of one image of it only, so that no right answer counts as
 wrong.
 """
