@@ -11,7 +11,7 @@ from mmengine.hooks import Hook
 from mmengine.runner import Runner
 from mmengine.structures import BaseDataElement
 
-from mmbeit3.datasets.palette import make_palette
+from mmbeit3.datasets.palette import palette_or_made
 from mmbeit3.datasets.transforms.loading import load_bgr
 from mmbeit3.evaluation.output_places import output_file
 from mmbeit3.visualization.pictures import write_picture
@@ -69,7 +69,7 @@ class SampleDrawingHook(DrawingHook):
     Where the config has a ``mmbeit3.Visualizer``, its options hold here as well.
 
     Args:
-        classes (Sequence[str]): Names of the classes.
+        classes (Sequence[str]): Names of the classes that the model was trained on.
         palette (Sequence[tuple]): BGR color of each class.
         score_thr (float): Draw detections of at least this score. Defaults to 0.3.
         **options (Any): Those of :class:`DrawingHook`.
@@ -83,14 +83,16 @@ class SampleDrawingHook(DrawingHook):
         **options: Any,
     ) -> None:
         super().__init__(**options)
-        self._classes = classes, palette
+        self._classes: tuple[Sequence[str], Sequence[Color]] = classes, palette
         self._score_thr = score_thr
 
     def before_test(self, runner: Runner) -> None:
         """Follow the test set, which may have other classes where the model reads their names."""
-        names = (getattr(runner.test_dataloader.dataset, "metainfo", None) or {}).get("classes")
-        if names and tuple(names) != tuple(self._classes[0]):
-            self._classes = tuple(names), [color[::-1] for color in make_palette(len(names))]
+        meta = getattr(runner.test_dataloader.dataset, "metainfo", None) or {}
+        names = [str(name).strip() for name in meta.get("classes") or ()]
+        if names and names != list(self._classes[0]):
+            palette = palette_or_made(meta.get("palette"), len(names))
+            self._classes = names, [color[::-1] for color in palette]
 
     def draw(self, runner: Runner, image: np.ndarray, sample: BaseDataElement) -> np.ndarray:
         """Draw one image."""
