@@ -45,8 +45,9 @@ def main() -> None:
         ),
     ).eval()
     if args.first:
-        every = model._batches
-        model._batches = lambda texts: itertools.islice(reversed(list(every(texts))), args.first)
+        tokenizer = model.data_preprocessor.tokenizer
+        every = tokenizer.batches
+        tokenizer.batches = lambda *given: reversed(list(every(*given))[-args.first :])
     tokens = []
     encode = model.encode_text
     model.encode_text = lambda ids, mask: tokens.append(ids.numel()) or encode(ids, mask)

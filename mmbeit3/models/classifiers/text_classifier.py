@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -210,19 +210,11 @@ class BEiT3TextClassifier(BEiT3Retrieval):
             len(weight),
             dtype=torch.promote_types(weight.dtype, torch.float32),
         )
-        for indexes, ids, padding_mask in self._batches(texts):
+        for indexes, ids, padding_mask in self._tokenizer.batches(texts, self.texts_per_batch):
             features = self.encode_text(ids.to(weight.device), padding_mask.to(weight.device))
             owners = torch.tensor(indexes, device=weight.device) // count
             total = total.index_add(0, owners, features.to(total.dtype))
         return total if count == 1 else F.normalize(total, dim=-1)
-
-    def _batches(self, texts: Sequence[str]) -> Iterator[tuple[list[int], Tensor, Tensor]]:
-        """Indexes, ids and padding of texts of like lengths."""
-        lengths = [len(self._tokenizer.encode(text)) for text in texts]
-        order = sorted(range(len(texts)), key=lengths.__getitem__)
-        for start in range(0, len(order), self.texts_per_batch):
-            indexes = order[start : start + self.texts_per_batch]
-            yield indexes, *self._tokenizer.batch([texts[index] for index in indexes])
 
     @property
     def _tokenizer(self) -> Any:
