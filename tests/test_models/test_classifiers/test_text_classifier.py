@@ -9,9 +9,11 @@ import torch
 import torch.nn.functional as F
 from mmengine.structures import BaseDataElement
 
+from mmbeit3.checkpoint import load_task
 from mmbeit3.models import BEiT3TextClassifier
 from mmbeit3.text.templates import TEMPLATES
 from mmbeit3.utils import InputError
+from tests.test_checkpoint.official import SMALL, official_weights
 
 NAMES = ("red square", "blue star", "large green circle", "two small squares")
 ARCH = dict(embed_dims=32, num_layers=2, num_heads=2, feedforward_channels=48)
@@ -117,6 +119,22 @@ def test_other_classes_need_no_other_weights(build) -> None:
         second = model(batch([0])["inputs"])
     assert second.shape == (1, 3)
     torch.testing.assert_close(second[:, 1], first[:, 1])
+
+
+def test_official_files_of_the_dual_encoder_are_taken_whole() -> None:
+    encoder = dict(
+        type="mmbeit3.BEiT3Multiway",
+        arch=SMALL.arch,
+        img_size=48,
+        patch_size=SMALL.patch,
+        vocab_size=SMALL.vocabulary,
+    )
+    model, state = BEiT3TextClassifier(encoder), official_weights("itc")
+    report = load_task(model, state)
+    assert not report.missing and set(report.matched) == set(model.state_dict())
+    assert torch.equal(model.language_head.weight, state["language_head.weight"].float())
+    with pytest.raises(InputError, match="is a checkpoint of ImageNet classification"):
+        load_task(model, official_weights("in1k"))
 
 
 def test_a_file_of_templates(build, tmp_path: Path) -> None:
