@@ -187,7 +187,7 @@ def _call_layer(model: Inferencer, image: Any, index: int, channels: str) -> _Ca
     try:
         with torch.no_grad():
             data = model.model.data_preprocessor(packed, False)
-            model.model.backbone(data["inputs"])
+            getattr(model.model, "backbone", tower)(data["inputs"])
     finally:
         hook.remove()
     patch_size = tower.patch_size

@@ -19,51 +19,15 @@ from mmbeit3.cli import main
 from mmbeit3.inference.folder import infer_folder
 from mmbeit3.inference.image_index import ImageIndex
 from mmbeit3.inference.retriever import Retriever
-from mmbeit3.registry import MODELS
-from mmbeit3.text import Tokenizer
 from mmbeit3.utils import InputError
+from tests.small_dual_encoder import write_dual_encoder
 
-SMALL = dict(embed_dims=48, num_layers=3, num_heads=4, feedforward_channels=80)
 COLORS = {"red": (0, 0, 220), "green": (0, 200, 0), "blue": (220, 30, 0)}
 
 
 @pytest.fixture
 def files(tmp_path: Path, tokenizer_file: Path) -> tuple[Path, Path]:
-    """A config and weights, random but of a wide range, so that features differ."""
-    vocab_size = Tokenizer(tokenizer_file).vocab_size
-    size = dict(arch=SMALL, img_size=32, patch_size=8, max_tokens=20, vocab_size=vocab_size)
-    pipeline = [
-        dict(type="mmbeit3.LoadImageFromFile"),
-        dict(type="Resize", scale=(32, 32), keep_ratio=False),
-        dict(type="mmbeit3.PackImageText"),
-    ]
-    cfg = Config(
-        dict(
-            default_scope="mmbeit3",
-            task="retrieval",
-            model=dict(
-                type="mmbeit3.BEiT3Retrieval",
-                encoder=dict(type="mmbeit3.BEiT3Multiway", **size),
-                data_preprocessor=dict(
-                    type="mmbeit3.ImageTextPreprocessor",
-                    tokenizer=dict(file=str(tokenizer_file)),
-                    max_length=20,
-                ),
-            ),
-            test_dataloader=dict(batch_size=3, dataset=dict(pipeline=pipeline)),
-        )
-    )
-    torch.manual_seed(0)
-    model = MODELS.build(cfg.model)
-    model.init_weights()
-    with torch.no_grad():
-        for weight in model.parameters():
-            weight.mul_(3)
-    torch.save(
-        {"meta": {"cfg": cfg.pretty_text}, "state_dict": model.state_dict()}, tmp_path / "w.pth"
-    )
-    cfg.dump(tmp_path / "config.py")
-    return tmp_path / "config.py", tmp_path / "w.pth"
+    return write_dual_encoder(tmp_path, tokenizer_file)
 
 
 @pytest.fixture
@@ -98,6 +62,14 @@ def test_features_are_those_of_the_model_on_the_prepared_pixels(
     np.testing.assert_allclose(
         model.similarity(photos / "red.png", "a red circle"), [[image @ text]], atol=1e-5
     )
+
+
+def test_the_attention_of_its_vision_tower_is_shown(model: Retriever, photos: Path) -> None:
+    weights = model.attention(photos / "red.png", layer=1).weights
+    assert weights.shape == (4, 4, 4)  # heads, rows and columns of patches
+    # What is left of each head's sum of one goes to the CLS token.
+    assert (weights.sum((1, 2)) < 1).all() and (weights > 0).all()
+    assert model.features(photos / "red.png", layer=0).features.shape == (4, 4, 48)
 
 
 def test_many_texts_of_unlike_lengths_keep_their_order(model: Retriever) -> None:

@@ -17,6 +17,7 @@ from mmengine.registry import init_default_scope
 
 from mmbeit3.datasets import make_shapes
 from mmbeit3.inference import inputs
+from tests.small_dual_encoder import write_dual_encoder
 
 ROOT = Path(__file__).resolve().parents[2]
 TINY = ROOT / "configs" / "beit3_vitdet" / "cascade-mask-rcnn_beit3-tiny_shapes.py"
@@ -28,8 +29,8 @@ def code_blocks(page: str) -> list[str]:
 
 
 @pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """What a reader has: a config, trained weights, photos, a video, and data to train on."""
+def folder(tmp_path: Path, tokenizer_file: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """What a reader has: configs, trained weights, photos, a video, and data to train on."""
     data = make_shapes(tmp_path / "data" / "shapes", 4, 2, 128, seed=0)
     torch.manual_seed(0)
     cfg = Config.fromfile(TINY)
@@ -39,6 +40,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     meta = {"cfg": cfg.pretty_text, "dataset_meta": {"classes": tuple("abcde")}}
     torch.save({"meta": meta, "state_dict": model.state_dict()}, tmp_path / "weights.pth")
     cfg.dump(tmp_path / "config.py")
+    write_dual_encoder(tmp_path, tokenizer_file)
     (tmp_path / "photos").mkdir()
     photos = sorted((data / "val").iterdir())
     image = cv2.imread(str(photos[0]))
