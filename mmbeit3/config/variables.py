@@ -10,6 +10,7 @@ from typing import Any
 
 from mmengine.config import Config
 
+from mmbeit3.config.dump import is_dump
 from mmbeit3.config.files import ConfigFile, differences, load_with, read_files
 from mmbeit3.config.keys import is_read, meant_keys
 from mmbeit3.utils import listed
@@ -31,6 +32,8 @@ def names_without_effect(cfg: Config, path: Path) -> Iterator[str]:
     Yields:
         A sentence about each, with the keys to set instead.
     """
+    if is_dump(path):
+        return
     try:
         leaf = read_files(path)
     except SyntaxError:  # before mmengine fills in {{$VARIABLE:default}} without quotes

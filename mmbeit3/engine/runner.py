@@ -46,6 +46,7 @@ from mmbeit3.checkpoint.reading import RESUME_KEYS
 from mmbeit3.checkpoint.sharded import whole
 from mmbeit3.checkpoint.strict_loading import partial_loading
 from mmbeit3.config.devices import shards
+from mmbeit3.config.dump import dump_text
 from mmbeit3.engine.checkpoint_hook import CheckpointHook, find_checkpoint
 from mmbeit3.engine.data_order import with_positions
 from mmbeit3.engine.data_workers import WorkerLoader
@@ -209,7 +210,7 @@ class Runner(MMEngineRunner):
         name = Path(self.cfg.filename or f"{self.timestamp}.py").name
         path = Path(self.work_dir, name)
         try:
-            write_whole(path, self.cfg.dump())
+            write_whole(path, dump_text(self.cfg))
         except WriteError as error:
             say_unwritten(str(path), error.error)
 

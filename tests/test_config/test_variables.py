@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from pathlib import Path
 
 import mmdet
@@ -9,6 +10,7 @@ import pytest
 from mmengine.config import Config
 
 from mmbeit3.config import names_without_effect
+from mmbeit3.config.dump import dump_text
 from mmbeit3.config.loading import load_config
 from mmbeit3.utils import InputError
 
@@ -191,3 +193,15 @@ def packaged() -> list[Path]:
 @pytest.mark.parametrize("path", packaged(), ids=lambda path: path.stem)
 def test_packaged_configs_are_no_complaint(path: Path) -> None:
     assert found(path) == []
+
+
+def test_the_config_of_a_work_dir_raises_no_doubt_unless_it_is_edited(tmp_path: Path) -> None:
+    cfg = Config.fromfile(DETECTOR)
+    path = tmp_path / "as_trained.py"
+    path.write_text(dump_text(cfg))
+    assert Config.fromfile(path).to_dict() == cfg.to_dict()
+    assert found(path) == []
+    text, number = re.subn(r"(?m)^max_iters *= *", r"\g<0>1", path.read_text())
+    assert number == 1
+    path.write_text(text)
+    assert any("'max_iters'" in line for line in found(path))
