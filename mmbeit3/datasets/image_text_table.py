@@ -79,7 +79,7 @@ class ImageTextTableDataset(ImageTextDataset):
                 continue
             file, caption = row[image_column], row[text_column]
             image = images.setdefault(
-                file, CaptionedImage(len(images), file, f"line {line} ({file})")
+                file, CaptionedImage(len(images), file, f"line {line} ({shortened(file)})")
             )
             image.texts.append(caption)
             image.text_ids.append(line)

@@ -101,7 +101,7 @@ def _image_problem(entry: Any) -> str | None:
 def _with_sentences(entry: dict, place: str, sentences: set[int], report: Report) -> CaptionedImage:
     """Make an image of its entry, and note the ids of its sentences."""
     file = osp.join(entry.get("filepath", ""), entry["filename"])
-    image = CaptionedImage(_id_of(entry), file, f"{place} ({file})")
+    image = CaptionedImage(_id_of(entry), file, f"{place} ({shortened(file)})")
     for index, sentence in enumerate(entry["sentences"]):
         problem = missing_key(sentence, ("raw", "sentid"))
         if problem is None and not is_id(sentence["sentid"]):

@@ -247,7 +247,7 @@ def image(**values: Any) -> dict:
         (image(split=["train"]), r"split is \['train'\], expected a name"),
         (image(filename=None), "filename is None, expected a name"),
         (image(sentences="x"), "sentences is text, expected a list"),
-        (sentence(raw=""), r"images\[0\] \(val2014/c.png\): sentences\[0\]: raw is ''"),
+        (sentence(raw=""), r"images\[0\] \('val2014/c.png'\): sentences\[0\]: raw is ''"),
         (sentence(sentid=11), "another sentence has the same sentid 11"),
         (sentence(sentid=None), "sentid is None"),
     ],

@@ -53,9 +53,9 @@ def check_captions(images: Sequence[CaptionedImage], report: Report) -> list[Cap
     for image in images:
         first = places.setdefault(image.file, image.place)
         if first != image.place:
-            report.warn(f"{image.place}: {first} is {image.file!r}, too")
+            report.warn(f"{image.place}: {first} is {shortened(image.file)}, too")
         if not image.texts:
-            report.warn(f"{image.place}: {image.file!r} has no caption, and is left out")
+            report.warn(f"{image.place}: {shortened(image.file)} has no caption, and is left out")
         seen: set[str] = set()
         for text, number in zip(image.texts, image.text_ids, strict=True):
             place = f"{image.place}, the caption with id {number}"
