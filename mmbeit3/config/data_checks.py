@@ -11,6 +11,7 @@ from typing import Any
 
 from mmengine.config import Config, ConfigDict
 from mmengine.dataset import BaseDataset
+from mmengine.logging import MMLogger
 from mmengine.registry import DefaultScope
 
 from mmbeit3.config.datasets import (
@@ -152,7 +153,15 @@ def _long_texts(
 def _no_warnings() -> Iterator[None]:
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)
+    _forget_levels()
     try:
         yield
     finally:
         logging.disable(before)
+        _forget_levels()
+
+
+def _forget_levels() -> None:
+    """Have mmengine's loggers heed ``logging.disable``: they remember which levels were enabled."""
+    logger = MMLogger.get_current_instance()
+    logger.setLevel(logger.level)

@@ -32,8 +32,14 @@ def test_help_comes_before_the_slow_imports(tool: str) -> None:
     [("ade20k", "prepare_ade20k"), ("coco_stuff164k", "prepare_coco_stuff")],
 )
 def test_arguments_reach_the_function(
-    tool: str, function: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tool: str,
+    function: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("a.zip").touch()
     calls = []
 
     def record(*args, **kwargs) -> str:

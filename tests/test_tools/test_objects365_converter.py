@@ -29,8 +29,10 @@ def test_help_comes_before_the_slow_imports() -> None:
 
 
 def test_arguments_reach_the_function_and_the_end_says_what_became_of_the_data(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("download").mkdir()
     calls = []
 
     def record(*args, **kwargs) -> tuple[Path, list[module.Summary]]:
@@ -44,7 +46,8 @@ def test_arguments_reach_the_function_and_the_end_says_what_became_of_the_data(
         runpy.run_path(str(TOOL), run_name="__main__")
     assert not end.value.code
     assert calls == [(("download", "there", True, 3), {"progress": True})]
-    first, last = capsys.readouterr().out.splitlines()
+    begins, first, last = capsys.readouterr().out.splitlines()
+    assert begins == "reading download ..."
     assert first.startswith("train: 1,742,289 of 1,742,292 images")
     assert last.endswith("there/annotations")
 
