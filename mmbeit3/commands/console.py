@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import NoReturn
 
 from mmbeit3.utils import InputError
+from mmbeit3.utils.terminal import ignore_library_warnings
 
 INPUT_ERROR_STATUS = 2
 INTERRUPT_STATUS = 130  # 128 + SIGINT, as shells report it
@@ -50,7 +51,7 @@ def run(command: Callable[[], int | None]) -> NoReturn:
 
 
 def status_of(command: Callable[[], int | None]) -> int | None:
-    """Run a command; user errors are printed as one message.
+    """Run a command; user errors are printed as one message, noise of the libraries is not.
 
     Args:
         command: The command. It returns its exit status, or None for success.
@@ -61,6 +62,7 @@ def status_of(command: Callable[[], int | None]) -> int | None:
     """
     if hasattr(sys.stdout, "reconfigure"):  # names of files need not be text
         sys.stdout.reconfigure(errors="backslashreplace")
+    ignore_library_warnings()
     try:
         return command()
     except InputError as error:

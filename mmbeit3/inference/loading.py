@@ -14,6 +14,7 @@ from mmbeit3.config.saved_config import only_registered, saved_config
 from mmbeit3.inference.inferencer import Inferencer
 from mmbeit3.inference.task import find_task
 from mmbeit3.utils import InputError
+from mmbeit3.utils.terminal import ignore_library_warnings
 
 CONFIG_SUFFIXES = (".py", ".json", ".yaml", ".yml")
 
@@ -31,7 +32,8 @@ def load(
 
     ``load("weights.pth")`` takes the config that training has put into the checkpoint. It is
     parsed as plain values and never run, and builds only types that are registered, so a file of
-    unknown origin runs no code.
+    unknown origin runs no code. From here on what the libraries warn each other of, such as
+    deprecated functions, is ignored.
 
     Args:
         config (str | Path | Config): The config, which is left as it is; or the checkpoint, if that
@@ -53,6 +55,7 @@ def load(
         InputError: A file cannot be used, or config, checkpoint, device and options do not go
             together.
     """
+    ignore_library_warnings()
     model = _load(config, checkpoint, device, dtype, compile)
     if classes is not None:
         model.set_classes(classes)

@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import warnings
+
 import pytest
 
-from mmbeit3.commands.console import run
+from mmbeit3.commands.console import run, status_of
 from mmbeit3.utils import InputError
 
 FROM_WORKER = """Caught InputError in DataLoader worker process 0.
@@ -43,3 +45,16 @@ def test_expected_ends_have_no_traceback(
 def test_other_errors_keep_their_traceback() -> None:
     with pytest.raises(ZeroDivisionError):
         run(lambda: 1 // 0)
+
+
+LIBRARY = "import warnings\nwarnings.warn('meshgrid: in an upcoming release, it will', UserWarning)"
+
+
+@pytest.mark.parametrize(("module", "warnings_seen"), [("torch.functional", 0), ("my_head", 1)])
+def test_no_command_prints_what_libraries_warn_each_other_of(
+    module: str, warnings_seen: int
+) -> None:
+    with warnings.catch_warnings(record=True) as seen:
+        warnings.simplefilter("always")
+        status_of(lambda: exec(LIBRARY, {"__name__": module}))
+    assert len(seen) == warnings_seen
