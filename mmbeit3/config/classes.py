@@ -35,7 +35,8 @@ def resolve_classes(
     It concerns data sets whose class has ``read_class_names``, as all of this project. Their
     classes are, in this order: those that the config's training set names
     (``metainfo=dict(classes=...)``), those that the checkpoint was trained on, those of the
-    training annotation file, of ``classes_file``, or of the type (ADE20K's 150, COCO-Stuff's 171).
+    training annotation file, of ``classes_file``, or of the type (ADE20K's 150, COCO-Stuff's 171);
+    in a test where none of these can be read, those of the test set.
     Every such data set that names none gets them, so that one with other categories is found out;
     one that names others, or the same in another order, is an error. ``num_classes`` under
     ``roi_head``, ``bbox_head``, ``mask_head``, ``decode_head`` and ``auxiliary_head``, and of a
@@ -62,7 +63,12 @@ def resolve_classes(
     if not datasets:
         return None
     dataset_meta = dataset_meta_of(checkpoint_meta)
-    source, classes = _training_classes(*datasets[0], dataset_meta.get("classes"))
+    try:
+        source, classes = _training_classes(*datasets[0], dataset_meta.get("classes"))
+    except InputError as error:
+        if checkpoint_meta is None:
+            raise
+        source, classes = _tested_classes(datasets, error)
     takes_words = _takes_words(cfg)
     of_checkpoint = dataset_meta.get("classes")
     if of_checkpoint and not takes_words:
@@ -127,6 +133,21 @@ def _training_classes(
         return CHECKPOINT, tuple(of_checkpoint)
     key, names = dataset_class(dataset).read_class_names(dataset)
     return f"{place} ({dataset['type']})" if key == "type" else f"{place}.{key}", names
+
+
+def _tested_classes(
+    datasets: Sequence[tuple[str, Mapping[str, Any]]], error: InputError
+) -> tuple[str, tuple[str, ...]]:
+    """The test set's own classes, where neither checkpoint nor training set names any."""
+    for place, dataset in datasets:
+        if place.startswith("test_"):
+            try:
+                source, classes = _training_classes(place, dataset, None)
+            except InputError:
+                break
+            warn(f"the classes are the {len(classes)} of {source}, as elsewhere are none: {error}")
+            return source, classes
+    raise error
 
 
 def _check_in_file(dataset: Mapping[str, Any], classes: Sequence[str]) -> None:

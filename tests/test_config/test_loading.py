@@ -325,6 +325,12 @@ def test_classes_of_the_checkpoint_stand_in_for_absent_annotations(tmp_path: Pat
     assert class_numbers(cfg) == [1, 1, 1, 1]
     with pytest.raises(InputError, match=r"train\.json"):
         resolve_classes(detector(tmp_path), {"epoch": 3})
+    coco_file(tmp_path / "annotations/val.json", "cat", "owl")
+    cfg = detector(tmp_path)
+    cfg.test_dataloader.dataset.ann_file = "annotations/val.json"
+    assert resolve_classes(cfg, {"epoch": 3}) == ("cat", "owl")  # weights alone, test data alone
+    with pytest.raises(InputError, match=r"train\.json"):
+        resolve_classes(detector(tmp_path))
 
 
 def segmentor(root: Path, classes_file: str = "classes.txt", **head: object) -> Config:
