@@ -163,8 +163,6 @@ def _starts(shape: tuple[int, int], computed: int | None) -> list[int]:
 
 
 def _best(values: Tensor, queries: Tensor, number: int) -> Tensor:
-    """The best score of each query's own candidates; infinity where it has none."""
+    """The best score of each query's own candidates; of one that has none it is not used."""
     best = torch.full((number,), -torch.inf, dtype=values.dtype)
-    best.scatter_reduce_(0, queries, values, "amax")
-    best[best.isneginf()] = torch.inf
-    return best
+    return best.scatter_reduce_(0, queries, values, "amax")

@@ -54,6 +54,13 @@ def test_a_text_may_belong_to_several_images_and_a_candidate_to_none() -> None:
     assert retrieval_recall(scores, pairs) == pytest.approx(brute_force(scores, pairs))
 
 
+def test_what_is_masked_by_minus_infinity_is_not_found() -> None:
+    draw = np.random.default_rng(0)
+    scores = np.where(draw.random((20, 30)) < 0.5, -np.inf, draw.random((20, 30)))
+    pairs = [(int(draw.integers(20)), text) for text in range(30)]
+    assert retrieval_recall(scores, pairs) == pytest.approx(brute_force(scores, pairs))
+
+
 def test_a_model_that_tells_nothing_apart_gets_nothing() -> None:
     pairs = [(text // 5, text) for text in range(100)]
     assert set(retrieval_recall(torch.ones(20, 100), pairs).values()) == {0.0}
