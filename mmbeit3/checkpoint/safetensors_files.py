@@ -65,11 +65,17 @@ class SafetensorsFile:
         self.begin = 8 + length
         if length > MAX_HEADER or self.begin > len(self.mapped):
             raise ValueError(f"a header of {length:,} bytes in a file of {len(self.mapped):,}")
-        self.header = json.loads(
-            self.mapped[8 : self.begin].decode("utf-8"), object_pairs_hook=_without_doubles
-        )
+        try:
+            self.header = json.loads(
+                self.mapped[8 : self.begin].decode("utf-8"), object_pairs_hook=_without_doubles
+            )
+        except RecursionError as error:
+            raise ValueError("its header is nested too deeply") from error
+        if not isinstance(self.header, dict):
+            raise ValueError("its header is no JSON object")
         self.metadata = self.header.pop(METADATA, {})
-        if not all(isinstance(value, str) for value in self.metadata.values()):
+        is_dict = isinstance(self.metadata, dict)
+        if not is_dict or not all(isinstance(value, str) for value in self.metadata.values()):
             raise ValueError("its metadata holds something else than text")
         self.entries = _checked_entries(self.header, len(self.mapped) - self.begin)
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
+from typing import Any
 
 import numpy as np
 import torch
@@ -103,15 +105,14 @@ class ImageIndex:
         """The paths of the images below the folder, in the order of ``features``."""
         return [entry.name for entry in self.entries]
 
-    def fresh(self) -> dict[str, Entry]:
-        """Return the images whose files are as they were, by name."""
+    def fresh(self) -> dict[Path, Entry]:
+        """Return the images whose files are as they were, by the absolute path of the file."""
         found = {}
         for entry in self.entries:
-            try:
-                if Stamp.of(self.folder / entry.name) == entry.stamp:
-                    found[entry.name] = entry
-            except OSError:
-                continue
+            path = (self.folder / entry.name).absolute()
+            with suppress(OSError):
+                if Stamp.of(path) == entry.stamp:
+                    found[path] = entry
         return found
 
     def is_of(self, probe: np.ndarray) -> bool:
@@ -190,8 +191,10 @@ class ImageIndex:
             if file.metadata.get("format") != FORMAT:
                 raise ValueError("it is a safetensors file of something else")
             content = {name: value.numpy().copy() for name, value in file.weights().items()}
+            names = json.loads(content["names"].tobytes())
+            _check(names, content)
             columns = zip(
-                json.loads(content["names"].tobytes()),
+                names,
                 content["features"],
                 map(tuple, content["sizes"].tolist()),
                 (Stamp(*stamp) for stamp in content["stamps"].tolist()),
@@ -199,5 +202,30 @@ class ImageIndex:
             )
             entries = [Entry(*values) for values in columns]
             return cls(file.metadata["folder"], entries, content["probe"])
-        except (ValueError, KeyError, TypeError, IndexError, OSError) as error:
+        except (ValueError, KeyError, TypeError, RecursionError, OSError) as error:
             raise InputError(f"{path} is no index of images that can be read: {error}") from error
+
+
+def _check(names: Any, content: Mapping[str, np.ndarray]) -> None:
+    """Make sure that a file, which anybody may have written, has what an index has.
+
+    Raises:
+        ValueError: It has something else.
+    """
+    if not isinstance(names, list) or not all(map(_is_below, names)):
+        raise ValueError("its names are not those of files below a folder")
+    number, width = len(names), len(content["probe"])
+    for name, kind, shape in (
+        ("features", "f", (number, width)),
+        ("probe", "f", (width,)),
+        ("sizes", "i", (number, 2)),
+        ("stamps", "i", (number, 2)),
+    ):
+        found = content[name]
+        if found.dtype.kind != kind or found.shape != shape or not np.isfinite(found).all():
+            raise ValueError(f"{name} is {found.dtype} {found.shape}, or not finite")
+
+
+def _is_below(name: Any) -> bool:
+    parts = PurePosixPath(name).parts if isinstance(name, str) else ()
+    return bool(parts) and not {"/", "//", ".."} & set(parts) and "\0" not in name

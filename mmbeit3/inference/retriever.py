@@ -74,8 +74,8 @@ class Retriever(Inferencer):
         """Set no ``classes``: see :meth:`set_classes`."""
         self.classes, self.palette = (), []
         self._class_features: np.ndarray | None = None
-        #: Images that need not be encoded again, by the name of the file.
-        self.known: dict[str, Entry] = {}
+        #: Images that need not be encoded again, by the absolute path of the file.
+        self.known: dict[Path, Entry] = {}
         #: Size and time of the files that were read or known, by their names.
         self.stamps: dict[str, Stamp] = {}
         self._probe: np.ndarray | None = None
@@ -123,10 +123,10 @@ class Retriever(Inferencer):
 
     def load(self, source: Source) -> Loaded | Failed | Predicted:
         """Read and prepare an image, unless its feature is known."""
-        if entry := self.known.get(source.file_name):
-            self.stamps[entry.name] = entry.stamp
-            return ImageFeature(source, NO_PIXELS, entry.feature, known_size=entry.size)
         if type(source) is Source and source.path is not None:
+            if entry := self.known.get(source.path.absolute()):
+                self.stamps[source.file_name] = entry.stamp
+                return ImageFeature(source, NO_PIXELS, entry.feature, known_size=entry.size)
             try:  # before it is read: what is written later makes it stale
                 self.stamps[source.file_name] = Stamp.of(source.path)
             except OSError as error:

@@ -6,6 +6,7 @@ import csv
 import json
 import os
 import re
+import shutil
 from pathlib import Path
 
 import cv2
@@ -15,6 +16,7 @@ import torch
 from mmengine.config import Config
 
 from mmbeit3 import load
+from mmbeit3.checkpoint.safetensors_files import SafetensorsFile, write_safetensors
 from mmbeit3.cli import main
 from mmbeit3.inference.folder import infer_folder
 from mmbeit3.inference.image_index import ImageIndex
@@ -162,6 +164,45 @@ def test_a_damaged_index_is_named(
         model.index(photos, file)
 
 
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("names", ["/etc/passwd", "a.png", "b.png"]),
+        ("names", ["../a.png", "b.png", "c.png"]),
+        ("names", [1, 2, 3]),
+        ("names", ["a.png"]),
+        ("features", torch.zeros(3)),
+        ("features", torch.full((3, 48), torch.nan)),
+        ("sizes", torch.zeros(3, 1, dtype=torch.int32)),
+        ("probe", torch.zeros(7)),
+    ],
+)
+def test_an_index_made_up_by_somebody_is_refused(
+    model: Retriever, photos: Path, tmp_path: Path, name: str, value: list | torch.Tensor
+) -> None:
+    file = tmp_path / "kept.safetensors"
+    model.index(photos, file)
+    made_up = SafetensorsFile(file)
+    if isinstance(value, list):
+        value = torch.frombuffer(bytearray(json.dumps(value).encode()), dtype=torch.uint8)
+    weights = {key: weight.clone() for key, weight in made_up.weights().items()} | {name: value}
+    meta = {key: made_up.metadata[key] for key in ("format", "folder")}
+    with file.open("wb") as out:
+        write_safetensors(out, weights, meta)
+    with pytest.raises(InputError, match="no index of images"):
+        ImageIndex.read(file)
+
+
+@pytest.mark.parametrize(
+    "header", [b"[]", b"1", b'"', b'{"__metadata__":[]}', b'{"__metadata__":null}', b"[" * 10**5]
+)
+def test_an_index_with_a_made_up_header_is_refused(tmp_path: Path, header: bytes) -> None:
+    file = tmp_path / "kept.safetensors"
+    file.write_bytes(len(header).to_bytes(8, "little") + header)
+    with pytest.raises(InputError, match="no index of images"):
+        ImageIndex.read(file)
+
+
 def test_the_index_of_another_folder_is_refused(
     model: Retriever, photos: Path, tmp_path: Path
 ) -> None:
@@ -233,6 +274,20 @@ def test_a_run_over_a_folder_writes_ranking_labels_and_pages(
     assert [hit.name for hit in model.search("a star", photos)] == [
         image["file_name"] for image in entry["images"]
     ]
+
+
+def test_features_of_another_folder_with_files_of_these_names_are_not_used(
+    files: tuple[Path, Path], photos: Path, tmp_path: Path, model: Retriever
+) -> None:
+    other, out = tmp_path / "other", tmp_path / "out"
+    other.mkdir()
+    shutil.copy(photos / "below" / "blue.png", other / "red.png")
+    cfg = Config.fromfile(files[0])
+    infer_folder(cfg, files[1], photos, out, device="cpu")
+    summary = infer_folder(cfg, files[1], other, out, device="cpu")
+    assert summary["num_known"] == 0
+    index = ImageIndex.read(out / "features.safetensors")
+    np.testing.assert_allclose(index.features[0], model.encode_image(other / "red.png"), atol=1e-5)
 
 
 @pytest.mark.parametrize(
