@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import difflib
 import math
 import random
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from mmbeit3.utils import InputError
+from mmbeit3.utils import InputError, listed
+from mmbeit3.utils.similar_paths import similar_files
 from mmbeit3.utils.whole_files import write_whole
 
 LIGHT = ("tiny", "small")  # sizes that start from random weights, for a CPU
@@ -64,8 +66,17 @@ def existing_folder(folder: str | Path, argument: str) -> Path:
     path = Path(folder).expanduser().resolve()
     if not path.is_dir():
         state = "is a file" if path.exists() else "does not exist"
-        raise InputError(f"{path} {state}; expected a folder of files", argument)
+        raise InputError(f"{path} {state}; expected a folder of files{_beside(path)}", argument)
     return path
+
+
+def _beside(path: Path) -> str:
+    """What a folder that is not there may have been meant to be, as the end of a message."""
+    if path.exists() or not path.parent.is_dir():
+        return "" if path.exists() else similar_files(path)
+    folders = sorted(entry.name for entry in path.parent.iterdir() if entry.is_dir())
+    similar = difflib.get_close_matches(path.name, folders, n=3, cutoff=0.5) or folders
+    return f"; folders there: {listed(similar, 8)}" if similar else ""
 
 
 def split_off(items: Sequence[Any], argument: str) -> tuple[list[Any], list[Any]]:

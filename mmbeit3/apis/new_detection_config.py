@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -23,7 +24,7 @@ from mmbeit3.apis.new_config import (
 from mmbeit3.datasets.checks.coco import load_coco
 from mmbeit3.datasets.image_files import check_images_exist
 from mmbeit3.utils import InputError, listed
-from mmbeit3.utils.similar_paths import describe_similar
+from mmbeit3.utils.similar_paths import describe_similar, find_similar
 from mmbeit3.utils.whole_files import write_whole
 
 OBJECT_SIDE = 32  # pixels that the median object of a light model has: four of its patches
@@ -186,7 +187,7 @@ def write_detection_config(
     else:
         val_file = Path(val).expanduser().resolve()
         held_out = _read(val_file, "val")
-        _check_images(held_out, val_file, val_folder, "val_images" if val_images else "images")
+        _check_images(held_out, val_file, val_folder, "val_images")
     objects = train["annotations"] + held_out["annotations"]
     without = sum(not entry.get("segmentation") for entry in objects)
     if without:
@@ -217,12 +218,29 @@ def _read(file: Path, argument: str) -> dict[str, Any]:
 
 
 def _check_images(content: dict[str, Any], file: Path, folder: Path, argument: str) -> None:
-    paths = [f"{folder}/{image['file_name']}" for image in content["images"]]
+    names = [image["file_name"] for image in content["images"]]
+    paths = [f"{folder}/{name}" for name in names]
     try:
         check_images_exist(paths, str(file), str(folder))
     except InputError as error:
+        if meant := _folder_meant(names, folder):
+            raise InputError(
+                f"the {len(names)} images that {file} names are not in {folder}; they are in "
+                f"{meant}: give --{argument.replace('_', '-')} {meant}",
+                argument,
+            ) from None
         text = str(error).replace("Check data_root and data_prefix", "Name the folder they are in")
         raise InputError(text.replace(", or data_root and data_prefix", ""), argument) from None
+
+
+def _folder_meant(names: Sequence[str], folder: Path) -> str | None:
+    """The folder that has all the images, if the given one has none of them."""
+    found = find_similar(str(folder), names[0]) if names else None
+    if found is None or not found[0].endswith(f"/{names[0]}"):
+        return None
+    meant = found[0].removesuffix(f"/{names[0]}")
+    anywhere = any((folder / name).exists() for name in names)
+    return None if anywhere or not all((Path(meant) / name).exists() for name in names) else meant
 
 
 def _split(content: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -64,7 +64,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def start(args: argparse.Namespace) -> str:
     """Check what needs no PyTorch, and say what begins."""
+    from mmbeit3.apis.new_config import existing_folder
+
     _check_combination(args)
+    for name in ("images", "masks", "val_images", "val_masks"):
+        if (folder := getattr(args, name)) is not None:
+            existing_folder(folder, name)
     return f"reading {args.coco or args.masks}"
 
 

@@ -190,8 +190,13 @@ def test_wrong_data_are_named(data: Path, capsys: pytest.CaptureFixture[str]) ->
         ),
         (("--coco", "COCO", "--images", "shapes/train", "--classes", "names.txt"), "--classes: is"),
         (("--coco", "COCO", "--images", "shapes/train", "--masks", "m"), "both --coco and --masks"),
-        (("--coco", "COCO", "--images", "shapes/val"), "--images: 10 of the 10 images that"),
-        (("--coco", "COCO", "--images", "shapes/trian"), "--images: "),
+        (("--coco", "COCO", "--images", "shapes/val"), "--images: the 10 images that"),
+        (("--coco", "COCO", "--images", "shapes/trian"), "folder of files; folders there: train\n"),
+        (
+            ("--coco", "COCO", "--images", "shapes/jpg"),
+            "there: annotations, semantic, train, val\n",
+        ),
+        (("--coco", "COCO", "--images", "shapse/train"), "/shapse does not exist either"),
         (("--coco", "COCO", "--images", "shapes/train", "--val-images", "shapes/val"), "--val"),
         (("--coco", "COCO", "--images", "shapes/train", "--out", "my"), "--out: is my, expected"),
     ],
@@ -206,3 +211,19 @@ def test_options_that_do_not_go_together(
     message = capsys.readouterr().err
     assert message.startswith("error: ") and said in message and len(message.splitlines()) == 1
     assert not list(Path().glob("my*"))
+
+
+def test_the_folder_that_has_the_images_is_named(
+    data: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for file in (data / "val").iterdir():
+        file.rename(file.with_name(f"v{file.name}"))
+    annotations = data / "annotations" / "val.json"
+    annotations.write_text(annotations.read_text().replace('"000', '"v000'))
+    assert detection("--val", "shapes/annotations/val.json") == 2
+    message = capsys.readouterr().err
+    assert message.startswith("error: --val-images: the 2 images that ") and "val.json" in message
+    assert f"they are in {data}/val: give --val-images {data}/val\n" in message
+    (data / "train" / "000000.jpg").unlink()  # some are there: no other folder helps
+    assert detection() == 2
+    assert "1 of the 10 images" in capsys.readouterr().err

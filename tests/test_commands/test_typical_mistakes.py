@@ -221,7 +221,7 @@ MISTAKES = {
     ),
     "another folder of images": Mistake(
         f"new-config --coco {TRAIN} --images shapes/val",
-        ("6 of the 6 images", "shapes/val", "did you mean", "shapes/train/000000.jpg"),
+        ("the 6 images", "are not in", "shapes/val; they are in", "give --images", "shapes/train"),
         lambda: [file.unlink() for file in Path("shapes/val").iterdir()],
     ),
     "a folder of images in a config that is not there": Mistake(
