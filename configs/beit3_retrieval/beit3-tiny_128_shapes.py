@@ -1,6 +1,6 @@
 """The trial: a tiny BEiT-3 learns from captions alone to find images by sentences and back.
 
-Reproduces: nothing published; 15 minutes on two cores are what it is made for. Not trained by us.
+Reproduces: nothing published; it shows on the CPU that the path works (docs/benchmarks.md).
 Run: mmbeit3 make-shapes --out data/shapes_captions --train 3000 --val 200 --held-out 3
      mmbeit3 train configs/beit3_retrieval/beit3-tiny_128_shapes.py
 """
