@@ -20,9 +20,9 @@ def test_every_config_is_described() -> None:
 
 def test_words_choose(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["configs", "tiny", "Detection", "--json"]) == 0
-    (row,) = json.loads(capsys.readouterr().out)
-    assert row["name"] == "cascade-mask-rcnn_beit3-tiny_shapes"
-    assert row["state"] == "trained by us"
+    rows = {row["name"]: row for row in json.loads(capsys.readouterr().out)}
+    assert rows["cascade-mask-rcnn_beit3-tiny_shapes"]["state"] == "trained by us"
+    assert all("tiny" in name and row["task"] == "detection" for name, row in rows.items())
     assert main(["configs", "resnet"]) == 1
     assert main(["configs"]) == 0
     assert "upernet_beit3-base_512_ade20k" in capsys.readouterr().out
