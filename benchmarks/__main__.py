@@ -34,6 +34,13 @@ def build_parser() -> argparse.ArgumentParser:
         help="ADE20K data (default: data/ade/ADEChallengeData2016)",
     )
     parser.add_argument(
+        "--captions",
+        help="captions in COCO's format (default: annotations/captions_val2017.json of --coco)",
+    )
+    parser.add_argument(
+        "--tokenizer", default="beit3.spm", help="SentencePiece model (default: beit3.spm)"
+    )
+    parser.add_argument(
         "--num-images", type=int, default=4, help="images for whole models (default: 4)"
     )
     parser.add_argument("--plot", action="store_true", help="draw the cases that have curves")
@@ -62,6 +69,8 @@ def main() -> int:
         size=args.size,
         coco=Path(args.coco),
         ade20k=Path(args.ade20k),
+        captions=Path(args.captions or f"{args.coco}/annotations/captions_val2017.json"),
+        tokenizer=Path(args.tokenizer),
         num_images=args.num_images,
     )
     names = list(CASES) if "all" in args.cases else list(dict.fromkeys(args.cases))

@@ -17,6 +17,9 @@ class Options:
         coco: Folder of a COCO data set, in MMDetection's layout. Defaults to "data/coco".
         ade20k: Folder of ADE20K, in MMSegmentation's layout. Defaults to
             "data/ade/ADEChallengeData2016".
+        captions: Captions in the format of COCO. Defaults to
+            "data/coco/annotations/captions_val2017.json".
+        tokenizer: A SentencePiece model. Defaults to "beit3.spm".
         num_images: Images that whole models work on. Defaults to 4.
     """
 
@@ -25,4 +28,6 @@ class Options:
     size: int = 1024
     coco: Path = Path("data/coco")
     ade20k: Path = Path("data/ade/ADEChallengeData2016")
+    captions: Path = Path("data/coco/annotations/captions_val2017.json")
+    tokenizer: Path = Path("beit3.spm")
     num_images: int = 4
