@@ -101,6 +101,8 @@ def _json_entries(path: Path) -> list[str]:
             f"{path} is not valid JSON: line {error.lineno}, column {error.colno}: {error.msg}; "
             'expected ["road", "sky", ...]'
         ) from error
+    except (ValueError, RecursionError) as error:  # a number of 5,000 digits, many brackets
+        raise InputError(f'{path} is no list: {error}; expected ["road", "sky", ...]') from error
     if not isinstance(entries, list) or not all(isinstance(entry, str) for entry in entries):
         raise InputError(f'{path} is not a JSON list of class names; expected ["road", "sky", ...]')
     return entries

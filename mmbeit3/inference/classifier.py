@@ -14,6 +14,7 @@ from mmbeit3.config.classes import follow_checkpoint
 from mmbeit3.datasets import imagenet_class_names
 from mmbeit3.inference.classification_result import ClassificationResult
 from mmbeit3.inference.inferencer import Inferencer, Loaded
+from mmbeit3.models.multimodal.class_texts import check_names
 from mmbeit3.utils import InputError, warn
 
 IMAGENET = 1000
@@ -71,7 +72,7 @@ class Classifier(Inferencer):
         Raises:
             InputError: Names or templates cannot be used.
         """
-        names = tuple(names)
+        names = check_names(names)
         if self._reads_names:
             self.model.set_classes(names, templates)
         elif templates is not None:

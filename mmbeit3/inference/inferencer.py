@@ -33,7 +33,7 @@ from mmbeit3.inference.inputs import read_inputs
 from mmbeit3.inference.pipeline import map_ahead
 from mmbeit3.inference.result import Failed, Predicted
 from mmbeit3.models.acceleration import accelerate
-from mmbeit3.models.multimodal.class_embeddings import check_names
+from mmbeit3.models.multimodal.class_texts import check_names
 from mmbeit3.utils import InputError, warn
 from mmbeit3.utils.image_reading import to_bgr
 from mmbeit3.utils.text_files import printable

@@ -23,13 +23,13 @@ from mmbeit3.inference.inputs import PixelSource
 from mmbeit3.inference.pipeline import track
 from mmbeit3.inference.result import Failed, Predicted
 from mmbeit3.models.acceleration import DTYPES
-from mmbeit3.models.multimodal.class_embeddings import check_names
+from mmbeit3.models.multimodal.class_texts import check_names, check_told_apart, encode_classes
+from mmbeit3.text import Tokenizer
 from mmbeit3.text.templates import read_templates
 from mmbeit3.utils import InputError, warn
 from mmbeit3.utils.image_folders import find_images
 from mmbeit3.utils.text_files import printable
 
-TEXTS_AT_ONCE = 256
 PROBE_SIZE = (192, 256)  # height and width of the picture that tells models apart
 NO_PIXELS = np.zeros((1, 1, 3), np.uint8)  # of an image whose feature was known
 
@@ -95,15 +95,17 @@ class Retriever(Inferencer):
                 :func:`mmbeit3.text.templates.read_templates`. Defaults to ("{}",), the name alone.
 
         Raises:
-            InputError: Names or templates cannot be used.
+            InputError: Names or templates cannot be used, or two names are the same to the
+                tokenizer.
         """
         names, templates = check_names(names), read_templates(templates)
         if len(names) < 2:
             raise InputError(f"the names are {names[0]!r} alone; expected two at least to compare")
-        texts = [template.replace("{}", name) for name in names for template in templates]
-        features = self.encode_text(texts).reshape(len(names), len(templates), -1).mean(1)
+        check_told_apart(names, templates, self._tokenizer)
+        with torch.no_grad(), self._precision():
+            features = encode_classes(names, templates, self._tokenizer, self.model)
         self.classes = names
-        self._class_features = features / np.linalg.norm(features, axis=1, keepdims=True)
+        self._class_features = features.float().cpu().numpy()
 
     def __call__(self, images: Any, **options: Any) -> Any:
         """Encode images, or classify them; see :meth:`Inferencer.__call__`."""
@@ -176,15 +178,9 @@ class Retriever(Inferencer):
         texts = list(texts)
         if not texts or not all(isinstance(text, str) for text in texts):
             raise InputError(f"the texts are {texts!r:.200}; expected a text or a list of texts")
-        tokenizer = self.model.data_preprocessor.tokenizer
-        if tokenizer is None:
-            raise InputError(
-                "the model has no tokenizer: set "
-                "model.data_preprocessor.tokenizer=dict(file='beit3.spm') in its config"
-            )
         found = np.empty((len(texts), self.model.encoder.embed_dims), np.float32)
         with torch.no_grad(), self._precision():
-            for places, ids, padding_mask in tokenizer.batches(texts, TEXTS_AT_ONCE):
+            for places, ids, padding_mask in self._tokenizer.batches(texts):
                 features = self.model.encode_text(ids.to(self.device), padding_mask.to(self.device))
                 found[places] = features.float().cpu().numpy()
         return found
@@ -318,6 +314,16 @@ class Retriever(Inferencer):
 
     def _features(self, queries: Any) -> np.ndarray:
         return queries if isinstance(queries, np.ndarray) else self.encode_text(queries)
+
+    @property
+    def _tokenizer(self) -> Tokenizer:
+        tokenizer = self.model.data_preprocessor.tokenizer
+        if tokenizer is None:
+            raise InputError(
+                "the model has no tokenizer: set "
+                "model.data_preprocessor.tokenizer=dict(file='beit3.spm') in its config"
+            )
+        return tokenizer
 
     def _precision(self) -> AbstractContextManager:
         enabled = self.dtype != "float32"

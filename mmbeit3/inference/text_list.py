@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from pathlib import Path
 
 from mmbeit3.utils import InputError
@@ -39,11 +40,9 @@ def read_texts(path: str | Path, argument: str) -> list[str]:
     texts = [text.strip() for text in texts if text.strip()]
     if not texts:
         raise InputError(f"{path} holds no text; expected one a line", argument)
-    if doubles := sorted({text for text in texts if texts.count(text) > 1}):
-        raise InputError(
-            f"{path} holds {doubles[0]!r} {texts.count(doubles[0])} times; expected each text once",
-            argument,
-        )
+    [(text, number)] = Counter(texts).most_common(1)
+    if number > 1:
+        raise InputError(f"{path} holds {text!r} {number} times; expected each text once", argument)
     return texts
 
 
@@ -51,7 +50,7 @@ def _json_texts(path: Path, content: str, argument: str) -> list[str]:
     expected = 'expected a list of texts, ["a dog on a lawn", ...]'
     try:
         texts = json.loads(content)
-    except (json.JSONDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:
         raise InputError(f"{path} is no JSON: {error}; {expected}", argument) from error
     if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
         raise InputError(f"{path} holds something else; {expected}", argument)

@@ -88,8 +88,14 @@ class Tokenizer:
             list[int]: Begin, the text, end; ``max_length`` at most.
 
         Raises:
-            InputError: There is no text.
+            InputError: There is no text, or it has half a character.
         """
+        try:
+            text.encode()
+        except UnicodeEncodeError as error:
+            raise InputError(
+                f"the text {text!r:.200} has half a character (a lone surrogate); write it anew"
+            ) from error
         pieces = self._pieces.encode(text)
         if not pieces:
             raise InputError(f"the text {text!r} is empty; expected a word at least: leave it out")

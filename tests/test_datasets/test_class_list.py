@@ -63,6 +63,9 @@ def test_files_that_cannot_be_used(tmp_path: Path) -> None:
         InputError, match=r"c.json is not valid JSON: line 1, column 8: .*; expected"
     ):
         read_class_list(_file(tmp_path, '["sky",]', "c.json"))
+    for number, text in enumerate(["[" + "1" * 5000 + "]", "[" * 100_000]):
+        with pytest.raises(InputError, match=r"d.json is no list: .*; expected \["):
+            read_class_list(_file(tmp_path, text, f"{number}d.json"))
     (tmp_path / "latin.txt").write_bytes(b"stra\xdfe\n")
     with pytest.raises(InputError, match="not a text file in UTF-8"):
         read_class_list(tmp_path / "latin.txt")

@@ -229,6 +229,16 @@ def test_names_are_compared_with_images(model: Retriever, photos: Path) -> None:
     assert json.loads(results[0].to_json())["classes"][0]["name"] == results[0].name
 
 
+@pytest.mark.parametrize(
+    ("names", "templates"), [(["猫", "犬"], ["{}"]), (["star", "circle"], ["a " * 30 + "{}"])]
+)
+def test_names_that_are_the_same_to_the_model_are_refused(
+    model: Retriever, names: list[str], templates: list[str]
+) -> None:
+    with pytest.raises(InputError, match="have the same tokens"):
+        model.set_classes(names, templates)
+
+
 def test_a_run_over_a_folder_writes_ranking_labels_and_pages(
     files: tuple[Path, Path],
     photos: Path,

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from mmengine.structures import BaseDataElement
 from torch import Tensor, nn
 
@@ -19,10 +18,11 @@ from mmbeit3.models.classifiers.classification import (
     top1,
     with_scores,
 )
+from mmbeit3.models.multimodal.class_texts import check_names, check_told_apart, encode_classes
 from mmbeit3.models.multimodal.retrieval import BEiT3Retrieval
 from mmbeit3.registry import MODELS
 from mmbeit3.text.templates import SLOT, read_templates
-from mmbeit3.utils import InputError, listed
+from mmbeit3.utils import InputError
 
 
 @MODELS.register_module()
@@ -110,24 +110,14 @@ class BEiT3TextClassifier(BEiT3Retrieval):
                 to None, the same.
 
         Raises:
-            InputError: There are none, a name is empty, or two are the same to the tokenizer.
+            InputError: They are no list of texts, one is empty, or two are the same to the
+                tokenizer.
         """
-        names = tuple(names)
-        if not names or not all(isinstance(name, str) and name.strip() for name in names):
-            raise InputError(f"the class names are {listed(names) or 'none'}; expected texts")
+        names = check_names(names)
         if names == self.class_names and templates is None:
             return
         templates = self.templates if templates is None else read_templates(templates)
-        first: dict[tuple[int, ...], str] = {}
-        for name in names:
-            ids = tuple(self._tokenizer.encode(name))
-            if ids in first:
-                raise InputError(
-                    f"the classes {first[ids]!r} and {name!r} are the same to the tokenizer "
-                    f"{self._tokenizer.file}, and could not be told apart: give one a longer name, "
-                    "in words that it knows"
-                )
-            first[ids] = name
+        check_told_apart(names, templates, self._tokenizer)
         self.class_names, self.templates, self._kept = names, templates, None
 
     def forward(  # type: ignore[override]  # images are needed
@@ -190,7 +180,7 @@ class BEiT3TextClassifier(BEiT3Retrieval):
         """
         self._checked_classes()
         if self.training or torch.is_grad_enabled():
-            return self._encode_classes()
+            return self._encode()
         # Every update in place changes a version, but for those of ``.data``: see train().
         key = [
             (id(p), None if p.is_inference() else p._version)
@@ -198,23 +188,13 @@ class BEiT3TextClassifier(BEiT3Retrieval):
             for p in module.parameters()
         ]
         if self._kept is None or self._kept[0] != key:
-            self._kept = key, self._encode_classes()
+            self._kept = key, self._encode()
         return self._kept[1]
 
-    def _encode_classes(self) -> Tensor:
-        count = len(self.templates)
-        texts = [t.replace(SLOT, name) for name in self.class_names for t in self.templates]
-        weight = self.language_head.weight
-        total = weight.new_zeros(
-            len(self.class_names),
-            len(weight),
-            dtype=torch.promote_types(weight.dtype, torch.float32),
+    def _encode(self) -> Tensor:
+        return encode_classes(
+            self.class_names, self.templates, self._tokenizer, self, self.texts_per_batch
         )
-        for indexes, ids, padding_mask in self._tokenizer.batches(texts, self.texts_per_batch):
-            features = self.encode_text(ids.to(weight.device), padding_mask.to(weight.device))
-            owners = torch.tensor(indexes, device=weight.device) // count
-            total = total.index_add(0, owners, features.to(total.dtype))
-        return total if count == 1 else F.normalize(total, dim=-1)
 
     @property
     def _tokenizer(self) -> Any:

@@ -11,13 +11,13 @@ from mmengine.model import BaseModule
 from torch import Tensor, nn
 
 from mmbeit3.checkpoint import load_backbone, read_checkpoint, state_dict_of
+from mmbeit3.models.multimodal.class_texts import check_names, check_told_apart, encode_classes
 from mmbeit3.registry import MODELS
 from mmbeit3.text import Tokenizer
 from mmbeit3.text.templates import SLOT, read_templates
 from mmbeit3.utils import InputError, warn
 
 HEAD = "language_head.weight"
-NAMES_AT_ONCE = 128  # texts of a forward pass of the tower
 MAX_SCALE = 100.0  # of CLIP's logit scale
 
 
@@ -50,8 +50,6 @@ class ClassEmbeddings(BaseModule):
         InputError: Templates or temperature cannot be used, or the weights are of another model.
     """
 
-    _vectors: Tensor | None
-
     def __init__(
         self,
         text: dict,
@@ -75,8 +73,7 @@ class ClassEmbeddings(BaseModule):
         self._unnamed = 0
         self._tokenizer_cfg = dict(tokenizer)
         self._tokenizer: Tokenizer | None = None
-        # None until they are asked for; a buffer, so that it goes where the model goes.
-        self.register_buffer("_vectors", None, persistent=False)
+        self._vectors: Tensor | None = None  # until they are asked for
         if frozen:
             self.requires_grad_(False)
         if classes is not None:
@@ -94,15 +91,7 @@ class ClassEmbeddings(BaseModule):
         names = check_names(names)
         if names == self.classes:
             return
-        seen: dict[tuple[int, ...], str] = {}
-        for name in names:
-            ids = tuple(self.tokenizer.encode(self.templates[0].replace(SLOT, name)))
-            if seen.setdefault(ids, name) != name:
-                raise InputError(
-                    f"the classes {seen[ids]!r} and {name!r} have the same tokens, as letters that "
-                    f"{self.tokenizer.file} does not know are all one to it, and words after its "
-                    f"{self.tokenizer.max_length} tokens are cut: give one of them another name"
-                )
+        check_told_apart(names, self.templates, self.tokenizer)
         self.classes = names
         self.forget()
 
@@ -140,6 +129,11 @@ class ClassEmbeddings(BaseModule):
             else:
                 self._vectors = self._encode()
         return self._vectors
+
+    def encode_text(self, ids: Tensor, padding_mask: Tensor | None = None) -> Tensor:
+        """Texts (M, N) of ids, True in the mask at padding -> (M, C) unit vectors in float32."""
+        begin = self.text(ids, padding_mask)[:, 0]
+        return F.normalize(self.language_head(begin).float(), dim=-1)
 
     def leave_unnamed(self, number: int) -> None:
         """Have zeros in the place of names, for models without data or content: to count memory.
@@ -191,16 +185,12 @@ class ClassEmbeddings(BaseModule):
 
     def _encode(self) -> Tensor:
         # In the tower's own precision: the vectors are used again and again.
-        device = self.language_head.weight.device
-        with torch.autocast(device.type, enabled=False):
-            texts = [t.replace(SLOT, name) for name in self.classes for t in self.templates]
-            vectors = []
-            for first in range(0, len(texts), NAMES_AT_ONCE):
-                ids, padding = self.tokenizer.batch(texts[first : first + NAMES_AT_ONCE])
-                begin = self.text(ids.to(device), padding.to(device))[:, 0]  # (B, C), of <s>
-                vectors.append(F.normalize(self.language_head(begin).float(), dim=-1))
-            by_name = torch.cat(vectors).unflatten(0, (len(self.classes), -1))
-            return F.normalize(by_name.mean(1), dim=-1)
+        with torch.autocast(self.language_head.weight.device.type, enabled=False):
+            return encode_classes(self.classes, self.templates, self.tokenizer, self).float()
+
+    def _apply(self, *args: Any, **kwargs: Any) -> ClassEmbeddings:
+        self.forget()  # the weights go to another device or type
+        return super()._apply(*args, **kwargs)
 
     def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
         self.forget()
@@ -257,35 +247,3 @@ class ClassSimilarity(nn.Module):
             features = F.normalize(features.float(), dim=-1)
             scale = self.logit_scale.float().exp().clamp(max=MAX_SCALE)
             return (scale * features @ vectors.T).movedim(-1, self.channel_dim)
-
-
-def check_names(names: Sequence[str]) -> tuple[str, ...]:
-    """Make sure that class names can be told apart.
-
-    Args:
-        names (Sequence[str]): The names.
-
-    Returns:
-        tuple[str, ...]: They, without white space at their ends.
-
-    Raises:
-        InputError: They are no list of texts, one is empty, or there twice.
-    """
-    is_list = isinstance(names, Sequence) and not isinstance(names, str)
-    if not is_list or not names or not all(isinstance(name, str) for name in names):
-        raise InputError(
-            f"the class names are {names!r:.200}; expected a list of texts, such as "
-            '["dog", "fire hydrant"]'
-        )
-    stripped = tuple(name.strip() for name in names)
-    if "" in stripped:
-        raise InputError(
-            f"class name {stripped.index('')} of {len(names)} is empty; expected a word at least: "
-            "leave it out"
-        )
-    if twice := sorted({name for name in stripped if stripped.count(name) > 1}):
-        raise InputError(
-            f"class names are there more than once: {', '.join(twice[:5])}; expected each once: "
-            "leave the others out, or say what tells them apart"
-        )
-    return stripped

@@ -9,7 +9,8 @@ from mmengine.registry import MODELS
 from torch import nn
 
 from mmbeit3.checkpoint.strict_loading import class_heads
-from mmbeit3.models.multimodal.class_embeddings import ClassEmbeddings, ClassSimilarity, check_names
+from mmbeit3.models.multimodal.class_embeddings import ClassEmbeddings, ClassSimilarity
+from mmbeit3.models.multimodal.class_texts import check_names
 from mmbeit3.utils import InputError
 
 if TYPE_CHECKING:

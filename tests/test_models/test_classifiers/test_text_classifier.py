@@ -160,14 +160,20 @@ def test_templates_that_cannot_be_used(build, templates, message: str) -> None:
 @pytest.mark.parametrize(
     ("names", "message"),
     [
-        (["red", "blue", "red"], "'red' and 'red' are the same to the tokenizer"),
-        (["红", "蓝"], "'红' and '蓝' are the same to the tokenizer"),
-        (["red", " "], "the class names are red,  ; expected texts"),
+        (["red", "blue", " red"], "more than once: red"),
+        (["红", "蓝"], "'红' and '蓝' have the same tokens"),
+        (["red", " "], "class name 1 of 2 is empty"),
+        ("red", "the class names are 'red'; expected a list of texts"),
     ],
 )
 def test_names_that_cannot_be_told_apart(build, names: list[str], message: str) -> None:
     with pytest.raises(InputError, match=message):
         build(class_names=names)
+
+
+def test_names_that_a_long_sentence_cuts_off_are_refused(build) -> None:
+    with pytest.raises(InputError, match="have the same tokens"):
+        build(templates=["red " * 70 + "{}"])
 
 
 def test_without_classes_or_tokenizer_it_says_so(build) -> None:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from mmbeit3.models import ClassEmbeddings
 from mmbeit3.models.multimodal import class_embeddings
 from mmbeit3.models.multimodal.class_embeddings import ClassSimilarity
+from mmbeit3.models.multimodal.class_texts import check_names
 from mmbeit3.registry import MODELS
 from mmbeit3.utils import InputError
 from tests.open_vocabulary import embeddings_cfg, small_tokenizer
@@ -138,6 +139,27 @@ def test_loaded_weights_give_other_vectors(tokenizer: Path) -> None:
     torch.testing.assert_close(embeddings(), other())
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])
+def test_weights_of_another_type_score_as_before(tokenizer: Path, dtype: torch.dtype) -> None:
+    embeddings = build(tokenizer, classes=NAMES)
+    model = nn.ModuleList([embeddings, ClassSimilarity(embeddings, 7, True)]).eval()
+    x = torch.randn(4, 7)
+    before = model[1](x)
+    torch.testing.assert_close(model.to(dtype)[1](x.to(dtype)), before, rtol=0.05, atol=0.3)
+
+
+def test_names_that_a_long_sentence_cuts_off_are_refused(tokenizer: Path) -> None:
+    sentence = "star " * 70 + "{}"
+    with pytest.raises(InputError, match="'red square' and 'star' have the same tokens"):
+        build(tokenizer, templates=(sentence,), classes=NAMES)
+    build(tokenizer, templates=(sentence, "a {}"), classes=NAMES)
+
+
+def test_many_names_are_compared_at_once() -> None:
+    names = tuple(map(str, range(200_000)))
+    assert check_names(names) == names
+
+
 def test_a_frozen_tower_learns_nothing_and_runs_once(tokenizer: Path) -> None:
     embeddings = build(tokenizer, classes=NAMES)
     layer = ClassSimilarity(embeddings, 7, True)
@@ -222,6 +244,7 @@ def test_random_weights_are_said(tokenizer: Path, monkeypatch: pytest.MonkeyPatc
         (["star", " \t"], r"class name 1 of 2 is empty.*leave it out"),
         (["star", "square", " star"], r"more than once: star"),
         (["キリン", "象"], r"'キリン' and '象' have the same tokens.*another name"),
+        (["star", "\ud800"], r"has half a character"),
         (["star " * 70, "star " * 71], r"have the same tokens"),
     ],
 )
