@@ -132,8 +132,10 @@ class ImageIndex:
             equally similar the one that is earlier in the index.
 
         Raises:
-            InputError: The features are of another width.
+            InputError: The features are of another width, or ``top`` is less than 1.
         """
+        if top < 1:
+            raise InputError(f"top is {top}; expected a number of images, 1 or more")
         if queries.ndim != 2 or queries.shape[1] != self.features.shape[1]:
             raise InputError(
                 f"the queries have the shape {queries.shape}; expected (queries, "

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -150,12 +150,14 @@ class Retriever(Inferencer):
             np.ndarray: (D,) of one image or (N, D) of several, float32, each of length 1.
 
         Raises:
-            InputError: An image cannot be read.
+            InputError: An image cannot be read, or there is none.
         """
         found: Any = super().__call__(images, **options)
         if isinstance(found, ImageFeature):
             return found.feature
         found = list(found)
+        if not found:
+            raise InputError("there are no images; expected one or more")
         for item in found:
             if item.error is not None:
                 raise InputError(item.error)
@@ -175,6 +177,10 @@ class Retriever(Inferencer):
         """
         if isinstance(texts, str):
             return self.encode_text([texts])[0]
+        if not isinstance(texts, Iterable):
+            raise InputError(
+                f"the texts are of type {type(texts).__name__}; expected a text or a list of texts"
+            )
         texts = list(texts)
         if not texts or not all(isinstance(text, str) for text in texts):
             raise InputError(f"the texts are {texts!r:.200}; expected a text or a list of texts")
@@ -196,11 +202,11 @@ class Retriever(Inferencer):
             np.ndarray: (N, M) cosines of N images and M texts, float32; 1 x 1 of one and one.
 
         Raises:
-            InputError: An image cannot be read, or a text is empty.
+            InputError: An image cannot be read, a text is empty, or features are of another width.
         """
-        is_encoded = isinstance(images, np.ndarray) and images.dtype == np.float32
-        images = images if is_encoded else self.encode_image(images)
-        return np.atleast_2d(images) @ np.atleast_2d(self._features(texts)).T
+        images = self._features(images, self.encode_image)
+        texts = self._features(texts, self.encode_text)
+        return np.atleast_2d(images) @ np.atleast_2d(texts).T
 
     def index(self, folder: str | Path, file: str | Path | None = None) -> ImageIndex:
         """Encode the images of a folder, to be searched.
@@ -217,6 +223,11 @@ class Retriever(Inferencer):
         Raises:
             InputError: The folder holds no images, or the file is none of this kind.
         """
+        if not isinstance(folder, (str, Path)):
+            raise InputError(
+                f"the folder is of type {type(folder).__name__}; expected a path: features of a "
+                "list of images are those of encode_image"
+            )
         folder = Path(folder)
         before = None
         if file is not None and Path(file).exists():
@@ -277,9 +288,9 @@ class Retriever(Inferencer):
             for each.
 
         Raises:
-            InputError: A text is empty, or the folder holds no images.
+            InputError: A text is empty, the folder holds no images, or ``top`` is less than 1.
         """
-        features = self._features(queries)
+        features = self._features(queries, self.encode_text)
         index = images if isinstance(images, ImageIndex) else self.index(images)
         found = index.search(np.atleast_2d(features), top)
         return found[0] if features.ndim == 1 else found
@@ -312,8 +323,17 @@ class Retriever(Inferencer):
             found.source, found.image, scores, self.classes, damage=found.damage
         )
 
-    def _features(self, queries: Any) -> np.ndarray:
-        return queries if isinstance(queries, np.ndarray) else self.encode_text(queries)
+    def _features(self, given: Any, encode: Callable[[Any], np.ndarray]) -> np.ndarray:
+        """Features (D,) or (N, D), float32, of what is no features yet."""
+        is_encoded = isinstance(given, np.ndarray) and np.issubdtype(given.dtype, np.floating)
+        if not is_encoded or given.ndim not in (1, 2):
+            return encode(given)
+        width = self.model.encoder.embed_dims
+        if given.shape[-1] != width:
+            raise InputError(
+                f"the features have the shape {given.shape}; expected (N, {width}) or ({width},)"
+            )
+        return given.astype(np.float32, copy=False)
 
     @property
     def _tokenizer(self) -> Tokenizer:

@@ -39,6 +39,10 @@ def read_templates(templates: str | Path | Sequence[str]) -> tuple[str, ...]:
     if isinstance(templates, (str, Path)):
         if templates == "default":
             return TEMPLATES
+        if SLOT in str(templates):
+            raise InputError(
+                f"templates is the sentence {templates!r}; expected a list: [{templates!r}]"
+            )
         origin, templates = str(templates), _lines(templates)
     found = tuple(templates)
     if not found:

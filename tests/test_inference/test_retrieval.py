@@ -7,6 +7,7 @@ import json
 import os
 import re
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import cv2
@@ -329,3 +330,40 @@ def test_what_cannot_be_asked_is_refused_before_the_first_image(
     printed = capsys.readouterr().err
     assert message in printed and "Traceback" not in printed
     assert not (out / "summary.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda model, _: model.encode_image([]), "there are no images"),
+        (lambda model, _: model.similarity([], "two stars"), "there are no images"),
+        (lambda model, _: model.encode_text(None), "of type NoneType; expected a text"),
+        (lambda model, photos: model.search(photos, photos), "expected a text"),
+        (lambda model, photos: model.search("two stars", photos, top=-1), "top is -1"),
+        (lambda model, photos: model.search("two stars", photos, top=0), "top is 0"),
+        (lambda model, photos: model.index([photos]), "the folder is of type list"),
+        (lambda model, _: model.similarity(np.ones((2, 7)), "two stars"), "shape (2, 7)"),
+        (lambda model, photos: model.similarity(photos, np.ones(7)), "shape (7,)"),
+        (
+            lambda model, _: model.set_classes(["a", "b"], templates="a photo of a {}"),
+            "expected a list: ['a photo of a {}']",
+        ),
+    ],
+)
+def test_what_is_not_images_or_texts_is_said(
+    model: Retriever, photos: Path, call: Callable[[Retriever, Path], object], message: str
+) -> None:
+    with pytest.raises(InputError, match=re.escape(message)):
+        call(model, photos)
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float64])
+def test_features_of_any_precision_are_features(
+    model: Retriever, photos: Path, dtype: type[np.floating]
+) -> None:
+    images, texts = model.encode_image(photos), model.encode_text(["a red circle", "two stars"])
+    found = model.similarity(images.astype(dtype), texts.astype(dtype))
+    assert found.dtype == np.float32
+    np.testing.assert_allclose(found, images @ texts.T, atol=2e-3)
+    named = model.similarity(photos, np.array(["a red circle", "two stars"]))
+    np.testing.assert_allclose(named, images @ texts.T, atol=1e-5)
