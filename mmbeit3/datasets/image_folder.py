@@ -133,6 +133,8 @@ class ImageFolderDataset(BaseDataset):
             source = "metainfo.classes"
             own = _names(folders, root)
             classes = tuple(named or own.values())
+        if not all(isinstance(name, str) for name in classes) or len(set(classes)) < len(classes):
+            raise InputError(f"{source} is {listed(classes)}; expected texts, each once")
         numbers = {name: number for number, name in enumerate(classes)}
         # A folder is named by its class, or is itself the name.
         keys = {f: own[f] if own.get(f) in numbers else f for f in folders}
@@ -176,11 +178,12 @@ def _class_folders(root: str) -> list[str]:
             "images for each class"
         )
     try:
-        entries = [entry for entry in os.scandir(root) if not entry.name.startswith(".")]
+        names = sorted(name for name in os.listdir(root) if not name.startswith("."))
     except OSError as error:
         raise InputError(f"{root} cannot be read: {error.strerror}") from error
-    folders = sorted(entry.name for entry in entries if entry.is_dir())
-    loose = sorted(entry.name for entry in entries if _is_image(entry.name) and entry.is_file())
+    # Of a link that goes round in a circle neither is true.
+    folders = [name for name in names if osp.isdir(osp.join(root, name))]
+    loose = [name for name in names if _is_image(name) and osp.isfile(osp.join(root, name))]
     if loose:
         raise InputError(
             f"{root} has {len(loose)} images that are in no folder of a class: {listed(loose, 3)}; "
@@ -212,7 +215,7 @@ def _names(folders: Sequence[str], root: str) -> dict[str, str]:
 
 def _images(folder: Path) -> list[Path]:
     try:
-        return find_images(folder)
+        return find_images(folder, exclude=[folder.parent])  # by a link that leads up
     except InputError as error:
         raise InputError(
             f"the class of the folder {folder.name} has no image: {error}. Add its images, or "

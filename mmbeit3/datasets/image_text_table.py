@@ -6,6 +6,7 @@ import csv
 import io
 import json
 from collections.abc import Iterator
+from os import path as osp
 from pathlib import Path
 from typing import Any
 
@@ -79,7 +80,8 @@ class ImageTextTableDataset(ImageTextDataset):
                 continue
             file, caption = row[image_column], row[text_column]
             image = images.setdefault(
-                file, CaptionedImage(len(images), file, f"line {line} ({shortened(file)})")
+                osp.normpath(file),
+                CaptionedImage(len(images), file, f"line {line} ({shortened(file)})"),
             )
             image.texts.append(caption)
             image.text_ids.append(line)

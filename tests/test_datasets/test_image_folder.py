@@ -35,6 +35,21 @@ def test_folders_in_the_order_of_their_names_are_the_labels(tmp_path: Path) -> N
     assert ImageFolderDataset.read_class_names(config)[1] == ("ant", "red fox")
 
 
+def test_links_lead_to_no_other_class(tmp_path: Path) -> None:
+    write_images(tmp_path, "ant/1.png", "fox/1.png")
+    (tmp_path / "circle").symlink_to("circle")
+    (tmp_path / "circle.png").symlink_to("circle.png")
+    (tmp_path / "ant" / "up").symlink_to("..")
+    assert labels(ImageFolderDataset(str(tmp_path))) == {"ant/1.png": 0, "fox/1.png": 1}
+
+
+@pytest.mark.parametrize("classes", [["ant", "fox", "ant"], ["ant", 7], [["ant"], "fox"]])
+def test_classes_that_are_no_names_are_refused(tmp_path: Path, classes: list) -> None:
+    write_images(tmp_path, "ant/1.png")
+    with pytest.raises(InputError, match="expected texts, each once"):
+        ImageFolderDataset(str(tmp_path), metainfo=dict(classes=classes), test_mode=True)
+
+
 def test_imagenets_layout_has_its_names(tmp_path: Path) -> None:
     write_images(tmp_path, "n03126707/1.png", "n02012849/1.png", "n01440764/2.png")
     dataset = ImageFolderDataset(str(tmp_path))

@@ -181,6 +181,12 @@ def test_tables_of_images_and_texts(
     ]
 
 
+def test_one_file_by_two_spellings_is_one_image(folder: Path) -> None:
+    rows = "image,text\na.png,one\n./a.png,two\nsub/../a.png,three\n"
+    dataset = build("ImageTextTableDataset", folder, write(folder, "t.csv", rows), test_mode=True)
+    assert [texts for _, _, texts, _ in listed(dataset)] == [["one", "two", "three"]]
+
+
 def test_names_that_windows_wrote(folder: Path) -> None:
     file = write(folder, "t.csv", "image,text\nval2014\\c.png,a dog\n")
     dataset = build("ImageTextTableDataset", folder, file, pipeline=TEST_PIPELINE)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from os import path as osp
 from typing import Any
 
 from mmbeit3.datasets.checks.coco import Report, is_text, shortened
@@ -51,7 +52,7 @@ def check_captions(images: Sequence[CaptionedImage], report: Report) -> list[Cap
     """
     places: dict[str, str] = {}
     for image in images:
-        first = places.setdefault(image.file, image.place)
+        first = places.setdefault(osp.normpath(image.file), image.place)
         if first != image.place:
             report.warn(f"{image.place}: {first} is {shortened(image.file)}, too")
         if not image.texts:
