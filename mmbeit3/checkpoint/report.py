@@ -22,6 +22,15 @@ CLASS_LAYERS = {
     "head": 0,
 }
 
+TRAINED_WITH = "give the config it was trained with"
+# What is a model of a kind alone, by the first part of the names of its weights.
+KINDS = {
+    "a detector": ("rpn_head", "roi_head", "bbox_head"),
+    "a segmentor": ("decode_head",),
+    "a dual encoder or classifier by names": ("encoder",),
+    "a linear classifier": ("head",),
+}
+
 
 class Mismatch(NamedTuple):
     """A weight that exists on both sides with different shapes."""
@@ -157,7 +166,16 @@ def model_hint(report: LoadReport) -> str:
         )
     if same_names and all(entry.name.endswith("pos_embed") for entry in report.mismatched):
         return "only the position table differs: img_size or patch_size is not that of the file"
-    return "give the config it was trained with"
+    in_file = _kind([*report.matched, *report.unexpected])
+    in_model = _kind([*report.matched, *report.missing])
+    if in_file and in_model and in_file != in_model:
+        return f"the file is {in_file}, the config's model {in_model}: {TRAINED_WITH}"
+    return TRAINED_WITH
+
+
+def _kind(names: Sequence[str]) -> str | None:
+    first = {name.split(".")[0] for name in names}
+    return next((kind for kind, parts in KINDS.items() if first.intersection(parts)), None)
 
 
 def _text_hint(report: LoadReport) -> str | None:

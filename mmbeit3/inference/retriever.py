@@ -229,6 +229,8 @@ class Retriever(Inferencer):
                 "list of images are those of encode_image"
             )
         folder = Path(folder)
+        if folder.is_file():
+            raise InputError(f"{folder} is a file; expected a folder: encode_image takes one image")
         before = None
         if file is not None and Path(file).exists():
             before = ImageIndex.read(file)

@@ -91,6 +91,22 @@ def test_the_cause_is_named_where_it_is_plain(state: dict, hint: str) -> None:
         load_weights(Toy(), state)
 
 
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        ("rpn_head.rpn_conv.weight", "a detector"),
+        ("roi_head.bbox_head.0.fc_cls.weight", "a detector"),
+        ("decode_head.conv_seg.weight", "a segmentor"),
+        ("encoder.vision.cls_token", "a dual encoder or classifier by names"),
+    ],
+)
+def test_a_model_of_another_kind_is_named(name: str, kind: str) -> None:
+    model = nn.ModuleDict({"head": nn.Linear(2, 3)})
+    hint = f"the file is {kind}, the config's model a linear classifier: give the config it was"
+    with pytest.raises(InputError, match=hint):
+        load_weights(model, {name: torch.zeros(1)})
+
+
 def test_fine_tuning_loads_what_fits_and_says_what_did_not(
     caplog: pytest.LogCaptureFixture,
 ) -> None:

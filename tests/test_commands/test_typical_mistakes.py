@@ -156,7 +156,7 @@ MISTAKES = {
     ),
     "a detector's checkpoint for a segmentor": Mistake(
         f"infer seg.py det.pth shapes/val {INFER}",
-        ("is of another model", "decode_head", "rpn_head", "give the config it was trained with"),
+        ("is of another model", "the file is a detector, the config's model a segmentor: give the"),
     ),
     "a segmentor's checkpoint for a detector": Mistake(
         "test det.py seg.pth --work-dir out",

@@ -342,6 +342,7 @@ def test_what_cannot_be_asked_is_refused_before_the_first_image(
         (lambda model, photos: model.search("two stars", photos, top=-1), "top is -1"),
         (lambda model, photos: model.search("two stars", photos, top=0), "top is 0"),
         (lambda model, photos: model.index([photos]), "the folder is of type list"),
+        (lambda model, photos: model.index(photos / "red.png"), "is a file; expected a folder"),
         (lambda model, _: model.similarity(np.ones((2, 7)), "two stars"), "shape (2, 7)"),
         (lambda model, photos: model.similarity(photos, np.ones(7)), "shape (7,)"),
         (
