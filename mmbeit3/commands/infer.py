@@ -18,7 +18,9 @@ from mmbeit3.commands.console import (
     add_cfg_options,
     add_launcher,
 )
+from mmbeit3.utils import InputError
 
+WEIGHTS = (".pth", ".safetensors")
 HELP = "run a model over a folder of images, with pictures"
 DESCRIPTION = (
     "Detect objects in a folder of images, segment them, classify them, or search them by texts: "
@@ -105,6 +107,11 @@ def start(args: argparse.Namespace) -> str:
     """Check what needs no PyTorch, and say what begins."""
     from mmbeit3.utils.image_folders import check_exists
 
+    if Path(args.checkpoint).is_dir() and Path(args.folder).suffix in WEIGHTS:
+        raise InputError(
+            f"checkpoint {args.checkpoint} is a folder, and folder {args.folder} a file of "
+            "weights; expected the config, the checkpoint, then the folder"
+        )
     check_model(args.config, args.cfg_options, args.checkpoint)
     check_exists(Path(args.folder))
     return f"running {args.checkpoint} on {args.folder}"

@@ -282,6 +282,10 @@ MISTAKES = {
         f"infer det.py det.pth photos {INFER}",
         ("no such folder or image: photos", "expected a folder"),
     ),
+    "the folder before the checkpoint": Mistake(
+        f"infer det.py shapes/val det.pth {INFER}",
+        ("shapes/val is a folder", "expected the config, the checkpoint, then the folder"),
+    ),
     "results into a file": Mistake(
         "infer det.py det.pth shapes/val --out-dir names.txt",
         ("names.txt cannot be made", "File exists", "give the name of a folder"),
