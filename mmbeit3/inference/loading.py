@@ -14,7 +14,7 @@ from mmbeit3.config.saved_config import only_registered, saved_config
 from mmbeit3.inference.inferencer import Inferencer
 from mmbeit3.inference.task import find_task
 from mmbeit3.utils import InputError
-from mmbeit3.utils.terminal import ignore_library_warnings
+from mmbeit3.utils.terminal import ignore_library_warnings, shorten_default
 
 CONFIG_SUFFIXES = (".py", ".json", ".yaml", ".yml")
 
@@ -56,6 +56,7 @@ def load(
             together.
     """
     ignore_library_warnings()
+    shorten_default()
     model = _load(config, checkpoint, device, dtype, compile)
     if classes is not None:
         model.set_classes(classes)

@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections import OrderedDict
 from pathlib import Path
 
 import pytest
 import torch
 from mmengine.config import Config
+from mmengine.logging import MMLogger
 from mmengine.registry import MODELS
 
 import mmbeit3
@@ -45,6 +47,15 @@ def test_the_config_in_the_checkpoint(color_cfg, color_checkpoint) -> None:
     model = mmbeit3.load(carrying(color_checkpoint, color_cfg.pretty_text), device="cpu")
     assert model.classes == ("red thing", "green thing")
     assert model.device == torch.device("cpu")
+
+
+def test_its_lines_are_short_without_a_config_file(
+    color_cfg, color_checkpoint, capsys, monkeypatch
+) -> None:
+    monkeypatch.setattr(MMLogger, "_instance_dict", OrderedDict())  # none made short before
+    mmbeit3.load(carrying(color_checkpoint, color_cfg.pretty_text))
+    said = capsys.readouterr()
+    assert "loaded all " in said.out + said.err and "mmengine" not in said.out + said.err
 
 
 def test_what_is_missing_is_said(color_cfg, color_checkpoint, tmp_path) -> None:
