@@ -25,7 +25,7 @@ def apply_options(cfg: Config, options: Mapping[str, Any]) -> None:
             a class may take it.
 
     Raises:
-        InputError: A key is misspelled or leads nowhere.
+        InputError: A key is misspelled, leads nowhere, or is a variable that was used already.
     """
     for option, value in options.items():
         node: Any = cfg
@@ -44,17 +44,17 @@ def apply_options(cfg: Config, options: Mapping[str, Any]) -> None:
             if depth + 1 < len(parts) and not isinstance(node, (dict, list, tuple)):
                 place = ".".join(parts[: depth + 1])
                 raise InputError(f"{option}: {place} is {node!r}, not a dict or list", OPTIONS)
-        _remark_on_variable(cfg, option, parts[0], value)
+        _check_variable(cfg, option, parts[0], value)
     cfg.merge_from_dict(dict(options))
 
 
-def _remark_on_variable(cfg: Config, option: str, name: str, value: Any) -> None:
+def _check_variable(cfg: Config, option: str, name: str, value: Any) -> None:
     if name in cfg and not is_read(name):
         keys = keys_filled(cfg, option, value)
-        warn(
-            f"{OPTIONS}: {option}: {name} is a variable of the config file, which has used it "
-            + (f"already; set instead {keys}" if keys else "already, and this value changes no key")
-        )
+        found = f"{option}: {name} is a variable of the config file, which has used it already"
+        if keys:
+            raise InputError(f"{found}; set instead {keys}", OPTIONS)
+        warn(f"{OPTIONS}: {found}, and this value changes no key")
 
 
 def _check_index(option: str, part: str, node: Sequence[Any]) -> None:
