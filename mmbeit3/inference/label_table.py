@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,6 +10,7 @@ from typing import Any
 from mmbeit3.inference.image_list import Source
 from mmbeit3.inference.pipeline import write_json
 from mmbeit3.inference.thumbnails import read_figures
+from mmbeit3.utils.tables import csv_text
 from mmbeit3.utils.whole_files import write_whole
 from mmbeit3.visualization.picture_page import Section, picture_page
 
@@ -61,12 +60,11 @@ class LabelTable:
             for source, top in self._rows
         ]
         write_json(out_dir / FILES[0], entries)
-        text = io.StringIO()
-        table = csv.writer(text, lineterminator="\n")
-        table.writerow(["file_name", "class", "score"])
-        for source, top in self._rows:
-            table.writerow([source.file_name, self.classes[top[0][0]], f"{top[0][1]:.6f}"])
-        write_whole(out_dir / FILES[1], text.getvalue())
+        table = [
+            (source.file_name, self.classes[top[0][0]], f"{top[0][1]:.6f}")
+            for source, top in self._rows
+        ]
+        write_whole(out_dir / FILES[1], csv_text([("file_name", "class", "score"), *table]))
         write_whole(out_dir / FILES[2], self._page())
 
     def _page(self) -> str:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,6 +19,7 @@ from mmbeit3.inference.retriever import ImageFeature, Retriever
 from mmbeit3.inference.thumbnails import read_figures
 from mmbeit3.inference.writer import ResultWriter, Written
 from mmbeit3.utils import InputError, warn
+from mmbeit3.utils.tables import csv_text
 from mmbeit3.utils.whole_files import write_whole
 from mmbeit3.visualization.picture_page import Section, picture_page
 
@@ -158,14 +157,13 @@ class RetrievalWriter(ResultWriter):
             for text, hits in pairs
         ]
         write_json(self.out_dir / RANKING_FILES[0], ranking)
-        table = io.StringIO()
-        lines = csv.writer(table, lineterminator="\n")
-        lines.writerow(["text", "rank", "score", "file_name"])
-        for text, hits in pairs:
-            lines.writerows(
-                [text, rank, f"{hit.score:.6f}", hit.name] for rank, hit in enumerate(hits, 1)
-            )
-        write_whole(self.out_dir / RANKING_FILES[1], table.getvalue())
+        table = [
+            (text, rank, f"{hit.score:.6f}", hit.name)
+            for text, hits in pairs
+            for rank, hit in enumerate(hits, 1)
+        ]
+        content = csv_text([("text", "rank", "score", "file_name"), *table])
+        write_whole(self.out_dir / RANKING_FILES[1], content)
         captions = {
             text: [(hit.path, f"{hit.score:.3f} {hit.name}") for hit in hits]
             for text, hits in pairs
