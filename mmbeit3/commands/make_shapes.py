@@ -51,12 +51,13 @@ def run(args: argparse.Namespace) -> None:
     from mmbeit3.datasets.shape_crops import make_shape_crops
     from mmbeit3.datasets.shapes import make_shapes
     from mmbeit3.text import train_tokenizer
+    from mmbeit3.text.tokenizer import SHAPES_TOKENIZER
 
     make = make_shape_crops if args.crops else make_shapes
     given = {"num_train": args.train, "num_val": args.val, "held_out": args.held_out}
     given = {name: value for name, value in given.items() if value is not None}
     out = make(args.out, size=args.size, seed=args.seed, progress=True, **given)
-    tokenizer = train_tokenizer(any_sentences(), out / "captions.spm")
+    tokenizer = train_tokenizer(any_sentences(), out / SHAPES_TOKENIZER)
     if args.crops:
         counts = {s: len(list(out.glob(f"{s}/*/*.jpg"))) for s in ("train", "val", "unseen")}
         text = ", ".join(f"{count} in {out / name}" for name, count in counts.items())

@@ -16,6 +16,7 @@ from mmbeit3.utils.regular_files import check_regular
 ADDRESS = "https://github.com/addf400/files/releases/download/beit3/beit3.spm"
 SHA256 = "6f5e2fefcf793761a76a6bfb8ad35489f9c203b25557673284b6d032f41043f4"
 OFFICIAL = f"the official file is {ADDRESS} (SHA-256 {SHA256})"
+SHAPES_TOKENIZER = "captions.spm"  # the name that make-shapes gives its own
 # In front of its own pieces, which begin with unknown, begin and end, the network has these.
 BEGIN, PADDING, END, UNKNOWN = range(4)
 SHIFT = 1
@@ -168,7 +169,9 @@ def _padded(rows: Sequence[list[int]]) -> tuple[Tensor, Tensor]:
 
 def _read(file: str) -> sentencepiece.SentencePieceProcessor:
     if not Path(file).exists():
-        raise InputError(f"there is no tokenizer at {file}: {OFFICIAL}")
+        made = "mmbeit3 make-shapes writes it, beside its pictures"
+        cure = made if Path(file).name == SHAPES_TOKENIZER else OFFICIAL
+        raise InputError(f"there is no tokenizer at {file}: {cure}")
     check_regular(file, "the tokenizer")
     reason = "it is no SentencePiece model"
     try:

@@ -15,6 +15,7 @@ from mmdet.registry import MODELS
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
 
+from mmbeit3.config import load_config
 from mmbeit3.datasets import make_shapes
 from mmbeit3.inference import inputs
 from tests.small_dual_encoder import write_dual_encoder
@@ -59,6 +60,17 @@ def folder(tmp_path: Path, tokenizer_file: Path, monkeypatch: pytest.MonkeyPatch
     yield tmp_path
     for name in [name for name in sys.modules if name.partition(".")[0] == "my_project"]:
         del sys.modules[name]
+
+
+@pytest.mark.parametrize("page", ["classification.md", "retrieval.md"])
+def test_configs_for_own_data_are_read(page: str, tmp_path: Path) -> None:
+    codes = [code for code in code_blocks(page) if code.startswith("_base_ = ")]
+    assert codes
+    for code in codes:
+        (tmp_path / "my_config.py").write_text(code)
+        cfg = load_config(tmp_path / "my_config.py")
+        assert cfg.train_dataloader.dataset.data_root.startswith("data/")
+        assert cfg.param_scheduler[-1].end == cfg.train_cfg.max_iters == 2000
 
 
 @pytest.mark.slow

@@ -87,6 +87,8 @@ def test_what_is_no_tokenizer_is_named(small: Path, tmp_path: Path) -> None:
             Tokenizer(small, vocab_size=size)
     with pytest.raises(InputError, match=f"no tokenizer at .*absent.spm.*https://.*{SHA256}"):
         Tokenizer(tmp_path / "absent.spm")
+    with pytest.raises(InputError, match=r"captions.spm: mmbeit3 make-shapes writes it"):
+        Tokenizer(tmp_path / "captions.spm")
     for content in (b"", b"not a model", small.read_bytes()[:100]):
         (tmp_path / "other.spm").write_bytes(content)
         with pytest.raises(InputError, match="other.spm cannot be read: it is no SentencePiece"):
