@@ -23,8 +23,19 @@ def is_dump(path: Path) -> bool:
 
     All that nothing reads in it are variables that have been used already.
     """
+    head, text = _parts(path)
+    return head == f"{HEAD} {zlib.crc32(text.encode()):08x}"
+
+
+def is_edited_dump(path: Path) -> bool:
+    """Tell whether a file is what :func:`dump_text` gave, with changes."""
+    return _parts(path)[0].startswith(HEAD) and not is_dump(path)
+
+
+def _parts(path: Path) -> tuple[str, str]:
+    """The first line and the others, both empty if the file cannot be read."""
     try:
         head, _, text = path.read_text(encoding="utf-8").partition("\n")
     except (OSError, UnicodeError):
-        return False
-    return head == f"{HEAD} {zlib.crc32(text.encode()):08x}"
+        return "", ""
+    return head, text

@@ -10,7 +10,7 @@ from typing import Any
 
 from mmengine.config import Config
 
-from mmbeit3.config.dump import is_dump
+from mmbeit3.config.dump import is_dump, is_edited_dump
 from mmbeit3.config.files import ConfigFile, differences, load_with, read_files
 from mmbeit3.config.keys import is_read, meant_keys
 from mmbeit3.utils import listed
@@ -54,9 +54,19 @@ def names_without_effect(cfg: Config, path: Path) -> Iterator[str]:
                     f"config {file.path}: {name} has no effect here, a base has used it already; "
                     f"set instead {keys}"
                 )
-        for name in sorted(unread - known) if file is leaf or not file.packaged else ():
-            if hint := _meant(cfg, file, name):
-                yield f"config {file.path}: nothing reads {name!r}; {hint}"
+        if file.packaged and file is not leaf:
+            continue
+        hints = {name: hint for name in sorted(unread - known) if (hint := _meant(cfg, file, name))}
+        if len(hints) > 1 and is_edited_dump(Path(file.path)):  # all its variables are used already
+            yield (
+                f"config {file.path}: edited since a training wrote it; its variables "
+                f"{', '.join(map(repr, hints))} have no effect: edit the keys that hold their "
+                "values, such as train_cfg.max_iters"
+            )
+            continue
+        yield from (
+            f"config {file.path}: nothing reads {name!r}; {hint}" for name, hint in hints.items()
+        )
 
 
 def keys_filled(cfg: Config, option: str, value: Any) -> str:

@@ -209,4 +209,5 @@ def test_the_config_of_a_work_dir_raises_no_doubt_unless_it_is_edited(tmp_path: 
     text, number = re.subn(r"(?m)^max_iters *= *", r"\g<0>1", path.read_text())
     assert number == 1
     path.write_text(text)
-    assert any("'max_iters'" in line for line in found(path))
+    (line,) = found(path)  # not one for each variable
+    assert "edited since a training wrote it" in line and "'max_iters'" in line
