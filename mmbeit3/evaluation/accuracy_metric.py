@@ -35,8 +35,8 @@ class AccuracyMetric(BaseMetric):
         prefix (str, optional): In front of the names. Defaults to None, "accuracy".
 
     Raises:
-        InputError: ``topk`` cannot be used, a sample has no label, or scores are of another number
-            of classes or not finite.
+        InputError: ``topk`` cannot be used, a sample has no label or one of no class, or scores are
+            of another number of classes or not finite.
     """
 
     default_prefix = "accuracy"
@@ -86,6 +86,11 @@ class AccuracyMetric(BaseMetric):
                 raise InputError(
                     f"{name}: the model has scores {tuple(scores.shape)} and the data set {number} "
                     "classes; expected one score for each: set num_classes of the model"
+                )
+            if not 0 <= int(label) < number:
+                raise InputError(
+                    f"{name} has the label {int(label)}; expected 0 to {number - 1}, as the data "
+                    f"set has {number} classes"
                 )
             if not scores.isfinite().all():
                 raise InputError(

@@ -88,6 +88,8 @@ def test_k_that_all_classes_fulfill_are_left_out() -> None:
     ("change", "message"),
     [
         (dict(gt_label=None), "0.jpg has no gt_label"),
+        (dict(gt_label=-1), "0.jpg has the label -1; expected 0 to 6"),
+        (dict(gt_label=7), "0.jpg has the label 7; expected 0 to 6"),
         (dict(pred_scores=torch.ones(3)), r"scores \(3,\) and the data set 7 classes"),
         (dict(pred_scores=torch.full((7,), torch.nan)), "7 of the 7 scores are not finite"),
     ],
