@@ -80,9 +80,12 @@ def draw_instances(
         order = np.argsort(-scores, kind="stable")
         if hide_duplicates:
             order = order[~find_duplicates(boxes, labels, scores, masks)[order]]
+    order = order[np.isfinite(boxes[order]).all(1)]
     labels = labels[order]
     colors = [palette[label] for label in labels]
-    boxes = np.rint(boxes[order] * scale).astype(int)
+    side = max(picture.shape[:2])
+    # Of diverged weights they may lie where OpenCV has no numbers for.
+    boxes = np.rint((boxes[order] * scale).clip(-side, 2 * side)).astype(int)
     widths = _line_widths(picture, boxes)
     if masks is not None:
         shown = [masks[index] for index in order]

@@ -66,6 +66,14 @@ def test_boxes_without_masks():
     assert picture[150, 150].tolist() == [128] * 3
 
 
+def test_boxes_of_diverged_weights():
+    nan, inf = float("nan"), float("inf")
+    image = gray()
+    boxes = [[0, 0, nan, 4], [9, 9, inf, 20], [-1e12, 100, 1e12, 200]]
+    picture = draw(image, boxes, [0, 0, 1], [0.9, 0.8, 0.7])
+    np.testing.assert_array_equal(picture, draw(image, [[-600, 100, 1200, 200]], [1], [0.7]))
+
+
 def test_input_is_left_unchanged():
     image = gray()
     draw(image, [[0, 0, 100, 100]], [0], [0.5], disc(image, (50, 50), 40)[None])
