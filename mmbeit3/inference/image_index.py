@@ -134,7 +134,7 @@ class ImageIndex:
         Raises:
             InputError: The features are of another width, or ``top`` is less than 1.
         """
-        if top < 1:
+        if not isinstance(top, (int, np.integer)) or top < 1:
             raise InputError(f"top is {top}; expected a number of images, 1 or more")
         if queries.ndim != 2 or queries.shape[1] != self.features.shape[1]:
             raise InputError(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from mmbeit3.utils import InputError
@@ -44,11 +44,13 @@ def read_templates(templates: str | Path | Sequence[str]) -> tuple[str, ...]:
                 f"templates is the sentence {templates!r}; expected a list: [{templates!r}]"
             )
         origin, templates = str(templates), _lines(templates)
+    if not isinstance(templates, Iterable):
+        raise InputError(f"templates is {templates!r}; expected a list such as ['{{}}']")
     found = tuple(templates)
     if not found:
         raise InputError(f"{origin} has no template; expected sentences such as {TEMPLATES[0]!r}")
     for number, text in enumerate(found, 1):
-        if text.count(SLOT) != 1:
+        if not isinstance(text, str) or text.count(SLOT) != 1:
             raise InputError(
                 f"{origin}, number {number} is {text!r}; expected a sentence with {SLOT} once, "
                 f"where the name of the class goes, such as {TEMPLATES[0]!r}"
