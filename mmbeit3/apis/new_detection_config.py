@@ -188,6 +188,13 @@ def write_detection_config(
         val_file = Path(val).expanduser().resolve()
         held_out = _read(val_file, "val")
         _check_images(held_out, val_file, val_folder, "val_images")
+        both = _files(content, folder) & _files(held_out, val_folder)
+        if both:
+            cure = "" if val_images else "; if they have another folder, give --val-images"
+            lines.append(
+                f"warning: {len(both)} of the {len(held_out['images'])} files to validate on are "
+                f"trained on too, so that scores say nothing of new images{cure}"
+            )
     objects = train["annotations"] + held_out["annotations"]
     without = sum(not entry.get("segmentation") for entry in objects)
     if without:
@@ -231,6 +238,10 @@ def _check_images(content: dict[str, Any], file: Path, folder: Path, argument: s
             ) from None
         text = str(error).replace("Check data_root and data_prefix", "Name the folder they are in")
         raise InputError(text.replace(", or data_root and data_prefix", ""), argument) from None
+
+
+def _files(content: dict[str, Any], folder: Path) -> set[Path]:
+    return {folder / image["file_name"] for image in content["images"]}
 
 
 def _folder_meant(names: Sequence[str], folder: Path) -> str | None:

@@ -227,3 +227,15 @@ def test_the_folder_that_has_the_images_is_named(
     (data / "train" / "000000.jpg").unlink()  # some are there: no other folder helps
     assert detection() == 2
     assert "1 of the 10 images" in capsys.readouterr().err
+
+
+def test_files_that_are_trained_on_and_validated_on_are_counted(
+    data: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    val = ("--val", "shapes/annotations/val.json")  # its files are called as those of train
+    assert detection(*val) == 0
+    said = capsys.readouterr().out
+    assert "warning: 2 of the 2 files to validate on are trained on too" in said
+    assert "give --val-images" in said
+    assert detection(*val, "--val-images", "shapes/val", "--out", "other.py") == 0
+    assert "warning" not in capsys.readouterr().out
