@@ -166,10 +166,10 @@ def model_hint(report: LoadReport) -> str:
         )
     if same_names and all(entry.name.endswith("pos_embed") for entry in report.mismatched):
         return "only the position table differs: img_size or patch_size is not that of the file"
-    in_file = _kind([*report.matched, *report.unexpected])
-    in_model = _kind([*report.matched, *report.missing])
-    if in_file and in_model and in_file != in_model:
-        return f"the file is {in_file}, the config's model {in_model}: {TRAINED_WITH}"
+    file_kind = _kind([*report.matched, *report.unexpected])
+    model_kind = _kind([*report.matched, *report.missing])
+    if file_kind and model_kind and file_kind != model_kind:
+        return f"the file is {file_kind}, the config's model {model_kind}: {TRAINED_WITH}"
     return TRAINED_WITH
 
 
