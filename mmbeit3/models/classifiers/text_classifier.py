@@ -175,18 +175,20 @@ class BEiT3TextClassifier(BEiT3Retrieval):
     def class_features(self) -> Tensor:
         """The features (classes, D) of length 1 of all classes.
 
-        Kept from call to call in evaluation without gradients, for as long as weights and classes
-        stay the same.
+        Kept from call to call in evaluation without gradients, for as long as weights, classes and
+        precision stay the same.
         """
         self._checked_classes()
         if self.training or torch.is_grad_enabled():
             return self._encode()
         # Every update in place changes a version, but for those of ``.data``: see train().
-        key = [
+        versions = [
             (id(p), None if p.is_inference() else p._version)
             for module in (self.encoder.text, self.language_head)
             for p in module.parameters()
         ]
+        device = self.language_head.weight.device.type
+        key = versions, torch.is_autocast_enabled(device), torch.get_autocast_dtype(device)
         if self._kept is None or self._kept[0] != key:
             self._kept = key, self._encode()
         return self._kept[1]

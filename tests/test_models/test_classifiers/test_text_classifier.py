@@ -98,8 +98,12 @@ def test_class_texts_are_encoded_once_and_never_stale(
     model.encoder.text.pos_embed.data.neg_()  # as averages are put in, before eval()
     model.eval()
     assert not torch.allclose(features(), loaded) and len(count) == 4
+    exact = features()
+    with torch.autocast("cpu", torch.bfloat16):
+        assert not torch.equal(features(), exact) and len(count) == 5
+    assert torch.equal(features(), exact) and len(count) == 6
     model.double()
-    assert features().dtype == torch.float64 and len(count) == 5
+    assert features().dtype == torch.float64 and len(count) == 7
     model.set_classes(NAMES[:2])
     assert features().shape == (2, 32)
 
