@@ -324,4 +324,4 @@ def test_the_tool(
     with pytest.raises(SystemExit) as end:
         runpy.run_path(tool, run_name="__main__")
     assert end.value.code == 2
-    assert "there is no file" in capsys.readouterr().err
+    assert "does not exist" in capsys.readouterr().err
