@@ -9,8 +9,6 @@ import sys
 import warnings
 from typing import Any
 
-from termcolor import colored
-
 # Lines of mmengine for the log file alone. The last ones are for those who write the libraries.
 FILE_ONLY = re.compile(
     r"\s*-{60}\s+System environment:|Config:\n|Hooks will be executed|Checkpoints will be saved to"
@@ -57,6 +55,8 @@ class TerminalFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """Format a record; lines after the first begin below the text of the first."""
+        from termcolor import colored  # the doctor runs where nothing is installed
+
         text = getattr(record.msg, "short", None) or record.getMessage().strip("\n")
         word, color = LEVELS.get(record.levelno, ("", None))
         time = f"{self.formatTime(record, self.datefmt)} "
