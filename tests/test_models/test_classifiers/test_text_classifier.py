@@ -58,7 +58,9 @@ def test_loss_is_the_softmax_over_all_class_texts(build) -> None:
     ours = torch.autograd.grad(losses["loss"], list(model.parameters()))
     theirs = torch.autograd.grad(expected, list(model.parameters()))
     for gradient, other in zip(ours, theirs, strict=True):
-        torch.testing.assert_close(gradient, other, atol=1e-6, rtol=1e-4)
+        # By the largest: a sum that cancels keeps the rounding of its terms.
+        scale = max(other.abs().max().item(), 1e-3)
+        torch.testing.assert_close(gradient, other, atol=1e-5 * scale, rtol=1e-4)
 
 
 def test_templates_are_normalized_averaged_normalized(build) -> None:
