@@ -1,75 +1,21 @@
 """Flickr30k by Karpathy's splits: 29,000 images to train, 1,014 to validate, 1,000 to test.
 
 data/flickr30k/flickr30k-images and dataset_flickr30k.json (from Karpathy's caption_datasets.zip).
+Pipelines and loaders are those of COCO.
 """
 
+_base_ = "./coco_retrieval_384.py"
+
 data_root = "data/flickr30k/"
-img_size = 384
 
-# As released: Pillow's bicubic interpolation, with antialiasing; a mirrored image keeps its text.
-train_pipeline = [
-    dict(type="LoadImageFromFile", _scope_="mmbeit3"),
-    dict(type="RandomResizedCrop", scale=img_size, crop_ratio_range=(0.5, 1.0)),
-    dict(type="RandomFlip", prob=0.5),
-    dict(type="PackImageText"),
-]
-test_pipeline = [
-    dict(type="LoadImageFromFile", _scope_="mmbeit3"),
-    dict(
-        type="Resize",
-        scale=(img_size, img_size),
-        keep_ratio=False,
-        interpolation="bicubic",
-        backend="pillow",
-    ),
-    dict(type="PackImageText"),
-]
+flickr30k = dict(
+    data_root=data_root,
+    ann_file="dataset_flickr30k.json",
+    data_prefix=dict(img="flickr30k-images/"),
+)
+train_dataloader = dict(dataset=flickr30k)
+val_dataloader = dict(dataset=flickr30k)
+test_dataloader = dict(dataset=flickr30k)
 
-train_dataloader = dict(
-    batch_size=96,
-    num_workers=4,
-    persistent_workers=True,
-    sampler=dict(type="mmbeit3.InfiniteSampler", shuffle=True),
-    dataset=dict(
-        type="mmbeit3.KarpathyDataset",
-        data_root=data_root,
-        ann_file="dataset_flickr30k.json",
-        split="train",
-        data_prefix=dict(img="flickr30k-images/"),
-        pipeline=train_pipeline,
-    ),
-)
-val_dataloader = dict(
-    batch_size=96,
-    num_workers=4,
-    persistent_workers=True,
-    drop_last=False,
-    sampler=dict(type="DefaultSampler", shuffle=False),
-    dataset=dict(
-        type="mmbeit3.KarpathyDataset",
-        data_root=data_root,
-        ann_file="dataset_flickr30k.json",
-        split="val",
-        data_prefix=dict(img="flickr30k-images/"),
-        test_mode=True,
-        pipeline=test_pipeline,
-    ),
-)
-test_dataloader = dict(
-    batch_size=96,
-    num_workers=4,
-    drop_last=False,
-    sampler=dict(type="DefaultSampler", shuffle=False),
-    dataset=dict(
-        type="mmbeit3.KarpathyDataset",
-        data_root=data_root,
-        ann_file="dataset_flickr30k.json",
-        split="test",
-        data_prefix=dict(img="flickr30k-images/"),
-        test_mode=True,
-        pipeline=test_pipeline,
-    ),
-)
-
-val_evaluator = dict(type="mmbeit3.RetrievalMetric")
+val_evaluator = dict(_delete_=True, type="mmbeit3.RetrievalMetric")
 test_evaluator = val_evaluator
