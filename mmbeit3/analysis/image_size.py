@@ -7,6 +7,7 @@ from typing import Any
 
 from mmengine.config import Config
 
+from mmbeit3.datasets.transforms.loading import all_steps
 from mmbeit3.utils import InputError
 
 
@@ -57,14 +58,14 @@ def set_training_size(cfg: Config, size: tuple[int, int]) -> None:
 
 
 def _steps(loader: Any) -> Iterator[Any]:
-    """Steps of the pipelines of a data loader, inside wrapped data sets too."""
+    """Steps of the pipelines of a data loader, inside wrapped data sets and other steps too."""
     nodes = [(loader or {}).get("dataset")]
     while nodes:
         node = nodes.pop()
         if isinstance(node, (list, tuple)):
             nodes += node
         elif isinstance(node, dict):
-            yield from node.get("pipeline") or ()
+            yield from all_steps(node.get("pipeline") or ())
             nodes += [node.get("dataset"), node.get("datasets")]
 
 

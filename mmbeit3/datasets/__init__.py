@@ -13,6 +13,7 @@ from mmbeit3.datasets.shapes import make_shapes
 from mmbeit3.datasets.transforms import (
     ChannelsFirst,
     ContiguousImage,
+    ForEachImage,
     LoadImageFromFile,
     PackImageText,
     PhotoMetricDistortion,
@@ -30,6 +31,7 @@ __all__ = [
     "CocoCaptionsDataset",
     "CocoDataset",
     "ContiguousImage",
+    "ForEachImage",
     "ImageFolderDataset",
     "ImageTextDataset",
     "ImageTextTableDataset",

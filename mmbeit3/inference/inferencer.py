@@ -377,12 +377,25 @@ def resolve_device(name: str) -> torch.device:
 def preparation(cfg: Config) -> list[dict[str, Any]]:
     """Return the config's test pipeline without its loading of images and annotations.
 
+    Steps inside ``transforms`` of others are looked at, too.
+
     Raises:
         InputError: If the config has no ``test_dataloader``.
     """
     if not cfg.get("test_dataloader"):
         raise InputError("the config has no test_dataloader, by whose pipeline images are prepared")
-    return [step for step in get_test_pipeline_cfg(cfg) if not _loads(step)]
+    return _without_loading(get_test_pipeline_cfg(cfg))
+
+
+def _without_loading(steps: Any) -> list[Any]:
+    kept = []
+    for step in steps:
+        if isinstance(step, list):  # a branch
+            kept.append(_without_loading(step))
+        elif not _loads(step):
+            inner = step.get("transforms")
+            kept.append(step | {"transforms": _without_loading(inner)} if inner else step)
+    return kept
 
 
 def image_loader_of(cfg: Config) -> Callable[[dict], dict]:

@@ -412,6 +412,24 @@ def test_packing_takes_labels_and_samples_without_an_image() -> None:
     assert packed["data_samples"].gt_label == 3 and packed["data_samples"].image_id == 1
 
 
+def test_packing_keeps_what_questions_and_statements_have() -> None:
+    given = {
+        "texts": ["how many?"],
+        "answers": ["2", "two"],
+        "answer_labels": [3],
+        "answer_scores": [0.3],
+        "question_id": 5,
+        "question_type": "how many",
+        "answer_type": "number",
+        "identifier": "dev-1-0-0",
+    }
+    sample = PackImageText()(dict(given))["data_samples"]
+    assert all(sample.get(key) == value for key, value in given.items())
+    assert set(sample.metainfo_keys()) == {
+        *("question_id", "question_type", "answer_type", "identifier"),
+    }
+
+
 def test_real_captions(data_root: Path) -> None:
     folder = data_root / "coco_sample"
     options = dict(pipeline=TEST_PIPELINE, test_mode=True)

@@ -1,5 +1,6 @@
 from mmbeit3.datasets.transforms.classification import ResizeCenterCrop, TimmAugment
 from mmbeit3.datasets.transforms.cropping import RandomResizedCrop
+from mmbeit3.datasets.transforms.each_image import ForEachImage
 from mmbeit3.datasets.transforms.layout import ChannelsFirst, ContiguousImage
 from mmbeit3.datasets.transforms.loading import LoadImageFromFile
 from mmbeit3.datasets.transforms.packing import PackImageText
@@ -9,6 +10,7 @@ from mmbeit3.datasets.transforms.segmentation import PhotoMetricDistortion, SegR
 __all__ = [
     "ChannelsFirst",
     "ContiguousImage",
+    "ForEachImage",
     "LoadImageFromFile",
     "PackImageText",
     "PhotoMetricDistortion",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -116,15 +116,29 @@ def image_loader(pipeline: Iterable[Any]) -> Callable[[dict], dict]:
     """Find or build the transform by which a pipeline loads images from files.
 
     Args:
-        pipeline (Iterable): Transforms, or their settings, in the scope that is current.
+        pipeline (Iterable): Transforms, or their settings, in the scope that is current; those that
+            others run are found, too.
 
     Returns:
         Callable: The transform; :class:`LoadImageFromFile` where the pipeline has none.
     """
-    for step in pipeline:
+    for step in all_steps(pipeline):
         if loads_image(step):
             return MMENGINE_TRANSFORMS.build(step) if isinstance(step, Mapping) else step
     return LoadImageFromFile()
+
+
+def all_steps(pipeline: Iterable[Any]) -> Iterator[Any]:
+    """The steps of a pipeline, each followed by those that it runs itself, its ``transforms``."""
+    for step in pipeline:
+        if isinstance(step, (list, tuple)):  # a branch
+            yield from all_steps(step)
+            continue
+        yield step
+        is_config = isinstance(step, Mapping)
+        inner = step.get("transforms") if is_config else getattr(step, "transforms", None)
+        if isinstance(inner, Iterable):
+            yield from all_steps(inner)
 
 
 def loads_image(step: Any) -> bool:

@@ -52,15 +52,16 @@ class ImageTextPreprocessor(ImgDataPreprocessor):
         """Make a batch.
 
         Args:
-            data (dict): ``inputs``: B images (3, H, W) of one size, a list or stacked, or absent;
-                ``data_samples``: as many samples, or absent. ``texts`` of a sample is a list of
-                strings, empty or absent where there are none.
+            data (dict): ``inputs``: B images (3, H, W) of one size, or B times K (K, 3, H, W), a
+                list or stacked, or absent; ``data_samples``: B samples, or absent. ``texts`` of a
+                sample is a list of strings, empty or absent where there are none.
             training (bool): As in mmengine; without effect. Defaults to False.
 
         Returns:
-            dict: ``inputs``, float (B, 3, H, W), or None; ``ids``, int64 (M, N), the M texts of all
-            samples one after another, as wide as the longest, or None where there are none;
-            ``padding_mask``, bool (M, N), True at padding, or None; ``data_samples``, a list.
+            dict: ``inputs``, float (B, 3, H, W) or (B, K, 3, H, W), or None; ``ids``, int64 (M, N),
+            the M texts of all samples one after another, as wide as the longest, or None where
+            there are none; ``padding_mask``, bool (M, N), True at padding, or None;
+            ``data_samples``, a list.
 
         Raises:
             InputError: The images differ in size, a text is empty, or there is no tokenizer.
@@ -78,7 +79,7 @@ class ImageTextPreprocessor(ImgDataPreprocessor):
         )
 
     def normalize(self, images: Sequence[Tensor] | Tensor) -> Tensor:
-        """Images (3, H, W) of one size, a list or stacked -> (B, 3, H, W) for the model."""
+        """Images (..., 3, H, W) of one size, a list or stacked -> (B, ..., 3, H, W), normalized."""
         sizes = sorted({tuple(image.shape) for image in images})
         if len(sizes) > 1:
             raise InputError(
@@ -88,7 +89,7 @@ class ImageTextPreprocessor(ImgDataPreprocessor):
             )
         batch = images if isinstance(images, Tensor) else torch.stack(list(images))
         if self._channel_conversion:
-            batch = batch.flip(1)
+            batch = batch.flip(-3)
         return (batch.float() - self.mean) / self.std
 
     def tokenize(self, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
