@@ -125,8 +125,8 @@ def run(args: argparse.Namespace) -> int:
     from mmbeit3.config.option_values import parse_options
     from mmbeit3.engine.distributed import init_distributed
     from mmbeit3.inference.folder import infer_folder, print_summary
-    from mmbeit3.inference.text_list import read_texts
     from mmbeit3.utils.collective import run_on_all_ranks
+    from mmbeit3.utils.text_list import read_texts
 
     texts, classes = (
         None if path is None else read_texts(path, option)

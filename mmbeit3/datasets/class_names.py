@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import NamedTuple
 
-from mmbeit3.datasets.class_list import place, read_entries, refuse_twice
+from mmbeit3.datasets.class_list import EXPECTED
 from mmbeit3.utils import InputError
+from mmbeit3.utils.text_list import place, read_entries, refuse_twice
 
 TAB = "\t"
 
@@ -32,9 +33,8 @@ def read_class_names(path: str | Path) -> ClassNames:
         InputError: The file is absent or unreadable, a line is empty, or two are of one name or
             folder.
     """
-    path = Path(path)
     names, folders = [], []
-    for index, entry in enumerate(read_entries(path)):
+    for index, entry in enumerate(read_entries(path, expected=EXPECTED)):
         folder, tab, name = entry.partition(TAB)
         folder = folder.strip()
         name = name.strip() if tab else folder

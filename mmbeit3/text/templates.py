@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from mmbeit3.utils import InputError
-from mmbeit3.utils.text_files import read_text
+from mmbeit3.utils.text_list import read_entries
 
 SLOT = "{}"
 # Our own; CLIP's 80, which open_clip has, can be given as a file.
@@ -43,7 +43,9 @@ def read_templates(templates: str | Path | Sequence[str]) -> tuple[str, ...]:
             raise InputError(
                 f"templates is the sentence {templates!r}; expected a list: [{templates!r}]"
             )
-        origin, templates = str(templates), _lines(templates)
+        expected = f"a sentence a line, such as {TEMPLATES[0]!r}, or 'default'"
+        entries = read_entries(templates, "templates", expected)
+        origin, templates = str(templates), [entry.strip() for entry in entries if entry.strip()]
     if not isinstance(templates, Iterable):
         raise InputError(f"templates is {templates!r}; expected a list such as ['{{}}']")
     found = tuple(templates)
@@ -56,14 +58,3 @@ def read_templates(templates: str | Path | Sequence[str]) -> tuple[str, ...]:
                 f"where the name of the class goes, such as {TEMPLATES[0]!r}"
             )
     return found
-
-
-def _lines(file: str | Path) -> list[str]:
-    try:
-        lines = read_text(file).splitlines()
-    except OSError as error:
-        raise InputError(
-            f"templates is {str(file)!r}, a file that cannot be read: {error.strerror}; expected "
-            f"one with a sentence a line, such as {TEMPLATES[0]!r}, or 'default'"
-        ) from error
-    return [line.strip() for line in lines if line.strip()]

@@ -40,10 +40,10 @@ def test_a_json_list_and_a_byte_order_mark(tmp_path: Path) -> None:
     ("text", "message"),
     [
         ("sky\n\nwall\n", r"classes.txt, line 2 is empty"),
-        ("sky\nwall\nsky\n", r"names 'sky' twice: line 1 and 3"),
+        ("sky\nwall\nsky\n", r"has 'sky' twice, in line 1 and 3"),
         ("sky #ff0\n", r"line 1 is 'sky #ff0'; expected a name, or a name and #rrggbb"),
         ("sky\n#ff0000\n", r"line 2 is '#ff0000'; expected a name"),
-        ("\n \n", "names no class"),
+        ("\n \n", "holds no text; expected one class a line"),
         ("\n".join(map(str, range(256))), "names 256 classes; 8-bit label maps can tell 255"),
     ],
 )
@@ -53,9 +53,9 @@ def test_entries_that_cannot_be_used_are_named(tmp_path: Path, text: str, messag
 
 
 def test_files_that_cannot_be_used(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"no file .*absent.json; check data_root and classes_fi"):
+    with pytest.raises(InputError, match="no file .*absent.json; .*: check data_root and"):
         read_class_list(tmp_path / "absent.json")
-    with pytest.raises(InputError, match="is not a JSON list of class names"):
+    with pytest.raises(InputError, match="holds something else; expected a list"):
         read_class_list(_file(tmp_path, '{"sky": 0}', "a.json"))
     with pytest.raises(InputError, match=r"b.json, entry 2 is empty"):
         read_class_list(_file(tmp_path, '["sky", ""]', "b.json"))
@@ -64,7 +64,7 @@ def test_files_that_cannot_be_used(tmp_path: Path) -> None:
     ):
         read_class_list(_file(tmp_path, '["sky",]', "c.json"))
     for number, text in enumerate(["[" + "1" * 5000 + "]", "[" * 100_000]):
-        with pytest.raises(InputError, match=r"d.json is no list: .*; expected \["):
+        with pytest.raises(InputError, match=r"d.json is no list: .*; expected a list"):
             read_class_list(_file(tmp_path, text, f"{number}d.json"))
     (tmp_path / "latin.txt").write_bytes(b"stra\xdfe\n")
     with pytest.raises(InputError, match="not a text file in UTF-8"):

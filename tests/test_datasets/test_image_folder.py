@@ -130,11 +130,11 @@ def test_a_file_that_is_no_image_is_named(tmp_path: Path, content: bytes) -> Non
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"ant\ngnu\nant\n", "names 'ant' twice: line 1 and 3"),
-        (b"x\tant\nx\tgnu\n", "names 'x' twice: line 1 and 2"),
+        (b"ant\ngnu\nant\n", "has 'ant' twice, in line 1 and 3"),
+        (b"x\tant\nx\tgnu\n", "has 'x' twice, in line 1 and 2"),
         (b"ant\n\ngnu\n", "line 2 is ''; expected a name"),
         (b"ant\t\ngnu\n", "line 1 is 'ant"),
-        (b"\n\n", "names no class"),
+        (b"\n\n", "holds no text; expected one class a line"),
         (b"\xfa\xfb\xfc ant", "is not a text file in UTF-8"),
     ],
 )

@@ -306,7 +306,7 @@ def test_features_of_another_folder_with_files_of_these_names_are_not_used(
     [
         ("--texts", None, "there is no file"),
         ("--texts", "\n \n", "holds no text"),
-        ("--texts", "a dog\na dog\n", "2 times"),
+        ("--texts", "a dog\na dog\n", "in line 1 and 2"),
         ("--classes", "alone\n", "two at least"),
         ("--templates", "a {}\n", "no classes are given"),
         ("--score-thr", "0.5", "retrieval"),
