@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from timm.layers import DropPath
 from torch import Tensor, nn
@@ -64,11 +64,27 @@ class EncoderLayer(nn.Module):
     def forward(
         self,
         x: Tensor,
-        segments: tuple[tuple[int, int], ...],
+        segments: tuple[tuple[int, int], ...] = (),
         coords: Tensor | None = None,
         mask: Tensor | None = None,
+        joint: Callable[[Tensor], Tensor] | None = None,
     ) -> Tensor:
-        """``x`` (B, N, C) -> (B, N, C); the other arguments as in :class:`Attention`."""
+        """Run the layer, or a function that uses it.
+
+        Args:
+            x (Tensor): (B, N, C).
+            segments (tuple[tuple[int, int], ...]): As in :class:`Attention`; not for ``joint``.
+            coords (Tensor, optional): As in :class:`Attention`. Defaults to None.
+            mask (Tensor, optional): As in :class:`Attention`. Defaults to None.
+            joint (Callable, optional): What is run in the place of the layer, by its modules and
+                those of others. Sharding and compilation act where a layer is called, so what is
+                called must be the layer. Defaults to None.
+
+        Returns:
+            Tensor: (B, N, C).
+        """
+        if joint is not None:
+            return joint(x)
         x = x + self.drop_path(self.attn(self.norm1(x), segments, coords, mask))
         return x + self.drop_path(self.ffn(self.norm2(x)))
 

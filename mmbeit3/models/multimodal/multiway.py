@@ -172,11 +172,12 @@ class BEiT3Multiway(BaseModule):
         layers = zip(self.vision.layers, self.text.layers, strict=True)
         for index, (vision, text) in enumerate(layers):
             fusion = self.vl_layers[index - first_vl] if index >= first_vl else None
-            layer = partial(_joint_layer, vision, text, fusion, split)
+            math = partial(_joint_layer, vision, text, fusion, split, keep=keep)
+            layer = partial(vision, joint=partial(text, joint=math))  # both are called
             if self.with_cp and self.training:
-                x = recomputed(layer, x, keep, offload=self.with_cp == "offload")
+                x = recomputed(layer, x, offload=self.with_cp == "offload")
             else:
-                x = layer(x, keep)
+                x = layer(x)
         return self.vision.norm(x[:, :split]), self.text.norm(x[:, split:])
 
     @staticmethod

@@ -6,15 +6,19 @@ Differences are relative to the largest value of a layer's output.
 from __future__ import annotations
 
 import copy
+import shutil
 from collections.abc import Callable
+from functools import partial, partialmethod
 
 import pytest
 import torch
 from torch import Tensor, nn
+from torch._dynamo.utils import counters
 
 from benchmarks.cases.tower import published_beit3
 from mmbeit3.checkpoint import load_backbone, load_weights, official_state_dict, read_tower
 from mmbeit3.models import BEiT3, BEiT3Multiway, BEiT3Text
+from mmbeit3.models.acceleration import accelerate
 from mmbeit3.registry import MODELS
 from mmbeit3.utils import InputError
 from mmbeit3.utils.archs import ARCH_ZOO, resolve_arch
@@ -264,6 +268,35 @@ def test_recomputed_layers_give_the_same_gradients(with_cp: bool | str) -> None:
         grads.append({name: param.grad for name, param in model.named_parameters()})
     for name, grad in grads[0].items():
         torch.testing.assert_close(grads[1][name], grad, rtol=1e-4, atol=1e-3, msg=name)
+
+
+@pytest.mark.parametrize(
+    "backend",
+    [
+        "eager",  # what is traced, and how often
+        pytest.param(
+            "inductor",
+            marks=[
+                pytest.mark.slow,
+                pytest.mark.skipif(shutil.which("g++") is None, reason="needs a C++ compiler"),
+            ],
+        ),
+    ],
+)
+@torch.no_grad()
+def test_pairs_run_compiled_layers(monkeypatch: pytest.MonkeyPatch, backend: str) -> None:
+    torch.compiler.reset()
+    monkeypatch.setattr(nn.Module, "compile", partialmethod(nn.Module.compile, backend=backend))
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend=backend))
+    model = multiway()
+    pairs = [inputs((SMALL, size, 8, 50), length) for size, length in ((32, 9), (48, 12))]
+    expected = [torch.cat(model.encode_pair(*pair), 1) for pair in pairs]
+    accelerate(model, "float32", compile=True)
+    counters.clear()
+    for pair, want in zip(pairs, expected, strict=True):
+        found = torch.cat(model.encode_pair(*pair), 1)
+        assert difference([found], [want]) < TOLERANCE
+        assert counters["stats"]["unique_graphs"] == 1  # for all layers and sizes
 
 
 def test_a_branch_is_dropped_for_the_whole_pair() -> None:
