@@ -20,16 +20,8 @@ model = dict(encoder=dict(drop_path_rate=0.15), label_smoothing=0.1)
 
 # Random erasing fills with noise of the model's own normalization.
 train_pipeline = [
-    dict(type="LoadImageFromFile"),
-    dict(
-        type="TimmAugment",
-        scale=224,
-        auto_augment="rand-m9-mstd0.5-inc1",
-        erase_prob=0.25,
-        mean=[127.5] * 3,
-        std=[127.5] * 3,
-    ),
-    dict(type="PackImageText"),
+    dict(step, mean=[127.5] * 3, std=[127.5] * 3) if step["type"] == "TimmAugment" else step
+    for step in _base_.train_pipeline
 ]
 train_dataloader = dict(dataset=dict(pipeline=train_pipeline))
 optim_wrapper = dict(

@@ -2,7 +2,10 @@
 
 `python tools/dataset_converters/objects365.py --help` prepares it. 1024 is Table 16 of
 arXiv 2208.10442; the range of the jitter is not in the paper: 0.1 to 2.0 is ViTDet's and EVA's.
+Loaders are those of COCO.
 """
+
+_base_ = "./coco_instance_lsj-1024.py"
 
 data_root = "data/objects365v2/"
 image_size = (1024, 1024)
@@ -34,44 +37,23 @@ test_pipeline = [
     ),
 ]
 
-# 8 GPUs x 8 images = the batch of 64 that every recipe here is written for.
 train_dataloader = dict(
-    batch_size=8,
-    num_workers=8,
-    persistent_workers=True,
-    sampler=dict(type="mmbeit3.InfiniteSampler", shuffle=True),
     dataset=dict(
-        type="mmbeit3.CocoDataset",
         data_root=data_root,
         ann_file="annotations/train.json",
         data_prefix=dict(img="train/"),
-        filter_cfg=dict(filter_empty_gt=True, min_size=32),
         pipeline=train_pipeline,
-        backend_args=backend_args,
-    ),
+    )
 )
 val_dataloader = dict(
-    batch_size=1,
-    num_workers=2,
-    persistent_workers=True,
-    drop_last=False,
-    sampler=dict(type="DefaultSampler", shuffle=False),
     dataset=dict(
-        type="mmbeit3.CocoDataset",
         data_root=data_root,
         ann_file="annotations/val.json",
         data_prefix=dict(img="val/"),
-        test_mode=True,
         pipeline=test_pipeline,
-        backend_args=backend_args,
-    ),
+    )
 )
 test_dataloader = val_dataloader
 
-val_evaluator = dict(
-    type="mmbeit3.CocoMetric",
-    ann_file=data_root.rstrip("/") + "/annotations/val.json",
-    metric=["bbox"],
-    backend_args=backend_args,
-)
+val_evaluator = dict(ann_file=data_root.rstrip("/") + "/annotations/val.json", metric=["bbox"])
 test_evaluator = val_evaluator
