@@ -29,6 +29,7 @@ from mmbeit3.checkpoint.tasks import (
     describe_task,
     find_task,
     fit_official,
+    starts_task,
     towers_of,
 )
 from mmbeit3.checkpoint.values import check_values
@@ -204,6 +205,9 @@ def load_task(
         raise InputError(
             f"{describe_task(state, origin)}. Expected a checkpoint of a {type(model).__name__}"
         )
+    if starts_task(state, model.released_task):
+        unused = TASKS[find_task(state)].heads - TASKS[model.released_task].heads
+        state = {name: value for name, value in state.items() if name not in unused}
     check_values(state, origin)
     return _load(model, *_fit_towers(towers, state, origin), True, logger, origin)
 
@@ -243,7 +247,7 @@ def _check_towers(model: nn.Module, state: Mapping[str, Tensor], origin: str) ->
 def _takes_official(model: nn.Module, state: Mapping[str, Tensor], strict: bool) -> bool:
     """Whether an official file is to be taken as a whole, heads included, or refused."""
     task = getattr(model, "released_task", None)
-    return task is not None and (strict or find_task(state) == task)
+    return task is not None and (strict or starts_task(state, task))
 
 
 def _fit_towers(

@@ -35,11 +35,13 @@ class Task:
         title: What it is for, in words.
         heads: Names of the weights around the towers, the same in this project.
         configs: Configs whose models take all of it, or None, where there are none.
+        starts_from: Other tasks whose files have all of its heads, and more.
     """
 
     title: str
     heads: frozenset[str]
     configs: str | None = None
+    starts_from: tuple[str, ...] = ()
 
 
 def _names(modules: Iterable[str], *others: str) -> frozenset[str]:
@@ -66,7 +68,11 @@ TASKS = {
         "NLVR2, statements about two images (_nlvr2)",
         _names([f"head.{name}" for name in ("norm1", "dense1", "norm2", "dense2")]),
     ),
-    "captioning": Task("captioning (_captioning, _nocaps)", _names(["mlm_head"])),
+    "captioning": Task(
+        "captioning (_captioning, _nocaps)",
+        _names(["mlm_head"]),
+        starts_from=("pretraining",),
+    ),
     "pretraining": Task("pretraining (masked data modeling)", _names(["mlm_head", "mim_head"])),
     "towers": Task("no task: towers alone", frozenset()),
 }
@@ -92,6 +98,16 @@ def find_task(state: Iterable[str]) -> str | None:
         return None
     heads = {name for name in state if not name.startswith(parts)}
     return next((name for name, task in TASKS.items() if task.heads == heads), None)
+
+
+def starts_task(state: Iterable[str], task: str) -> bool:
+    """Whether a file has all weights of a task, and of heads maybe more.
+
+    Args:
+        state: As in :func:`find_task`.
+        task: A key of ``TASKS``.
+    """
+    return find_task(state) in (task, *TASKS[task].starts_from)
 
 
 def describe_task(state: Iterable[str], origin: str) -> str:
@@ -128,7 +144,7 @@ def fit_official(
         InputError: The file is of another task, or its towers do not fit.
     """
     wanted = model.released_task
-    if find_task(state) != wanted:
+    if not starts_task(state, wanted):
         raise InputError(
             f"{describe_task(state, origin)}. Expected a checkpoint of {TASKS[wanted].title}, "
             f"with {listed(sorted(TASKS[wanted].heads))}"

@@ -7,6 +7,7 @@ from mmbeit3.models.decode_heads import Mask2FormerHead
 from mmbeit3.models.dense_heads import RPNHead
 from mmbeit3.models.detectors import CascadeRCNN
 from mmbeit3.models.multimodal import (
+    BEiT3Captioning,
     BEiT3Multiway,
     BEiT3Retrieval,
     BEiT3Text,
@@ -30,6 +31,7 @@ __all__ = [
     "BEiT3",
     "BEiT3Adapter",
     "BEiT3ImageClassifier",
+    "BEiT3Captioning",
     "BEiT3Multiway",
     "BEiT3Retrieval",
     "BEiT3Text",

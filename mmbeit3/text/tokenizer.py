@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from functools import cached_property
 from pathlib import Path
 
 import sentencepiece
@@ -78,6 +79,35 @@ class Tokenizer:
                 "tokenizer that the model was trained with, or set the model's vocab_size; for "
                 f"released weights {OFFICIAL}"
             )
+
+    def check_fits(self, vocab_size: int, max_tokens: int) -> None:
+        """Make sure that a text encoder can take what this tokenizer makes.
+
+        Args:
+            vocab_size (int): Rows of its embedding.
+            max_tokens (int): Rows of its positions.
+
+        Raises:
+            InputError: The embedding is of another vocabulary, or texts can be longer.
+        """
+        self.check_vocab_size(vocab_size)
+        if self.max_length > max_tokens:
+            raise InputError(
+                f"the tokenizer's max_length is {self.max_length} and the encoder has "
+                f"{max_tokens} positions of text; expected no more: lower max_length, or raise the "
+                "encoder's max_tokens"
+            )
+
+    @cached_property
+    def blank_ids(self) -> tuple[int, ...]:
+        """Ids that make no text by themselves: special ones, and white space."""
+        pieces = range(END + 1, self._pieces.get_piece_size())
+        blank = (
+            piece + SHIFT
+            for piece in pieces
+            if self._pieces.is_control(piece) or not self._pieces.decode([piece]).strip()
+        )
+        return (*range(UNKNOWN + 1), *blank, self.mask_id)
 
     def encode(self, text: str) -> list[int]:
         """Turn a text into ids.

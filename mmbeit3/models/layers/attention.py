@@ -100,6 +100,45 @@ class Attention(nn.Module):
         out = F.scaled_dot_product_attention(q, k, v, mask, scale=scale)
         return out.transpose(1, 2).flatten(2)
 
+    def attend_shared(
+        self,
+        q: Tensor,
+        shared: tuple[Tensor, Tensor],
+        own: tuple[Tensor, Tensor],
+        mask: Tensor | None = None,
+    ) -> Tensor:
+        """Mix values as :meth:`attend` does, of keys that R queries share and of each one's own.
+
+        Shared keys are never copied for each of the R, which makes it the attention of a few words
+        to the many tokens of their image.
+
+        Args:
+            q (Tensor): (B * R, heads, N, head_dim) queries.
+            shared (tuple[Tensor, Tensor]): Keys and values (B, heads, S, head_dim) that R queries
+                in a row see whole.
+            own (tuple[Tensor, Tensor]): Keys and values (B * R, heads, M, head_dim).
+            mask (Tensor, optional): (N, M) bool, True where a query may see a key of its own.
+                Defaults to None, all see all.
+
+        Returns:
+            Tensor: (B * R, N, C).
+        """
+        (key, value), (own_key, own_value) = shared, own
+        batch, tokens = len(key), q.shape[2]
+        q = q * q.shape[-1] ** -0.5
+        # (B, heads, R * N, head_dim), so that shared keys meet all their queries in one product
+        rows = q.unflatten(0, (batch, -1)).transpose(1, 2).flatten(2, 3)
+        many = (rows @ key.transpose(-1, -2)).unflatten(2, (-1, tokens)).transpose(1, 2)
+        few = q @ own_key.transpose(-1, -2)
+        if mask is not None:
+            few = few.masked_fill(~mask, float("-inf"))
+        weights = torch.cat([many.flatten(0, 1), few], -1).softmax(-1)
+        weights = weights.to(value.dtype)  # autocast has the softmax in float32
+        many, few = weights.split([key.shape[2], own_key.shape[2]], -1)
+        many = many.unflatten(0, (batch, -1)).transpose(1, 2).flatten(2, 3)
+        mixed = (many @ value).unflatten(2, (-1, tokens)).transpose(1, 2).flatten(0, 1)
+        return (mixed + few @ own_value).transpose(1, 2).flatten(2)
+
     def output(self, x: Tensor) -> Tensor:
         """Attended tokens (B, N, C) to what the layer adds to its input (B, N, C)."""
         return self.proj(self.norm(x))

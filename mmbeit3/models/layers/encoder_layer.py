@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable
+from typing import Any
 
 from timm.layers import DropPath
 from torch import Tensor, nn
@@ -67,8 +68,8 @@ class EncoderLayer(nn.Module):
         segments: tuple[tuple[int, int], ...] = (),
         coords: Tensor | None = None,
         mask: Tensor | None = None,
-        joint: Callable[[Tensor], Tensor] | None = None,
-    ) -> Tensor:
+        joint: Callable[[Tensor], Any] | None = None,
+    ) -> Any:
         """Run the layer, or a function that uses it.
 
         Args:
@@ -81,7 +82,7 @@ class EncoderLayer(nn.Module):
                 called must be the layer. Defaults to None.
 
         Returns:
-            Tensor: (B, N, C).
+            Tensor: (B, N, C); or what ``joint`` returns.
         """
         if joint is not None:
             return joint(x)

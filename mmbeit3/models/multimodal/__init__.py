@@ -1,3 +1,4 @@
+from mmbeit3.models.multimodal.captioning import BEiT3Captioning
 from mmbeit3.models.multimodal.class_embeddings import ClassEmbeddings
 from mmbeit3.models.multimodal.image_text_loss import image_text_loss
 from mmbeit3.models.multimodal.multiway import BEiT3Multiway
@@ -5,6 +6,7 @@ from mmbeit3.models.multimodal.retrieval import BEiT3Retrieval
 from mmbeit3.models.multimodal.text import BEiT3Text
 
 __all__ = [
+    "BEiT3Captioning",
     "BEiT3Multiway",
     "BEiT3Retrieval",
     "BEiT3Text",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
@@ -17,6 +18,10 @@ from mmbeit3.models.layers.checkpointing import recomputed
 from mmbeit3.models.multimodal.text import BEiT3Text
 from mmbeit3.registry import MODELS
 from mmbeit3.utils import InputError
+
+#: Keys and values (B, heads, N, head_dim) of a layer, and of all layers.
+State = tuple[Tensor, Tensor]
+States = list[State]
 
 
 class FusionFFN(nn.Module):
@@ -144,6 +149,7 @@ class BEiT3Multiway(BaseModule):
         ids: Tensor,
         padding_mask: Tensor | None = None,
         attention_mask: Tensor | None = None,
+        causal: bool = False,
     ) -> tuple[Tensor, Tensor]:
         """Encode each image together with its text.
 
@@ -154,6 +160,9 @@ class BEiT3Multiway(BaseModule):
             attention_mask (Tensor, optional): (Nv + Nt, Nv + Nt), True or not 0 where the token of
                 the row must not see that of the column, the same for all pairs. Defaults to None,
                 all see all.
+            causal (bool): Whether the image sees itself alone, and is what it is without a text;
+                and a word sees the image and the words up to itself, as in captioning. Not together
+                with ``attention_mask``. Defaults to False.
 
         Returns:
             tuple[Tensor, Tensor]: (B, Nv, C) of the image, CLS first, and (B, Nt, C) of the text.
@@ -168,17 +177,75 @@ class BEiT3Multiway(BaseModule):
         x = torch.cat([image, self.text.embed(ids, padding_mask)], 1)
         split, total = image.shape[1], x.shape[1]
         keep = self._seen(split, total, padding_mask, attention_mask)
-        first_vl = self.num_layers - len(self.vl_layers)
-        layers = zip(self.vision.layers, self.text.layers, strict=True)
-        for index, (vision, text) in enumerate(layers):
-            fusion = self.vl_layers[index - first_vl] if index >= first_vl else None
-            math = partial(_joint_layer, vision, text, fusion, split, keep=keep)
+        if causal:
+            if attention_mask is not None:
+                raise InputError("attention_mask is given and causal is True; expected one of them")
+            seen = torch.ones(total - split, total, dtype=torch.bool, device=x.device).tril(split)
+            keep = seen if keep is None else keep & seen  # of the words; the image needs none
+        for vision, text, fusion in self._experts():
+            math = partial(_joint_layer, vision, text, fusion, split, causal, keep=keep)
             layer = partial(vision, joint=partial(text, joint=math))  # both are called
             if self.with_cp and self.training:
                 x = recomputed(layer, x, offload=self.with_cp == "offload")
             else:
                 x = layer(x)
         return self.vision.norm(x[:, :split]), self.text.norm(x[:, split:])
+
+    def encode_image_states(self, images: Tensor) -> States:
+        """Encode images for texts that :meth:`encode_words` is going to write to them.
+
+        It computes what :meth:`encode_pair` with ``causal`` does of the image, in the mode of
+        inference: no branch is dropped.
+
+        Args:
+            images (Tensor): (B, in_channels, H, W), as in :meth:`encode_image`.
+
+        Returns:
+            list[tuple[Tensor, Tensor]]: Keys and values (B, heads, Nv, head_dim) of each layer.
+        """
+        x, states = self.vision.embed(images)[0], []
+        for index, (vision, _, fusion) in enumerate(self._experts()):
+            is_last = index + 1 == self.num_layers
+            x, state = vision(x, joint=partial(_image_layer, vision, fusion, is_last))
+            states.append(state)
+        return states
+
+    def encode_words(
+        self, ids: Tensor, image: States, before: States | None = None
+    ) -> tuple[Tensor, States]:
+        """Encode the next words of texts about images, each seeing the image and words up to it.
+
+        Several texts of an image use its states without copies of them. Nothing is kept but in what
+        is returned.
+
+        Args:
+            ids (Tensor): (B * R, N) int64; R texts of each image in a row.
+            image (list): Of B images, from :meth:`encode_image_states`.
+            before (list, optional): Of the words before, as they are returned. Defaults to None,
+                ``ids`` are the first.
+
+        Returns:
+            tuple[Tensor, list]: (B * R, N, C); keys and values (B * R, heads, M, head_dim) of each
+            layer, of all M words to the last of ``ids``.
+
+        Raises:
+            InputError: There are more words than positions.
+        """
+        start = before[0][0].shape[2] if before else 0
+        total = start + ids.shape[1]
+        x, states = self.text.embed(ids, start=start), []
+        keep = torch.ones(total - start, total, dtype=torch.bool, device=x.device).tril(start)
+        for index, (_, text, fusion) in enumerate(self._experts()):
+            past = before[index] if before else None
+            math = partial(_word_layer, text, fusion, image[index], past, keep)
+            x, state = text(x, joint=math)
+            states.append(state)
+        return self.text.norm(x), states
+
+    def _experts(self) -> Iterator[tuple[EncoderLayer, EncoderLayer, FusionFFN | None]]:
+        """Vision, text and maybe vision-language expert of each layer."""
+        none = [None] * (self.num_layers - len(self.vl_layers))
+        return zip(self.vision.layers, self.text.layers, [*none, *self.vl_layers], strict=True)
 
     @staticmethod
     def _seen(
@@ -241,17 +308,23 @@ def _joint_layer(
     text: EncoderLayer,
     fusion: FusionFFN | None,
     split: int,
+    causal: bool,
     x: Tensor,
     keep: Tensor | None,
 ) -> Tensor:
     """One layer over the tokens (B, N, C) of pairs, of which the first ``split`` are the image's.
 
-    The branches are dropped for a pair as a whole, hence the concatenations.
+    The branches are dropped for a pair as a whole, hence the concatenations. Where the image sees
+    itself alone (``causal``), it attends by itself, and ``keep`` is that of the words.
     """
     image, words = x[:, :split], x[:, split:]
     projected = (e.attn.project(e.norm1(part)) for e, part in ((vision, image), (text, words)))
     q, k, v = (torch.cat(parts, 2) for parts in zip(*projected, strict=True))
-    attended = vision.attn.attend(q, k, v, keep)
+    if causal:
+        alone = vision.attn.attend(*(part[:, :, :split] for part in (q, k, v)))
+        attended = torch.cat([alone, text.attn.attend(q[:, :, split:], k, v, keep)], 1)
+    else:
+        attended = vision.attn.attend(q, k, v, keep)
     attended = [vision.attn.output(attended[:, :split]), text.attn.output(attended[:, split:])]
     x = x + vision.drop_path(torch.cat(attended, 1))
     if fusion is not None:
@@ -259,3 +332,40 @@ def _joint_layer(
     image, words = x[:, :split], x[:, split:]
     added = [vision.ffn(vision.norm2(image)), text.ffn(text.norm2(words))]
     return x + vision.drop_path(torch.cat(added, 1))
+
+
+def _image_layer(
+    expert: EncoderLayer, fusion: FusionFFN | None, is_last: bool, x: Tensor
+) -> tuple[Tensor, State]:
+    """One layer over the image's half (B, N, C) of pairs, and its keys and values.
+
+    What comes after the last keys, no word sees; it is left out.
+    """
+    q, k, v = expert.attn.project(expert.norm1(x))
+    if not is_last:
+        x = _after_attention(expert, fusion, x, expert.attn.attend(q, k, v))
+    return x, (k.contiguous(), v.contiguous())
+
+
+def _word_layer(
+    expert: EncoderLayer,
+    fusion: FusionFFN | None,
+    image: State,
+    before: State | None,
+    keep: Tensor,
+    x: Tensor,
+) -> tuple[Tensor, State]:
+    """One layer over words (B * R, N, C) behind others, and keys and values of all so far."""
+    q, k, v = expert.attn.project(expert.norm1(x))
+    if before is not None:
+        k, v = torch.cat([before[0], k], 2), torch.cat([before[1], v], 2)
+    attended = expert.attn.attend_shared(q, image, (k, v), keep)
+    return _after_attention(expert, fusion, x, attended), (k, v)
+
+
+def _after_attention(
+    expert: EncoderLayer, fusion: FusionFFN | None, x: Tensor, attended: Tensor
+) -> Tensor:
+    """The rest of a layer, of tokens (B, N, C) of one expert of a pair, with nothing dropped."""
+    x = x + expert.attn.output(attended)
+    return x + (expert.ffn(expert.norm2(x)) if fusion is None else fusion(x))

@@ -69,7 +69,9 @@ class BEiT3Retrieval(BaseModel):
         self.vision_head = nn.Linear(dims, dims, bias=False)
         self.language_head = nn.Linear(dims, dims, bias=False)
         self.logit_scale = nn.Parameter(torch.tensor(math.log(1 / 0.07)))
-        self._check_tokenizer()
+        tokenizer = getattr(self.data_preprocessor, "tokenizer", None)
+        if tokenizer is not None:
+            tokenizer.check_fits(self.encoder.text.vocab_size, self.encoder.text.max_tokens)
 
     def forward(
         self,
@@ -142,18 +144,6 @@ class BEiT3Retrieval(BaseModel):
             nn.init.trunc_normal_(head.weight, std=0.02, a=-0.02, b=0.02)
         if (self.init_cfg or {}).get("type") == "Pretrained":
             load_task(self, self.init_cfg["checkpoint"])
-
-    def _check_tokenizer(self) -> None:
-        tokenizer = getattr(self.data_preprocessor, "tokenizer", None)
-        if tokenizer is None:
-            return
-        tokenizer.check_vocab_size(self.encoder.text.vocab_size)
-        if tokenizer.max_length > self.encoder.text.max_tokens:
-            raise InputError(
-                f"the tokenizer's max_length is {tokenizer.max_length} and the encoder has "
-                f"{self.encoder.text.max_tokens} positions of text; expected no more: lower "
-                "max_length, or raise the encoder's max_tokens"
-            )
 
     @staticmethod
     def _with_features(

@@ -105,12 +105,13 @@ class BEiT3Text(BaseModule):
         x = self.norm(x)
         return F.pad(x, (0, 0, 0, total - x.shape[1])) if x.shape[1] < total else x
 
-    def embed(self, ids: Tensor, padding_mask: Tensor | None = None) -> Tensor:
+    def embed(self, ids: Tensor, padding_mask: Tensor | None = None, start: int = 0) -> Tensor:
         """Texts to what the first layer takes.
 
         Args:
             ids (Tensor): (B, N), as in :meth:`forward`.
             padding_mask (Tensor, optional): (B, N), as in :meth:`forward`. Defaults to None.
+            start (int): Position of the first id, where a text goes on. Defaults to 0.
 
         Returns:
             Tensor: (B, N, C), zero at padding.
@@ -124,12 +125,13 @@ class BEiT3Text(BaseModule):
                 f"ids have the shape {tuple(ids.shape)} and padding_mask {mask}; expected "
                 "(texts, tokens) of both"
             )
-        if ids.shape[1] > self.max_tokens:
+        end = start + ids.shape[1]
+        if end > self.max_tokens:
             raise InputError(
-                f"the texts have {ids.shape[1]} tokens and the model {self.max_tokens} positions: "
+                f"the texts have {end} tokens and the model {self.max_tokens} positions: "
                 "cut the texts (max_length of mmbeit3.text.Tokenizer), or raise max_tokens"
             )
-        x = self.text_embed(ids) + self.pos_embed[:, : ids.shape[1]]
+        x = self.text_embed(ids) + self.pos_embed[:, start:end]
         return x if padding_mask is None else x.masked_fill(padding_mask.bool()[..., None], 0)
 
     @property

@@ -445,3 +445,46 @@ def test_a_refused_text_half_leaves_the_vision_half_as_it_was(wrap) -> None:
     with pytest.raises(InputError, match="text_embed.weight"):
         load_weights(model, state, strict=False)
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+
+
+@SIZES
+@torch.no_grad()
+def test_the_image_of_a_caption_is_the_image_alone_bit_for_bit(size: tuple) -> None:
+    model = multiway(*size)
+    images, ids, padding = inputs(size)
+    for batch in (images, images.repeat(1, 1, 1, 2)[..., : 2 * size[2]]):
+        image, words = model.encode_pair(batch, ids, padding, causal=True)
+        assert torch.equal(image, model.encode_image(batch))
+        for place in (2, 5, 8):  # what a word is changes nothing before it
+            other = ids.clone()
+            other[:, place] = (ids[:, place] + 1) % size[3]
+            again = model.encode_pair(batch, other, padding, causal=True)
+            assert torch.equal(again[0], image)
+            assert torch.equal(again[1][:, :place], words[:, :place])
+            assert not torch.equal(again[1][0, place:], words[0, place:])
+
+
+@SIZES
+@torch.no_grad()
+def test_pairs_for_captions_equal_torchscales(size: tuple) -> None:
+    model = multiway(*size)
+    theirs = published(model, size)
+    images, ids, padding = inputs(size)
+    split = (size[1] // size[2]) ** 2 + 1
+    forbidden = torch.ones(split + 9, split + 9).triu(1).long()
+    forbidden[:split, :split] = 0
+    for mask in (None, padding):
+        options = dict(text_padding_position=mask, attn_mask=forbidden)
+        layers, last = their_layers(theirs, textual_tokens=ids, visual_tokens=images, **options)
+        found = []
+
+        def run(mask=mask, found=found) -> None:
+            found.append(torch.cat(model.encode_pair(images, ids, mask, causal=True), 1))
+
+        ours = all_layers(model, run, True)
+        kept = torch.ones(3, split + 9, dtype=torch.bool)
+        if mask is not None:
+            kept[:, split:] = ~mask
+        assert difference([*ours, *found], [*layers, last], kept) < TOLERANCE
+    with pytest.raises(InputError, match="attention_mask is given and causal is True"):
+        model.encode_pair(images, ids, attention_mask=forbidden, causal=True)
