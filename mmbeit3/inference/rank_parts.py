@@ -17,6 +17,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+import numpy as np
 from mmengine.dist import get_dist_info
 
 from mmbeit3.inference.image_list import Source
@@ -94,7 +95,7 @@ class Journal:
             WriteError: It cannot be written.
         """
         content = {key: value for key, value in vars(outcome).items() if key != "source"}
-        line = json.dumps([outcome.source.image_id, content]) + "\n"
+        line = json.dumps([outcome.source.image_id, content], default=np.ndarray.tolist) + "\n"
         with writing(self._path):
             os.truncate(self._path, self._length)  # one that was interrupted
             write_all(self._file, line.encode())

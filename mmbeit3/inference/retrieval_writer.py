@@ -32,7 +32,7 @@ DEFAULT_TOP = 12
 class WrittenFeature(Written):
     """An image that is done: its feature, and size and time of its file."""
 
-    feature: list[float]
+    feature: np.ndarray  # a list where it comes from another process's journal
     stamp: tuple[int, int]
     was_known: bool
 
@@ -109,13 +109,12 @@ class RetrievalWriter(ResultWriter):
         """Put what is known of one image into words."""
         entry = self._model.entry(found)
         stamp = (entry.stamp.size, entry.stamp.time)
-        feature = entry.feature.tolist()
         was_known = found.known_size is not None
-        return WrittenFeature(found.source, *found.size, feature, stamp, was_known)
+        return WrittenFeature(found.source, *found.size, entry.feature, stamp, was_known)
 
     def add(self, written: WrittenFeature) -> dict[str, Any]:
         """Take one image into the index; returns its class where there are classes."""
-        feature = np.array(written.feature, np.float32)
+        feature = np.asarray(written.feature, np.float32)
         size = (written.height, written.width)
         entry = Entry(written.source.file_name, feature, size, Stamp(*written.stamp))
         self._sources.append(written.source)

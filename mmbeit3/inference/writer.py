@@ -16,7 +16,7 @@ from mmbeit3.inference.image_list import Source
 class Written:
     """An image that is done, its size, and what is wrong with its file.
 
-    All but ``source`` is what JSON can hold.
+    All but ``source`` is what JSON can hold, or arrays, which a journal makes lists of.
     """
 
     source: Source
