@@ -7,8 +7,8 @@ from pathlib import Path
 
 HELP = "generate the trial data set of shapes"
 DESCRIPTION = (
-    "Generate pictures of shapes with boxes, masks, label maps and captions, and a small tokenizer "
-    "of such captions, for trials."
+    "Generate pictures of shapes with boxes, masks, label maps, captions, questions with answers "
+    "and statements about two pictures, and a small tokenizer of such texts, for trials."
 )
 
 
@@ -35,7 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--held-out",
         type=int,
         metavar="N",
-        help="combinations of color and shape that no training caption names, or with --crops "
+        help="combinations of color and shape that no text for training names, or with --crops "
         "that no crop for training shows (default 0, with --crops 8)",
     )
 
@@ -47,9 +47,8 @@ def start(args: argparse.Namespace) -> str:
 
 def run(args: argparse.Namespace) -> None:
     """Run the command."""
-    from mmbeit3.datasets.shape_captions import any_sentences
     from mmbeit3.datasets.shape_crops import make_shape_crops
-    from mmbeit3.datasets.shapes import make_shapes
+    from mmbeit3.datasets.shapes import make_shapes, tokenizer_texts
     from mmbeit3.text import train_tokenizer
     from mmbeit3.text.tokenizer import SHAPES_TOKENIZER
 
@@ -57,7 +56,7 @@ def run(args: argparse.Namespace) -> None:
     given = {"num_train": args.train, "num_val": args.val, "held_out": args.held_out}
     given = {name: value for name, value in given.items() if value is not None}
     out = make(args.out, size=args.size, seed=args.seed, progress=True, **given)
-    tokenizer = train_tokenizer(any_sentences(), out / SHAPES_TOKENIZER)
+    tokenizer = train_tokenizer(tokenizer_texts(), out / SHAPES_TOKENIZER)
     if args.crops:
         counts = {s: len(list(out.glob(f"{s}/*/*.jpg"))) for s in ("train", "val", "unseen")}
         text = ", ".join(f"{count} in {out / name}" for name, count in counts.items())
@@ -69,4 +68,6 @@ def run(args: argparse.Namespace) -> None:
     annotations = out / "annotations"
     print(f"annotations: {annotations / 'train.json'}, {annotations / 'val.json'}")
     print(f"captions: {annotations / 'captions_train.json'}, {annotations / 'captions_val.json'}")
-    print(f"tokenizer of the captions: {tokenizer}")
+    print(f"questions: {annotations / 'questions_train.json'}, with answers_train.json, ...")
+    print(f"statements: {annotations / 'statements_train.jsonl'}, ...")
+    print(f"tokenizer of the texts: {tokenizer}")

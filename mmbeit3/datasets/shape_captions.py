@@ -21,6 +21,7 @@ Chances = tuple[float, float, float]
 SOME: Chances = (0.95, 0.5, 0.6)
 ALL: Chances = (1.0, 1.0, 1.0)
 
+SHAPES = ("disk", "square", "triangle", "star", "ring")
 NUMBERS = ("no", "one", "two", "three", "four", "five", "six", "seven")
 TEXTURES = {
     "flat": "plain",
@@ -224,8 +225,7 @@ def any_sentences(number: int = 3000) -> list[str]:
         number: How many images they speak of. Defaults to 3000.
     """
     rng = np.random.default_rng(0)
-    shapes = ("disk", "square", "triangle", "star", "ring")
-    choices = (shapes, COLORS, tuple(TEXTURES.values()), ("small", "large"))
+    choices = (SHAPES, COLORS, tuple(TEXTURES.values()), ("small", "large"))
     texts = []
     for _ in range(number):
         things = []
@@ -353,7 +353,7 @@ def _relate(things: Sequence[Thing], rng: np.random.Generator, chances: Chances)
         (first, relation, second)
         for first, second in itertools.permutations(things, 2)
         for relation, direction in RELATIONS.items()
-        if _is_clearly(first, direction, second)
+        if is_clearly(first, direction, second)
     ]
     if not found:
         return None
@@ -372,7 +372,7 @@ def _relate(things: Sequence[Thing], rng: np.random.Generator, chances: Chances)
     return Sentence(f"{words[0]} {relation} {words[1]}", words, may_hold)
 
 
-def _is_clearly(first: Thing, direction: tuple[int, int], second: Thing) -> bool:
+def is_clearly(first: Thing, direction: tuple[int, int], second: Thing) -> bool:
     """Whether the first lies in a direction of the second rather than in any other."""
     x, y = (one - other for one, other in zip(first.center, second.center, strict=True))
     along = direction[0] * x + direction[1] * y

@@ -1,4 +1,4 @@
-"""The generated trial data set: five classes of shapes with masks, class maps and captions.
+"""The generated trial data set: shapes with masks, class maps, captions, questions, statements.
 
 Color and texture are drawn independently of the class, so only the outline tells what a thing is.
 Objects hide one another in painter's order; one that would hide an earlier object too far, or be
@@ -21,16 +21,20 @@ from mmbeit3.datasets.shape_captions import (
     ALL,
     CAPTIONS,
     COLORS,
+    SHAPES,
     Appearance,
     Sentence,
     Thing,
+    any_sentences,
     describe,
     distinguishing,
     write_sentences,
 )
+from mmbeit3.datasets.shape_questions import Scene, all_questions, ask, write_questions
+from mmbeit3.datasets.shape_statements import all_statements, judge, write_statements
 from mmbeit3.utils import InputError
 
-CLASSES = ("disk", "square", "triangle", "star", "ring")
+CLASSES = SHAPES
 DESCRIPTION = "mmbeit3 generated shapes"
 PALETTE = ((0, 0, 0), (230, 60, 60), (60, 170, 80), (60, 110, 230), (240, 190, 40), (170, 80, 200))
 
@@ -44,6 +48,8 @@ JPEG_QUALITY = 92
 CANDIDATES = 25
 # What the generators of sentences, and of held-out combinations, are seeded by after the image.
 SENTENCES, HELD_OUT = 1, 2
+QUESTIONS, STATEMENTS = 3, 4  # the same of questions and statements, after the split
+REPEATS = 20  # of each question and statement among the captions that the tokenizer is trained on
 
 Combination = tuple[str, str]
 """A color and a shape."""
@@ -82,8 +88,11 @@ def make_shapes(
     1..5) and ``semantic/{train,val}/*.png`` (8-bit palette PNG: 0 background, else category id).
     ``annotations/captions_{train,val}.json`` have up to five true sentences for each image in
     COCO's caption format, and ``captions_val_unique.json`` sentences of which each is true of one
-    held-out image only, for retrieval. Files are written beside ``out_dir`` first, so a run that is
-    stopped leaves nothing half done.
+    held-out image only, for retrieval. ``questions_{train,val}.json`` and
+    ``answers_{train,val}.json`` are in VQAv2's format, where an image's id is the number of its
+    file; ``answer_list.txt`` has all answers that there are. ``statements_{train,val}.jsonl`` is in
+    NLVR2's format, with ``left`` and ``right`` as the names of the images. Files are written beside
+    ``out_dir`` first, so a run that is stopped leaves nothing half done.
 
     Args:
         out_dir: Folder to create. One that an earlier run made is replaced.
@@ -94,10 +103,12 @@ def make_shapes(
         seed: Image i of a split depends on the seed, the split, i and the size alone.
             Defaults to 0.
         progress: Whether to show a progress bar. Defaults to False.
-        held_out: How many combinations of color and shape no image of ``captions_train.json``
-            shows; ``held_out.json`` has them, and ``captions_val_held_out.json`` those of the
-            sentences of ``captions_val_unique.json`` that name one. The images themselves and
-            their other annotations stay the same. Defaults to 0: those files are not written.
+        held_out: How many combinations of color and shape no image shows that a caption, question
+            or statement for training speaks of; ``held_out.json`` has them, and
+            ``captions_val_held_out.json`` those of the sentences of ``captions_val_unique.json``
+            that name one, as ``{questions,answers,statements}_val_held_out`` do. The images
+            themselves and their other annotations stay the same. Defaults to 0: those files are
+            not written.
 
     Returns:
         The folder.
@@ -113,7 +124,11 @@ def make_shapes(
         shutil.rmtree(partial)
     for split_index, (split, count) in enumerate((("train", num_train), ("val", num_val))):
         things = _write_split(partial, split, split_index, count, size, seed, progress)
-        _write_captions(partial / "annotations", split, split_index, things, seed, combinations)
+        folder = partial / "annotations"
+        _write_captions(folder, split, split_index, things, seed, combinations)
+        _write_questions(folder, split, split_index, things, seed, combinations)
+    answers = dict.fromkeys(answer for one in all_questions() for answer in one.choices)
+    (partial / "annotations" / "answer_list.txt").write_text("\n".join(answers) + "\n")
     if out_dir.exists():
         shutil.rmtree(out_dir)
     partial.rename(out_dir)
@@ -191,6 +206,13 @@ def _write_split(
     return things
 
 
+def tokenizer_texts() -> list[str]:
+    """Make texts of all words, always the same, to train a tokenizer that fits any such data."""
+    texts = [question.text for question in all_questions()]
+    texts += [statement.text for statement in all_statements()]
+    return any_sentences() + REPEATS * texts
+
+
 def draw_combinations(seed: int, number: int) -> list[Combination]:
     """Choose colors and shapes that training does not see together; the same seed, the same ones.
 
@@ -218,10 +240,9 @@ def _write_captions(
     ]
     sentences = [write_sentences(t, rng) for t, rng in zip(things, generators, strict=True)]
     if split == "train":
-        shown = [{(thing.color, thing.shape) for thing in image} for image in things]
         kept = [
-            found if colors.isdisjoint(combinations) else []
-            for found, colors in zip(sentences, shown, strict=True)
+            [] if _shows(image, combinations) else found
+            for found, image in zip(sentences, things, strict=True)
         ]
         _write_caption_file(folder / "captions_train.json", kept)
         if combinations:
@@ -241,6 +262,35 @@ def _write_captions(
     _write_caption_file(folder / "captions_val_unique.json", unique)
     if combinations:
         _write_caption_file(folder / "captions_val_held_out.json", held_out)
+
+
+def _write_questions(
+    folder: Path,
+    split: str,
+    split_index: int,
+    things: list[list[Thing]],
+    seed: int,
+    combinations: list[Combination],
+) -> None:
+    """Write the questions and the statements of a split."""
+    scenes = {
+        number: Scene(image)
+        for number, image in enumerate(things)
+        if split == "val" or not _shows(image, combinations)
+    }
+    asked = ask(scenes, np.random.default_rng([seed, split_index, QUESTIONS]))
+    judged = judge(scenes, np.random.default_rng([seed, split_index, STATEMENTS]))
+    write_questions(folder, split, asked, DESCRIPTION)
+    write_statements(folder, split, judged)
+    if split == "val" and combinations:
+        named = [one for one in asked if one.question.names(one.answer, combinations)]
+        write_questions(folder, "val_held_out", named, DESCRIPTION)
+        said = [one for one in judged if one.statement.pair in combinations]
+        write_statements(folder, "val_held_out", said)
+
+
+def _shows(things: list[Thing], combinations: list[Combination]) -> bool:
+    return any((thing.color, thing.shape) in combinations for thing in things)
 
 
 def _names(sentence: Sentence, combinations: list[Combination]) -> bool:

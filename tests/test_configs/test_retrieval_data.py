@@ -15,7 +15,7 @@ from mmbeit3.apis.testing import test as run_test
 from mmbeit3.apis.training import train
 from mmbeit3.config.loading import load_config
 from mmbeit3.datasets import make_shapes
-from mmbeit3.datasets.shape_captions import any_sentences
+from mmbeit3.datasets.shapes import tokenizer_texts
 from mmbeit3.registry import DATASETS
 from mmbeit3.text import train_tokenizer
 
@@ -107,7 +107,7 @@ def test_released_transforms() -> None:
 
 def test_the_tiny_config_trains_and_is_tested_on_captions_of_shapes(tmp_path: Path) -> None:
     root = make_shapes(tmp_path / "shapes", 8, 24, 128, seed=0)
-    train_tokenizer(any_sentences(), root / "captions.spm")
+    train_tokenizer(tokenizer_texts(), root / "captions.spm")
     cfg = load_config(FOLDER / "beit3-tiny_128_shapes.py", work_dir=tmp_path / "run")
     for split in ("train", "val", "test"):
         cfg[f"{split}_dataloader"].dataset.data_root = str(root)

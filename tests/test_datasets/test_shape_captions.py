@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import colorsys
 import hashlib
 import itertools
 import json
@@ -10,33 +9,18 @@ import re
 from collections import Counter
 from pathlib import Path
 
-import cv2
 import numpy as np
 import pytest
-from pycocotools.coco import COCO
 
 from mmbeit3.datasets import CocoCaptionsDataset, make_shapes
-from mmbeit3.datasets.shape_captions import Thing, any_sentences, write_sentences
+from mmbeit3.datasets.shape_captions import Thing, write_sentences
+from mmbeit3.datasets.shape_questions import all_questions
+from mmbeit3.datasets.shape_statements import all_statements
+from mmbeit3.datasets.shapes import tokenizer_texts
 from mmbeit3.text import Tokenizer, train_tokenizer
 from mmbeit3.utils import InputError
 
-SIZE = 128
-NUMBERS = ["zero", "one", "two", "three", "four", "five", "six", "seven"]
-NOUNS = "disk|square|triangle|star|ring"
-TEXTURE = "plain|shaded|cloudy|striped|checkered|dotted"
-OBJECT = rf"an? (?:(small|large) )?(?:(\w+) )??(?:({TEXTURE}) )?({NOUNS})"
-# Degrees of hue that people give a name, far wider than those that the generator uses.
-HUES = {
-    "red": (335, 380),
-    "brown": (5, 50),
-    "orange": (12, 48),
-    "yellow": (42, 75),
-    "green": (70, 170),
-    "cyan": (160, 205),
-    "blue": (195, 262),
-    "purple": (252, 302),
-    "pink": (292, 345),
-}
+from .shape_scenes import NOUNS, SIZE, TEXTURE, scenes
 
 
 @pytest.fixture(scope="module")
@@ -52,113 +36,6 @@ def captions(root: Path, name: str) -> dict[int, list[str]]:
     for annotation in data["annotations"]:
         found[annotation["image_id"]].append(annotation["caption"])
     return found
-
-
-class Scene:
-    """An image of the set as its boxes, masks and pixels show it."""
-
-    def __init__(self, root: Path, split: str, coco: COCO, image_id: int) -> None:
-        name = coco.loadImgs(image_id)[0]["file_name"]
-        pixels = cv2.imread(str(root / split / name))[..., ::-1]
-        self.objects = []
-        for annotation in coco.imgToAnns[image_id]:
-            mask = coco.annToMask(annotation).astype(bool)
-            x, y, width, height = annotation["bbox"]
-            self.objects.append(
-                {
-                    "shape": coco.cats[annotation["category_id"]]["name"],
-                    "color": np.median(pixels[mask], axis=0),
-                    "spread": pixels[mask].std(axis=0).mean(),
-                    "extent": max(width, height) / SIZE,
-                    "center": ((x + width / 2) / SIZE, (y + height / 2) / SIZE),
-                    "area": annotation["area"],
-                }
-            )
-
-    def fitting(self, phrase: str) -> list[dict]:
-        """The objects that a phrase is true of."""
-        found = re.fullmatch(OBJECT, phrase)
-        assert found, phrase
-        size, color, texture, shape = found.groups()
-        return [
-            one
-            for one in self.objects
-            if one["shape"] == shape
-            and (size is None or (one["extent"] < 0.3) == (size == "small"))
-            and (color is None or has_color(one["color"], color))
-            # A pattern shows as a spread of colors; noise and edges spread those of a plain one.
-            and (texture is None or one["spread"] > 6 or texture == "plain")
-        ]
-
-    def holds(self, sentence: str) -> bool:
-        """Whether a sentence is true."""
-        text = re.sub(r"^(there (is|are) (?!exactly)|a picture with )", "", sentence)
-        if found := re.fullmatch(r"there (?:is|are) exactly (\w+) (\w+?)s?", text):
-            return NUMBERS[self.count(found[2])] == found[1]
-        if found := re.fullmatch(r"(\w+) shapes?: (.*)", text):
-            parts = re.findall(r"(\w+) (\w+?)s?(?:,|$| and)", found[2])
-            said = {shape: NUMBERS.index(number) for number, shape in parts}
-            counts = Counter(one["shape"] for one in self.objects)
-            return said == counts and NUMBERS[len(self.objects)] == found[1]
-        relation = r" (to the left of|to the right of|above|below|that is larger than) "
-        if re.search(relation, text):
-            first, how, second = re.split(relation, text)
-            return any(
-                related(one, how, other)
-                for one in self.fitting(first)
-                for other in self.fitting(second)
-                if one is not other
-            )
-        if found := re.fullmatch(r"(.*) ((?:in|at|on) the .*)", text):
-            return any(is_at(one["center"], found[2]) for one in self.fitting(found[1]))
-        parts = re.split(r", | and ", text)
-        choices = [self.fitting(part) for part in parts]
-        return any(
-            len({id(one) for one in chosen}) == len(parts) for chosen in itertools.product(*choices)
-        )
-
-    def count(self, shape: str) -> int:
-        return sum(one["shape"] == shape for one in self.objects)
-
-
-def has_color(rgb: np.ndarray, name: str) -> bool:
-    hue, saturation, value = colorsys.rgb_to_hsv(*(rgb / 255))
-    if name == "black":
-        return value < 0.3
-    if name in ("white", "gray"):
-        return saturation < 0.25 and (value > 0.7) == (name == "white")
-    low, high = HUES[name]
-    return saturation > 0.15 and (low <= 360 * hue <= high or low <= 360 * hue + 360 <= high)
-
-
-def related(one: dict, how: str, other: dict) -> bool:
-    if "larger" in how:
-        return one["area"] > other["area"]
-    axis, sign = {
-        "to the left of": (0, -1),
-        "to the right of": (0, 1),
-        "above": (1, -1),
-        "below": (1, 1),
-    }[how]
-    return sign * (one["center"][axis] - other["center"][axis]) > 0.1
-
-
-def is_at(center: tuple[float, float], place: str) -> bool:
-    x, y = center
-    return (
-        ("left" not in place or x < 0.4)
-        and ("right" not in place or x > 0.6)
-        and ("top" not in place or y < 0.4)
-        and ("bottom" not in place or y > 0.6)
-        and ("center" not in place or max(abs(x - 0.5), abs(y - 0.5)) < 0.1)
-        and (not place.startswith("at the") or abs(x - 0.5) < 0.1)
-        and (not place.startswith("on the") or abs(y - 0.5) < 0.1)
-    )
-
-
-def scenes(root: Path, split: str) -> dict[int, Scene]:
-    coco = COCO(str(root / "annotations" / f"{split}.json"))
-    return {number: Scene(root, split, coco, number) for number in coco.imgs}
 
 
 @pytest.mark.parametrize("name", ["train", "val", "val_unique", "val_held_out"])
@@ -236,7 +113,8 @@ def test_captions_leave_all_else_as_it_was(shapes: Path, tmp_path: Path) -> None
     """Numbers in the docs were measured on images and boxes of these bytes."""
     root = make_shapes(tmp_path / "shapes", num_train=60, num_val=40, size=SIZE, seed=2)
     for path in sorted(shapes.rglob("*")):
-        if path.is_file() and "captions" not in path.name and path.name != "held_out.json":
+        texts = ("captions", "questions", "answers_", "statements", "held_out")
+        if path.is_file() and not path.name.startswith(texts):
             assert (root / path.relative_to(shapes)).read_bytes() == path.read_bytes()
     assert not (root / "annotations" / "held_out.json").exists()
     few = make_shapes(tmp_path / "few", 12, 4, 160, seed=3) / "annotations"
@@ -269,8 +147,8 @@ def test_doubtful_words_are_left_out() -> None:
     assert not re.search(r"\w+(?<! a) disk (in|at|on) ", texts)
 
 
-def test_the_tokenizer_of_the_captions_is_always_the_same(tmp_path: Path) -> None:
-    texts = any_sentences(500)
+def test_the_tokenizer_is_always_the_same_and_knows_the_words(tmp_path: Path) -> None:
+    texts = tokenizer_texts()
     files = [train_tokenizer(texts, tmp_path / f"{i}.spm") for i in range(2)]
     assert files[0].read_bytes() == files[1].read_bytes()
     tokenizer = Tokenizer(files[0])
@@ -278,6 +156,11 @@ def test_the_tokenizer_of_the_captions_is_always_the_same(tmp_path: Path) -> Non
     text = "a large red striped star to the left of a ring"
     assert tokenizer.decode(tokenizer.encode(text)) == text
     assert len(tokenizer.encode(text)) <= 14
+    texts = [one.text for one in (*all_questions(), *all_statements())]
+    assert [tokenizer.decode(tokenizer.encode(text)) for text in texts] == texts
+    # No more than a piece for each word, sign, begin and end.
+    words = [2 + len(re.findall(r"\w+|[?,]", text)) for text in texts]
+    assert sum(tokenizer.lengths(texts)) <= 1.02 * sum(words)
 
 
 def test_a_tokenizer_of_no_texts_is_refused(tmp_path: Path) -> None:
