@@ -63,10 +63,12 @@ TASKS = {
     "vqa": Task(
         "visual question answering (_vqa)",
         _names(["pooler.norm", "pooler.dense", "head.0", "head.1", "head.3"]),
+        "configs/beit3_vqa",
     ),
     "nlvr2": Task(
         "NLVR2, statements about two images (_nlvr2)",
         _names([f"head.{name}" for name in ("norm1", "dense1", "norm2", "dense2")]),
+        "configs/beit3_nlvr2",
     ),
     "captioning": Task(
         "captioning (_captioning, _nocaps)",

@@ -9,8 +9,10 @@ from mmbeit3.models.detectors import CascadeRCNN
 from mmbeit3.models.multimodal import (
     BEiT3Captioning,
     BEiT3Multiway,
+    BEiT3NLVR2,
     BEiT3Retrieval,
     BEiT3Text,
+    BEiT3VQA,
     ClassEmbeddings,
 )
 from mmbeit3.models.necks import SimpleFeaturePyramid
@@ -30,12 +32,14 @@ route_operators()
 __all__ = [
     "BEiT3",
     "BEiT3Adapter",
-    "BEiT3ImageClassifier",
     "BEiT3Captioning",
+    "BEiT3ImageClassifier",
     "BEiT3Multiway",
+    "BEiT3NLVR2",
     "BEiT3Retrieval",
     "BEiT3Text",
     "BEiT3TextClassifier",
+    "BEiT3VQA",
     "BatchFixedSizePad",
     "CascadeRCNN",
     "ClassEmbeddings",

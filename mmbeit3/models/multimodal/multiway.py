@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
@@ -184,7 +184,7 @@ class BEiT3Multiway(BaseModule):
             keep = seen if keep is None else keep & seen  # of the words; the image needs none
         for vision, text, fusion in self._experts():
             math = partial(_joint_layer, vision, text, fusion, split, causal, keep=keep)
-            layer = partial(vision, joint=partial(text, joint=math))  # both are called
+            layer = partial(_call_both, vision, text, math)
             if self.with_cp and self.training:
                 x = recomputed(layer, x, offload=self.with_cp == "offload")
             else:
@@ -301,6 +301,13 @@ class BEiT3Multiway(BaseModule):
             fusion.ffn.load_state_dict(copy.deepcopy(layer.ffn.state_dict()))
         if (self.init_cfg or {}).get("type") == "Pretrained":
             load_towers(self, self.init_cfg["checkpoint"])
+
+
+def _call_both(
+    vision: EncoderLayer, text: EncoderLayer, joint: Callable[[Tensor], Tensor], x: Tensor
+) -> Tensor:
+    """Run a function on ``x`` inside a call of both layers, see :class:`EncoderLayer`."""
+    return vision(x, joint=lambda inside: text(inside, joint=joint))
 
 
 def _joint_layer(
