@@ -1,4 +1,5 @@
 from mmbeit3.datasets.ade20k import ADE20KDataset
+from mmbeit3.datasets.answers import read_answers, write_answers
 from mmbeit3.datasets.class_list import read_class_list
 from mmbeit3.datasets.coco import CocoDataset, read_classes
 from mmbeit3.datasets.coco_captions import CocoCaptionsDataset
@@ -8,8 +9,11 @@ from mmbeit3.datasets.image_text import ImageTextDataset
 from mmbeit3.datasets.image_text_table import ImageTextTableDataset
 from mmbeit3.datasets.imagenet import imagenet_class_names
 from mmbeit3.datasets.karpathy import KarpathyDataset
+from mmbeit3.datasets.nlvr2 import NLVR2Dataset, NLVR2TableDataset, StatementsDataset
+from mmbeit3.datasets.questions import QuestionsDataset
 from mmbeit3.datasets.seg_folder import SegFolderDataset
 from mmbeit3.datasets.shapes import make_shapes
+from mmbeit3.datasets.text_dataset import TextDataset
 from mmbeit3.datasets.transforms import (
     ChannelsFirst,
     ContiguousImage,
@@ -23,6 +27,8 @@ from mmbeit3.datasets.transforms import (
     SegRandomCrop,
     TimmAugment,
 )
+from mmbeit3.datasets.vqa import VQAv2Dataset
+from mmbeit3.datasets.vqa_table import VQATableDataset
 
 __all__ = [
     "ADE20KDataset",
@@ -37,16 +43,25 @@ __all__ = [
     "ImageTextTableDataset",
     "KarpathyDataset",
     "LoadImageFromFile",
+    "NLVR2Dataset",
+    "NLVR2TableDataset",
     "PackImageText",
     "PhotoMetricDistortion",
     "PolygonRandomCrop",
+    "QuestionsDataset",
     "RandomResizedCrop",
     "ResizeCenterCrop",
     "SegFolderDataset",
     "SegRandomCrop",
+    "StatementsDataset",
+    "TextDataset",
     "TimmAugment",
+    "VQATableDataset",
+    "VQAv2Dataset",
     "imagenet_class_names",
     "make_shapes",
+    "read_answers",
     "read_class_list",
     "read_classes",
+    "write_answers",
 ]

@@ -106,12 +106,13 @@ def json_rows(text: str, report: Report) -> Iterator[Row]:
             report.error(f"line {number}: it is {kind_of(row)}, expected an object{hint}")
 
 
-def read_lines(path: str, report: Report) -> str:
+def read_lines(path: str, report: Report, argument: str = "ann_file") -> str:
     """Read a text; of one that is not in its encoding, the lines that are wrong are reported.
 
     Args:
         path: The file.
         report: Takes the lines.
+        argument: The argument of the data set that names it. Defaults to 'ann_file'.
 
     Raises:
         InputError: The file is absent, or is no text.
@@ -121,7 +122,7 @@ def read_lines(path: str, report: Report) -> str:
         content = Path(path).read_bytes()
     except FileNotFoundError as error:
         raise InputError(
-            f"there is no file {path}; check data_root and ann_file{describe_similar(path)}"
+            f"there is no file {path}; check data_root and {argument}{describe_similar(path)}"
         ) from error
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror}") from error

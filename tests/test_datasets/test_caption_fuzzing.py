@@ -1,4 +1,4 @@
-"""Mutated caption files of each format are read, or refused by an error that a user can read."""
+"""Mutated files of each format of texts are read, or refused by an error that a user can read."""
 
 from __future__ import annotations
 
@@ -16,6 +16,9 @@ from mmbeit3.datasets import (
     ImageTextDataset,
     ImageTextTableDataset,
     KarpathyDataset,
+    NLVR2Dataset,
+    NLVR2TableDataset,
+    VQATableDataset,
 )
 from mmbeit3.utils import InputError
 
@@ -45,11 +48,20 @@ KARPATHY = {
 ROWS = [{"image": f"{i}.png", "text": f'one, "two" {i}'} for i in range(4)]
 LINES = "\n".join(map(json.dumps, ROWS))
 CSV = "image,text\n" + "".join(f'{i}.png,"one, ""two"" {i}"\n' for i in range(4))
+NLVR2 = [
+    {"identifier": f"dev-{i}-0-1", "sentence": f"a {i}", "label": "True", "directory": i}
+    for i in range(4)
+]
+QUESTIONS = [{"image": f"{i}.png", "question": f"a {i}?", "answer": "b"} for i in range(4)]
+PAIRS = "left,right,text,label\n" + "".join(f"{i}.png,x.png,a {i},False\n" for i in range(4))
 FORMATS = {
     "coco": (CocoCaptionsDataset, "captions.json", COCO, {}),
     "karpathy": (KarpathyDataset, "dataset_coco.json", KARPATHY, {"split": "train"}),
     "lines": (ImageTextTableDataset, "t.jsonl", ROWS, {}),
     "csv": (ImageTextTableDataset, "t.csv", CSV, {}),
+    "questions": (VQATableDataset, "t.jsonl", QUESTIONS, {}),
+    "statements": (NLVR2Dataset, "dev.json", NLVR2, {}),
+    "pairs": (NLVR2TableDataset, "t.csv", PAIRS, {}),
 }
 
 
@@ -85,7 +97,7 @@ def mutated_bytes(content: bytes, draw: random.Random) -> bytes:
 def written(content: Any, name: str) -> bytes:
     if isinstance(content, str):
         return content.encode()
-    if name.endswith(".jsonl"):
+    if name.endswith(".jsonl") or name == "dev.json":
         return "\n".join(map(json.dumps, content)).encode()
     return json.dumps(content).encode()
 
@@ -112,7 +124,9 @@ def test_mutations_are_read_or_refused(name: str, tmp_path: Path) -> None:
                 assert str(path) in str(error) and len(str(error)) < 5000
                 continue
         for item in items:
-            assert isinstance(item["image_id"], int) and isinstance(item["img_path"], str)
+            assert isinstance(item.get("image_id", item.get("identifier")), (int, str))
+            paths = item["img_path"]
+            assert all(isinstance(one, str) for one in ([paths] if type(paths) is str else paths))
             assert all(isinstance(text, str) and text.strip() for text in item["texts"])
             assert len(item["texts"]) == len(item["text_ids"]) == 1
         numbers = [item["text_ids"][0] for item in items]
