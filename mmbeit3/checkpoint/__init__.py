@@ -17,7 +17,13 @@ if TYPE_CHECKING:
         official_state_dict,
         read_tower,
     )
-    from mmbeit3.checkpoint.loading import load_backbone, load_task, load_towers, load_weights
+    from mmbeit3.checkpoint.loading import (
+        load_backbone,
+        load_experts,
+        load_task,
+        load_towers,
+        load_weights,
+    )
     from mmbeit3.checkpoint.reading import check_checkpoint, read_checkpoint, state_dict_of
     from mmbeit3.checkpoint.report import LoadReport, Mismatch
     from mmbeit3.checkpoint.safe_loading import load_safely, loading_safely
@@ -34,6 +40,7 @@ __all__ = [
     "find_task",
     "from_official",
     "load_backbone",
+    "load_experts",
     "load_safely",
     "load_task",
     "load_towers",
@@ -61,6 +68,7 @@ _HOMES = {
     "dataset_meta_of": "class_names",
     "find_layout": "layouts",
     "load_backbone": "loading",
+    "load_experts": "loading",
     "load_safely": "safe_loading",
     "load_weights": "loading",
     "loading_safely": "safe_loading",

@@ -236,6 +236,39 @@ def load_towers(
         load_backbone(tower, state, logger, origin)
 
 
+def load_experts(
+    experts: nn.ModuleList, state: Mapping[str, Any], origin: str = "the checkpoint"
+) -> None:
+    """Load vision-language experts, as they are beside the towers of a file of this project.
+
+    A file without any, as all official ones, leaves them as they are.
+
+    Args:
+        experts: ``vl_layers`` of a :class:`mmbeit3.models.BEiT3Multiway`.
+        state: Content of the file.
+        origin: What to call it in errors. Defaults to "the checkpoint".
+
+    Raises:
+        InputError: The file has experts of other layers or sizes.
+    """
+    state = state_dict_of(state)
+    place = own_prefix(state) or ""
+    prefix = f"{place.removesuffix('vision.')}vl_layers."
+    found = {n.removeprefix(prefix): value for n, value in state.items() if n.startswith(prefix)}
+    if not found:
+        return
+    own = experts.state_dict()
+    check_values(found, origin, own)
+    report = compare(found, own)
+    if not report.complete or report.unexpected:
+        raise InputError(
+            rejection(
+                report, origin, "The encoder's vl_layers and arch are to be those of the file"
+            )
+        )
+    experts.load_state_dict(found)
+
+
 def _check_towers(model: nn.Module, state: Mapping[str, Tensor], origin: str) -> None:
     weights: dict[str, Tensor] = {}
     for prefix, tower in towers_of(model).items():

@@ -164,6 +164,8 @@ def fit_official(
         both.unused |= fitted.unused
     branches = {tower.branch for tower in towers_of(model).values()}
     both.unused.pop("heads", None)
+    if others := TASKS[str(find_task(state))].heads - TASKS[wanted].heads:
+        both.unused["heads"] = sorted(others)
     for branch, kind in (("A", "vision branch"), ("B", "text branch")):
         if branch in branches:
             both.unused.pop(kind, None)
@@ -220,6 +222,11 @@ def to_official(state: Mapping[str, Tensor], origin: str = "the file") -> dict[s
     """
     if find_task(state) is None:
         raise InputError(describe_task(state, origin))
+    if experts := [name for name in state if name.startswith(f"{ENCODER}vl_layers.")]:
+        raise InputError(
+            "the official layout has no place for vision-language experts (vl_layers), and "
+            f"{origin} has {listed(experts)}: released models have none"
+        )
     found = official_state_dict(read_tower(state, origin).weights)
     if holds_text(state):
         found |= official_state_dict(read_tower(state, origin, "B").weights, "B")

@@ -73,8 +73,15 @@ def _scales_dynamically(wrapper: Any) -> bool:
 
 
 def _files(data: Any) -> list[str]:
-    samples = data.get("data_samples", ()) if isinstance(data, dict) else ()
-    return [str(getattr(sample, "img_path", "unnamed")) for sample in samples] or ["unnamed"]
+    return [str(getattr(sample, "img_path", "unnamed")) for sample in _samples(data)] or ["unnamed"]
+
+
+def _samples(data: Any) -> list[Any]:
+    """Samples of a batch, or of all parts of one that has images, texts and pairs."""
+    if not isinstance(data, dict):
+        return []
+    parts = [part for part in data.values() if isinstance(part, dict)]
+    return [*data.get("data_samples", ()), *(s for part in parts for s in _samples(part))]
 
 
 def explain(error: BaseException, loop: TrainLoop) -> str | None:

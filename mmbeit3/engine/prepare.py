@@ -17,6 +17,7 @@ from mmbeit3.config.classes import resolve_classes
 from mmbeit3.config.data_checks import check_test_data, check_training_data
 from mmbeit3.config.devices import auto_accumulation
 from mmbeit3.config.tokenizers import read_tokenizer
+from mmbeit3.config.types import TypeFinder
 from mmbeit3.engine.checkpoint_hook import find_checkpoint
 from mmbeit3.engine.distributed import start_processes
 from mmbeit3.engine.loop_checks import loop_type
@@ -205,8 +206,9 @@ def pretrained(cfg: Config, own: bool = False) -> list[str]:
 
 
 def warn_of_random_backbone(cfg: Config) -> None:
-    """Say so where nothing has been learned before."""
-    if not (pretrained(cfg) or cfg.get("load_from")):
+    """Say so where nothing has been learned before, and the model's class does not expect that."""
+    kind = TypeFinder(cfg.get("default_scope")).find(cfg.model.get("type"), ("MODELS",))
+    if not (pretrained(cfg) or cfg.get("load_from") or getattr(kind, "starts_from_nothing", False)):
         tower = next((name for name in TOWERS if name in cfg.model), TOWERS[0])
         warn(
             "random weights are for trials only: set "

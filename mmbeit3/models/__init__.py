@@ -2,7 +2,11 @@
 
 from mmbeit3.models.backbones import BEiT3, BEiT3Adapter
 from mmbeit3.models.classifiers import BEiT3ImageClassifier, BEiT3TextClassifier
-from mmbeit3.models.data_preprocessors import BatchFixedSizePad, ImageTextPreprocessor
+from mmbeit3.models.data_preprocessors import (
+    BatchFixedSizePad,
+    ImageTextPreprocessor,
+    PretrainingPreprocessor,
+)
 from mmbeit3.models.decode_heads import Mask2FormerHead
 from mmbeit3.models.dense_heads import RPNHead
 from mmbeit3.models.detectors import CascadeRCNN
@@ -10,6 +14,7 @@ from mmbeit3.models.multimodal import (
     BEiT3Captioning,
     BEiT3Multiway,
     BEiT3NLVR2,
+    BEiT3Pretraining,
     BEiT3Retrieval,
     BEiT3Text,
     BEiT3VQA,
@@ -36,6 +41,7 @@ __all__ = [
     "BEiT3ImageClassifier",
     "BEiT3Multiway",
     "BEiT3NLVR2",
+    "BEiT3Pretraining",
     "BEiT3Retrieval",
     "BEiT3Text",
     "BEiT3TextClassifier",
@@ -50,6 +56,7 @@ __all__ = [
     "Mask2FormerHead",
     "MaxIoUAssigner",
     "PreciseRoIExtractor",
+    "PretrainingPreprocessor",
     "RPNHead",
     "SegTTAModel",
     "Shared4Conv1FCBBoxHead",

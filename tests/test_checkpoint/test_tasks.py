@@ -20,7 +20,7 @@ from mmbeit3.checkpoint import (
     state_dict_of,
     to_official,
 )
-from mmbeit3.models import BEiT3, BEiT3Multiway, BEiT3Retrieval
+from mmbeit3.models import BEiT3, BEiT3Multiway, BEiT3Pretraining, BEiT3Retrieval
 from mmbeit3.utils import InputError
 
 from .official import (
@@ -298,3 +298,82 @@ def test_an_image_classifier_is_as_large_as_released(size: Size, want: float) ->
         parts = nn.ModuleList([tower, nn.LayerNorm(size.width), nn.Linear(size.width, 1000)])
     count = sum(param.numel() for param in parts.parameters()) + size.width  # the mask token
     assert math.isclose(count, want, abs_tol=5e4)
+
+
+def pretraining(size: Size = SMALL, **options) -> BEiT3Pretraining:
+    sizes = dict(arch=size.arch, img_size=48, patch_size=size.patch, vocab_size=size.vocabulary)
+    return BEiT3Pretraining(dict(type="mmbeit3.BEiT3Multiway", **sizes | options))
+
+
+def test_a_pretrained_file_is_an_official_one(tmp_path: Path) -> None:
+    weights = official_weights("pretrained")
+    model = pretraining()
+    report = load_task(model, save_official(weights, tmp_path / "official.pth"))
+    assert not report.missing and not report.unexpected
+    back = to_official(model.state_dict())
+    rows = [f"beit3.encoder.embed_positions.{branch}.weight" for branch in "AB"]
+    assert back.keys() == weights.keys()
+    for name, value in weights.items():
+        kept = slice(2, None) if name in rows else slice(None)  # of the others nothing is read
+        assert torch.equal(back[name][kept], value.float()[kept]), name
+    theirs = torchscale_beit3(SMALL, 48)
+    theirs.load_state_dict({n.removeprefix("beit3."): v for n, v in back.items() if "beit3" in n})
+    images, mask = torch.randn(2, 3, 48, 48), torch.rand(2, 36) < 0.4
+    with torch.no_grad():
+        want = theirs.eval()(visual_tokens=images, vision_masked_position=mask)["encoder_out"]
+        found = model.eval().encoder.encode_image(images, mask)
+    assert (found - want).abs().max() <= 1e-5 * want.abs().max()
+
+
+@pytest.mark.parametrize("layout", ["own", "official"])
+def test_all_models_start_from_a_pretrained_file(tmp_path: Path, layout: str) -> None:
+    torch.manual_seed(0)
+    model = pretraining()
+    model.init_weights()
+    state = model.state_dict() if layout == "own" else to_official(model.state_dict())
+    file = tmp_path / "pretrained.pth"
+    torch.save({"state_dict" if layout == "own" else "model": state}, file)
+    start = dict(type="Pretrained", checkpoint=str(file))
+    detector = BEiT3(SMALL.arch, 48, SMALL.patch, window_size=3, init_cfg=start)
+    detector.init_weights()
+    dual = BEiT3Retrieval(
+        dict(
+            type="mmbeit3.BEiT3Multiway",
+            arch=SMALL.arch,
+            img_size=48,
+            patch_size=SMALL.patch,
+            vocab_size=SMALL.vocabulary,
+            init_cfg=start,
+        )
+    )
+    dual.init_weights()
+    again = pretraining()
+    again.init_cfg = start
+    again.init_weights()
+    want = model.encoder.state_dict()
+    for name, value in detector.state_dict().items():
+        kept = want[f"vision.{name}"]
+        assert torch.equal(value, kept[:, 1:] if name == "pos_embed" else kept), name
+    for name, value in dual.encoder.state_dict().items():
+        assert torch.equal(value, want[name]), name
+    assert all(torch.equal(value, again.state_dict()[n]) for n, value in model.state_dict().items())
+
+
+def test_vision_language_experts_are_kept_and_not_lost_silently(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    model = pretraining(attention="shared", vl_layers=1)
+    model.init_weights()
+    with torch.no_grad():
+        for value in model.parameters():
+            value.add_(0.1 * torch.randn_like(value))
+    file = tmp_path / "paper.pth"
+    torch.save({"state_dict": model.state_dict()}, file)
+    start = dict(type="Pretrained", checkpoint=str(file))
+    again = pretraining(attention="shared", vl_layers=1, init_cfg=start).encoder
+    again.init_weights()
+    assert all(torch.equal(v, again.state_dict()[n]) for n, v in model.encoder.state_dict().items())
+    more = pretraining(attention="shared", vl_layers=2, init_cfg=start).encoder
+    with pytest.raises(InputError, match=r"paper.pth is of another model[\s\S]*vl_layers and arch"):
+        more.init_weights()
+    with pytest.raises(InputError, match="no place for vision-language experts .* paper.pth has"):
+        to_official(model.state_dict(), "paper.pth")

@@ -57,6 +57,8 @@ class BEiT3(BaseModule):
             pyramid.
         rel_pos (bool): Add ViTDet's decomposed relative positions (zero at the start); needs
             ``with_cls_token=False``. Defaults to False: BEiT-3 has none.
+        with_mask_token (bool): Have a token in the place of masked patches, see :meth:`embed`, for
+            pretraining. Defaults to False.
         tile_positions (bool): Repeat the position table from window to window instead of resizing
             it to the grid, so that a window sees the positions of pretraining; ``img_size`` must be
             that of one window, ``window_size * patch_size``. Defaults to False.
@@ -88,6 +90,7 @@ class BEiT3(BaseModule):
         with_cls_token: bool = False,
         final_norm: bool = False,
         rel_pos: bool = False,
+        with_mask_token: bool = False,
         tile_positions: bool = False,
         with_cp: bool | str = False,
         init_cfg: dict | None = None,
@@ -118,6 +121,9 @@ class BEiT3(BaseModule):
         self.cls_token = (
             nn.Parameter(torch.zeros(1, 1, self.embed_dims)) if with_cls_token else None
         )
+        self.mask_token = (
+            nn.Parameter(torch.zeros(1, 1, self.embed_dims)) if with_mask_token else None
+        )
         num_positions = math.prod(self.grid_size) + with_cls_token
         self.pos_embed = nn.Parameter(torch.zeros(1, num_positions, self.embed_dims))
         self.layers = nn.ModuleList(
@@ -145,9 +151,12 @@ class BEiT3(BaseModule):
         x, _ = self.encode(x)
         return (x,)
 
-    def encode(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
-        """As :meth:`forward`, but returns the map and the CLS token (B, embed_dims) or None."""
-        x, layout, (height, width) = self.embed(x)
+    def encode(self, x: Tensor, patch_mask: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
+        """As :meth:`forward`, but returns the map and the CLS token (B, embed_dims) or None.
+
+        ``patch_mask`` is as in :meth:`embed`.
+        """
+        x, layout, (height, width) = self.embed(x, patch_mask)
         x = self.norm(self._run_layers(x, layout, width, range(self.num_layers)))
         cls, x = self._split(x)
         x = layout.restore(x).transpose(1, 2).unflatten(2, (height, width))
@@ -157,25 +166,48 @@ class BEiT3(BaseModule):
         """Return the order in which the layers have the patches of a (height, width) grid."""
         return window_layout(height, width, self.window_size if self._has_windows else 0)
 
-    def embed(self, x: Tensor) -> tuple[Tensor, TokenLayout, tuple[int, int]]:
+    def embed(
+        self, x: Tensor, patch_mask: Tensor | None = None
+    ) -> tuple[Tensor, TokenLayout, tuple[int, int]]:
         """Images to what the first layer takes.
 
         Args:
             x (Tensor): As in :meth:`forward`.
+            patch_mask (Tensor, optional): (B, height * width) bool, True at patches, row by row,
+                in whose place the mask token is. Defaults to None, no mask.
 
         Returns:
             tuple[Tensor, TokenLayout, tuple[int, int]]: (B, N, C) tokens, CLS first where there is
             one; their layout; height and width of the grid of patches.
+
+        Raises:
+            InputError: The mask is of another shape, or there is no mask token.
         """
         x = self.patch_embed(x)
         height, width = x.shape[-2:]
         layout = self.token_layout(height, width)
-        x = x.flatten(2).transpose(1, 2) + self._patch_positions(height, width)
+        x = x.flatten(2).transpose(1, 2)
+        if patch_mask is not None:
+            x = self._masked(x, patch_mask)
+        x = x + self._patch_positions(height, width)
         x = layout.arrange(x)
         if self.cls_token is not None:
             cls = self.cls_token + self.pos_embed[:, :1]
             x = torch.cat([cls.expand(len(x), -1, -1), x], 1)
         return x, layout, (height, width)
+
+    def _masked(self, x: Tensor, patch_mask: Tensor) -> Tensor:
+        """Tokens (B, N, C), with the mask token where the mask (B, N) is True."""
+        if self.mask_token is None:
+            raise InputError(
+                "patches are masked, and the tower has no token for them: set with_mask_token=True"
+            )
+        if patch_mask.shape != x.shape[:2]:
+            raise InputError(
+                f"patch_mask has the shape {tuple(patch_mask.shape)}; expected "
+                f"{tuple(x.shape[:2])}, images and their patches"
+            )
+        return torch.where(patch_mask.bool()[..., None], self.mask_token.to(x.dtype), x)
 
     def _split(self, x: Tensor) -> tuple[Tensor | None, Tensor]:
         """Tokens to CLS (B, 1, C), or None, and patches."""
@@ -279,6 +311,8 @@ class BEiT3(BaseModule):
         self.pos_embed.data[:, self.cls_token is not None :] = self._sine_positions()
         if self.cls_token is not None:
             trunc_normal_(self.cls_token, std=0.02)
+        if self.mask_token is not None:
+            trunc_normal_(self.mask_token, std=0.02)
         # mmengine would load whatever fits of any file and go on; this one must be of this model.
         if (self.init_cfg or {}).get("type") == "Pretrained":
             load_backbone(self, self.init_cfg["checkpoint"])

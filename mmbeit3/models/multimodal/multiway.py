@@ -11,7 +11,8 @@ import torch
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
-from mmbeit3.checkpoint import load_towers
+from mmbeit3.checkpoint import load_experts, load_towers, read_checkpoint
+from mmbeit3.checkpoint.fetching import without_secrets
 from mmbeit3.models.backbones import BEiT3
 from mmbeit3.models.layers import FFN, EncoderLayer
 from mmbeit3.models.layers.checkpointing import recomputed
@@ -65,6 +66,7 @@ class BEiT3Multiway(BaseModule):
             Defaults to 0.
         final_norm (bool): Apply the LN after the last layer. Defaults to True; official ImageNet
             and VQA files have none.
+        with_mask_token (bool): See :class:`mmbeit3.models.BEiT3`. Defaults to False.
         with_cp (bool | str): See :class:`mmbeit3.models.BEiT3`. Defaults to False.
         init_cfg (dict, optional): ``dict(type="Pretrained", checkpoint=FILE)`` starts from both
             branches of an official file, or of one of this project. Defaults to None.
@@ -86,6 +88,7 @@ class BEiT3Multiway(BaseModule):
         vl_layers: int = 0,
         drop_path_rate: float = 0.0,
         final_norm: bool = True,
+        with_mask_token: bool = False,
         with_cp: bool | str = False,
         init_cfg: dict | None = None,
     ) -> None:
@@ -96,7 +99,14 @@ class BEiT3Multiway(BaseModule):
             drop_path_rate=drop_path_rate, final_norm=final_norm, with_cp=with_cp
         )
         self.vision = BEiT3(
-            arch, img_size, patch_size, in_channels, window_size=0, with_cls_token=True, **common
+            arch,
+            img_size,
+            patch_size,
+            in_channels,
+            window_size=0,
+            with_cls_token=True,
+            with_mask_token=with_mask_token,
+            **common,
         )
         self.text = BEiT3Text(arch, vocab_size, max_tokens, **common)
         self.embed_dims, self.num_layers = self.vision.embed_dims, self.vision.num_layers
@@ -114,16 +124,18 @@ class BEiT3Multiway(BaseModule):
             for _ in range(vl_layers)
         )
 
-    def encode_image(self, images: Tensor) -> Tensor:
+    def encode_image(self, images: Tensor, patch_mask: Tensor | None = None) -> Tensor:
         """Encode images alone.
 
         Args:
             images (Tensor): (B, in_channels, H, W) normalized images of any H and W.
+            patch_mask (Tensor, optional): (B, Nv - 1), True where the mask token is in a patch's
+                place; needs ``with_mask_token``. Defaults to None, no mask.
 
         Returns:
             Tensor: (B, Nv, C), CLS first, then patches row by row.
         """
-        feature_map, cls = self.vision.encode(images)
+        feature_map, cls = self.vision.encode(images, patch_mask)
         assert cls is not None
         return torch.cat([cls[:, None], feature_map.flatten(2).transpose(1, 2)], 1)
 
@@ -150,6 +162,7 @@ class BEiT3Multiway(BaseModule):
         padding_mask: Tensor | None = None,
         attention_mask: Tensor | None = None,
         causal: bool = False,
+        patch_mask: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Encode each image together with its text.
 
@@ -163,6 +176,8 @@ class BEiT3Multiway(BaseModule):
             causal (bool): Whether the image sees itself alone, and is what it is without a text;
                 and a word sees the image and the words up to itself, as in captioning. Not together
                 with ``attention_mask``. Defaults to False.
+            patch_mask (Tensor, optional): (B, Nv - 1), as in :meth:`encode_image`. Defaults to
+                None.
 
         Returns:
             tuple[Tensor, Tensor]: (B, Nv, C) of the image, CLS first, and (B, Nt, C) of the text.
@@ -173,7 +188,7 @@ class BEiT3Multiway(BaseModule):
         """
         if len(images) != len(ids):
             raise InputError(f"there are {len(images)} images and {len(ids)} texts; expected pairs")
-        image = self.vision.embed(images)[0]
+        image = self.vision.embed(images, patch_mask)[0]
         x = torch.cat([image, self.text.embed(ids, padding_mask)], 1)
         split, total = image.shape[1], x.shape[1]
         keep = self._seen(split, total, padding_mask, attention_mask)
@@ -290,17 +305,22 @@ class BEiT3Multiway(BaseModule):
     def init_weights(self) -> None:
         """Initialize both towers for training from nothing, then as ``init_cfg`` says.
 
-        A vision-language expert starts as the vision expert of its layer.
+        A vision-language expert starts as the vision expert of its layer, unless the file has it.
         """
         self.text.init_weights()
         self.vision.init_weights()  # after the text tower: of a shared layer the last one counts
+        origin, content = "", None
+        if (self.init_cfg or {}).get("type") == "Pretrained":
+            content = read_checkpoint(self.init_cfg["checkpoint"])
+            origin = without_secrets(str(self.init_cfg["checkpoint"]))
+            load_towers(self, content, origin=origin)
         for fusion, layer in zip(
             self.vl_layers, self.vision.layers[self.num_layers - len(self.vl_layers) :], strict=True
         ):
             fusion.norm2.load_state_dict(layer.norm2.state_dict())
             fusion.ffn.load_state_dict(copy.deepcopy(layer.ffn.state_dict()))
-        if (self.init_cfg or {}).get("type") == "Pretrained":
-            load_towers(self, self.init_cfg["checkpoint"])
+        if content is not None and len(self.vl_layers):
+            load_experts(self.vl_layers, content, origin)
 
 
 def _call_both(

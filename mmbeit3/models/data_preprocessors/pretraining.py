@@ -1,0 +1,32 @@
+"""Images, texts and pairs of a pretraining step as tensors."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from mmbeit3.models.data_preprocessors.image_text import ImageTextPreprocessor
+from mmbeit3.registry import MODELS
+
+
+@MODELS.register_module()
+class PretrainingPreprocessor(ImageTextPreprocessor):
+    """An :class:`ImageTextPreprocessor` of each part of a batch.
+
+    Args:
+        *args: As there.
+        **kwargs: As there.
+    """
+
+    def forward(self, data: dict[str, Any], training: bool = False) -> dict[str, Any]:
+        """Make a batch.
+
+        Args:
+            data (dict): Batches as :class:`ImageTextPreprocessor` takes them, by what they are of,
+                such as ``images``, ``texts`` and ``pairs``.
+            training (bool): As in mmengine; without effect. Defaults to False.
+
+        Returns:
+            dict: What :class:`ImageTextPreprocessor` makes of each, by the same names.
+        """
+        make = super().forward
+        return {name: make(part, training) for name, part in data.items()}

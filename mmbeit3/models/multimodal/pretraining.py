@@ -1,0 +1,300 @@
+"""Masked data modeling: BEiT-3's pretraining on images, texts and pairs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from mmengine.dist import all_reduce
+from mmengine.model import BaseModel
+from torch import Tensor, nn
+
+from mmbeit3.checkpoint import load_task
+from mmbeit3.models.data_preprocessors import ImageTextPreprocessor
+from mmbeit3.models.multimodal.masking import check_rate, mask_images, mask_texts
+from mmbeit3.registry import MODELS
+from mmbeit3.text.tokenizer import Tokenizer
+from mmbeit3.utils import InputError, warn
+
+PARTS = ("image", "text", "pair_image", "pair_text")
+NEUTRAL = 127.5  # mean and std of pixels that make them -1 to 1
+
+
+class MaskedPart(NamedTuple):
+    """What a model says of the masked tokens of one kind, and what they are.
+
+    Attributes:
+        logits: (M, classes).
+        targets: (M,) int64, codes of patches or ids of words.
+    """
+
+    logits: Tensor
+    targets: Tensor
+
+
+@MODELS.register_module()
+class BEiT3Pretraining(BaseModel):
+    """Tells masked patches and words from what is left (section 2.2 of arXiv 2208.10442).
+
+    A step takes images alone, texts alone and pairs, of which any may be absent, through the same
+    encoder: three forward passes and one sum of losses. In images 40 % of the patches are masked by
+    blocks, in texts 15 % of the words, in pairs 40 % and 50 % at once. What is to be told of a
+    patch is its code, by an image tokenizer that stays as it is; of a word its id.
+
+    A loss is the mean over its masked tokens, those of all processes. The published code has no
+    pretraining; what the paper leaves open is as BEiT v2, VL-BEiT and the released captioning have
+    it: docs/pretraining.md.
+
+    Args:
+        encoder (dict): Config of a :class:`mmbeit3.models.BEiT3Multiway`; it gets a mask token.
+        image_tokenizer (dict, optional): Config of what gives images their codes, such as a
+            :class:`mmbeit3.models.VQKD`, as many as the encoder has patches. It is neither trained
+            nor saved. Defaults to None: texts alone.
+        num_codes (int): Codes that ``mim_head`` knows. Defaults to 8192, those of BEiT v2's
+            tokenizers.
+        image_mask_rate (float): Masked share of an image's patches. Defaults to 0.4.
+        text_mask_rate (float): Masked share of the words of a text alone. Defaults to 0.15.
+        pair_text_mask_rate (float): Masked share of the words of a pair. Defaults to 0.5.
+        loss_weights (dict, optional): Factors on the losses ``image``, ``text``, ``pair_image`` and
+            ``pair_text``. Defaults to None, 1 for all, as for those that a dict leaves out.
+        data_preprocessor (dict, optional): Config of a
+            :class:`mmbeit3.models.PretrainingPreprocessor`, with a tokenizer where there are texts.
+            Defaults to None: the model is given tensors.
+        init_cfg (dict, optional): ``dict(type="Pretrained", checkpoint=FILE)`` starts from an
+            official pretraining file or one of this project, of which everything is needed;
+            another file of BEiT-3 can be the ``encoder``'s. Defaults to None.
+
+    Raises:
+        InputError: The options or a tokenizer do not fit the encoder.
+    """
+
+    #: The kind of official file that holds all weights.
+    released_task = "pretraining"
+    #: Whether random weights are a usual start.
+    starts_from_nothing = True
+
+    image_tokenizer: Any
+
+    def __init__(
+        self,
+        encoder: dict,
+        image_tokenizer: dict | None = None,
+        num_codes: int = 8192,
+        image_mask_rate: float = 0.4,
+        text_mask_rate: float = 0.15,
+        pair_text_mask_rate: float = 0.5,
+        loss_weights: Mapping[str, float] | None = None,
+        data_preprocessor: dict | nn.Module | None = None,
+        init_cfg: dict | None = None,
+    ) -> None:
+        super().__init__(data_preprocessor, init_cfg)
+        check_rate("image_mask_rate", image_mask_rate)
+        check_rate("text_mask_rate", text_mask_rate)
+        check_rate("pair_text_mask_rate", pair_text_mask_rate)
+        self.image_mask_rate = image_mask_rate
+        self.text_mask_rate = text_mask_rate
+        self.pair_text_mask_rate = pair_text_mask_rate
+        self.loss_weights = _weights(loss_weights or {})
+        self.encoder = MODELS.build({**encoder, "with_mask_token": True})
+        self.mlm_head = nn.Linear(self.encoder.embed_dims, self.encoder.text.vocab_size)
+        self.mim_head = nn.Linear(self.encoder.embed_dims, num_codes)
+        # No module of this one: a pretrained file has towers and heads alone, as released ones do.
+        self.__dict__["image_tokenizer"] = None
+        if image_tokenizer is not None:
+            self.__dict__["image_tokenizer"] = self._build_image_tokenizer(image_tokenizer)
+        if self.tokenizer is not None:
+            self.tokenizer.check_fits(self.encoder.text.vocab_size, self.encoder.text.max_tokens)
+
+    @property
+    def tokenizer(self) -> Tokenizer | None:
+        """Tokenizer | None: That of the texts."""
+        return getattr(self.data_preprocessor, "tokenizer", None)
+
+    def forward(
+        self,
+        images: dict | None = None,
+        texts: dict | None = None,
+        pairs: dict | None = None,
+        mode: str = "tensor",
+    ) -> dict[str, Tensor] | dict[str, MaskedPart]:
+        """Run the model on what its preprocessor returns.
+
+        Args:
+            images (dict, optional): ``inputs`` (B, 3, H, W); masks follow from ``mask_seed`` of
+                ``data_samples``, where they have it, else from torch's generator. Defaults to None.
+            texts (dict, optional): ``ids`` and ``padding_mask`` (B, N), and ``data_samples``.
+                Defaults to None.
+            pairs (dict, optional): Both, one text for each image. Defaults to None.
+            mode (str): "loss" or "tensor". Defaults to "tensor".
+
+        Returns:
+            dict: Of "loss" for each of ``image``, ``text``, ``pair_image`` and ``pair_text`` that
+            the batch has, ``loss_<part>``; ``acc_<part>``, the share of masked tokens that are told
+            rightly; and of images ``codes_used_<part>``, the share of all codes that the targets of
+            this micro-batch have. Of "tensor" what each part's masked tokens are taken for.
+
+        Raises:
+            InputError: There is nothing, or a part is not as it is to be.
+        """
+        if mode == "loss":
+            return self.loss(images, texts, pairs)
+        if mode == "tensor":
+            return self.masked_parts(images, texts, pairs)
+        raise InputError(
+            f"mode is {mode!r}; expected 'loss' or 'tensor': pretraining predicts none"
+        )
+
+    def loss(
+        self, images: dict | None, texts: dict | None, pairs: dict | None
+    ) -> dict[str, Tensor]:
+        """Compute the losses; arguments and result as in :meth:`forward`."""
+        parts = self.masked_parts(images, texts, pairs)
+        device = self.mim_head.weight.device
+        counts = torch.tensor([float(len(part.targets)) for part in parts.values()], device=device)
+        all_reduce(
+            counts, "mean"
+        )  # with DDP's mean of gradients, a mean over all processes' tokens
+        found: dict[str, Tensor] = {}
+        for (name, part), count in zip(parts.items(), counts.clamp(min=1e-6), strict=True):
+            logits = part.logits.to(torch.promote_types(part.logits.dtype, torch.float32))
+            total = F.cross_entropy(logits, part.targets, reduction="sum")
+            found[f"loss_{name}"] = self.loss_weights[name] * total / count
+            hits = (logits.detach().argmax(1) == part.targets).sum()
+            found[f"acc_{name}"] = hits / count
+            if name.endswith("image"):
+                used = part.targets.unique().numel() / self.mim_head.out_features
+                found[f"codes_used_{name}"] = counts.new_tensor(used)
+        return found
+
+    def masked_parts(
+        self, images: dict | None, texts: dict | None, pairs: dict | None
+    ) -> dict[str, MaskedPart]:
+        """Mask, encode and say what is masked; arguments and result as in :meth:`forward`."""
+        if not (images or texts or pairs):
+            raise InputError("a batch has no images, texts or pairs; expected one of them at least")
+        found: dict[str, MaskedPart] = {}
+        if images:
+            mask, codes = self._mask_images(images, "images")
+            states = self.encoder.encode_image(images["inputs"], mask)
+            found["image"] = MaskedPart(self.mim_head(states[:, 1:][mask]), codes[mask])
+        if texts:
+            ids, chosen = self._mask_texts(texts, "texts", self.text_mask_rate)
+            states = self.encoder.encode_text(ids, texts["padding_mask"])
+            found["text"] = MaskedPart(self.mlm_head(states[chosen]), texts["ids"][chosen])
+        if pairs:
+            mask, codes = self._mask_images(pairs, "pairs")
+            ids, chosen = self._mask_texts(pairs, "pairs", self.pair_text_mask_rate)
+            states, words = self.encoder.encode_pair(
+                pairs["inputs"], ids, pairs["padding_mask"], patch_mask=mask
+            )
+            found["pair_image"] = MaskedPart(self.mim_head(states[:, 1:][mask]), codes[mask])
+            found["pair_text"] = MaskedPart(self.mlm_head(words[chosen]), pairs["ids"][chosen])
+        return found
+
+    def init_weights(self) -> None:
+        """Initialize for training from nothing, heads as released, then as ``init_cfg`` says."""
+        self.encoder.init_weights()
+        for head in (self.mlm_head, self.mim_head):
+            nn.init.trunc_normal_(head.weight, std=0.02, a=-0.02, b=0.02)
+            nn.init.zeros_(head.bias)
+        if (self.init_cfg or {}).get("type") == "Pretrained":
+            load_task(self, self.init_cfg["checkpoint"])
+        if self.image_tokenizer is not None:
+            self.image_tokenizer.init_weights()
+            if not self.image_tokenizer.init_cfg:
+                warn(
+                    "the image tokenizer has random weights, and its codes mean nothing: set "
+                    "model.image_tokenizer.init_cfg=dict(type='Pretrained', checkpoint=...)"
+                )
+
+    def _apply(self, *args: Any, **kwargs: Any) -> BEiT3Pretraining:
+        if self.image_tokenizer is not None:
+            self.image_tokenizer._apply(*args, **kwargs)
+        return super()._apply(*args, **kwargs)
+
+    def _build_image_tokenizer(self, config: dict) -> nn.Module:
+        built = MODELS.build(config).eval().requires_grad_(False)
+        if built.num_codes != self.mim_head.out_features:
+            raise InputError(
+                f"the image tokenizer has {built.num_codes} codes and num_codes is "
+                f"{self.mim_head.out_features}; expected the same: set "
+                f"model.num_codes={built.num_codes}"
+            )
+        grid = self.encoder.vision.grid_size
+        if built.grid_size != grid:
+            size = tuple(side * built.patch_size for side in grid)
+            raise InputError(
+                f"the image tokenizer has a code for each of {_by(built.grid_size)} patches, and "
+                f"the encoder has {_by(grid)}; expected the same: set the tokenizer's "
+                f"img_size={size}, or the encoder's img_size and patch_size"
+            )
+        return built
+
+    @torch.no_grad()
+    def _mask_images(self, batch: dict, what: str) -> tuple[Tensor, Tensor]:
+        """Mask (B, patches) and codes (B, patches) of a batch's images."""
+        images = batch.get("inputs")
+        if images is None:
+            raise InputError(f"the {what} of a batch have no images")
+        if self.image_tokenizer is None:
+            raise InputError(
+                f"the batch has {what}, and the model nothing that gives images their codes: set "
+                "model.image_tokenizer"
+            )
+        height, width = (-(-side // self.encoder.vision.patch_size) for side in images.shape[-2:])
+        if (height, width) != self.image_tokenizer.grid_size:
+            grid, given = _by(self.image_tokenizer.grid_size), _by((height, width))
+            raise InputError(
+                f"the {what} of a batch have {given} patches and the image tokenizer gives {grid} "
+                "codes; expected the same: have the pipeline make images of the encoder's img_size"
+            )
+        mask = mask_images(len(images), height, width, self.image_mask_rate, _seeds(batch))
+        codes = self.image_tokenizer.codes(self._as_tokenizer_takes(images))
+        return mask.to(images.device), codes
+
+    def _as_tokenizer_takes(self, images: Tensor) -> Tensor:
+        """Images normalized for the model -> pixels from -1 to 1, of the tokenizer's size."""
+        if isinstance(self.data_preprocessor, ImageTextPreprocessor):
+            mean, std = self.data_preprocessor.mean, self.data_preprocessor.std
+            if not (mean.eq(NEUTRAL).all() and std.eq(NEUTRAL).all()):
+                images = (images * std + mean - NEUTRAL) / NEUTRAL
+        patch, wanted = self.encoder.vision.patch_size, self.image_tokenizer.patch_size
+        if patch != wanted:
+            size = [side * wanted for side in self.image_tokenizer.grid_size]
+            images = F.interpolate(images, size, mode="bicubic", antialias=True)
+        return images
+
+    def _mask_texts(self, batch: dict, what: str, rate: float) -> tuple[Tensor, Tensor]:
+        """Ids (B, N) of a batch's texts as the encoder sees them, and which are masked."""
+        ids, images = batch.get("ids"), batch.get("inputs")
+        if ids is None:
+            raise InputError(f"the {what} of a batch have no texts")
+        if images is not None and len(images) != len(ids):
+            raise InputError(
+                f"the {what} of a batch are {len(images)} images and {len(ids)} texts; expected "
+                "one text for each image"
+            )
+        if self.tokenizer is None:
+            raise InputError(
+                "the model has no tokenizer, which says what the mask token is: set "
+                "model.data_preprocessor.tokenizer=dict(file='beit3.spm')"
+            )
+        return mask_texts(ids, batch["padding_mask"], rate, self.tokenizer.mask_id, _seeds(batch))
+
+
+def _weights(given: Mapping[str, float]) -> dict[str, float]:
+    if unknown := sorted(set(given) - set(PARTS)):
+        raise InputError(f"loss_weights has {', '.join(unknown)}; expected {', '.join(PARTS)}")
+    return {name: given.get(name, 1.0) for name in PARTS}
+
+
+def _seeds(batch: dict) -> list[int] | None:
+    """The numbers that masks follow from, where all samples have one."""
+    seeds = [sample.get("mask_seed") for sample in batch.get("data_samples") or ()]
+    return None if not seeds or None in seeds else seeds
+
+
+def _by(grid: tuple[int, int]) -> str:
+    return f"{grid[0]} x {grid[1]}"
