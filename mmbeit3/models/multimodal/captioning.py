@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from mmbeit3.checkpoint import load_task
 from mmbeit3.models.multimodal.caption_loss import caption_loss, mask_words
+from mmbeit3.models.multimodal.fusion import init_head
 from mmbeit3.models.multimodal.generation import Decoding, Vocabulary, write_captions
 from mmbeit3.registry import MODELS
 from mmbeit3.text import Tokenizer
@@ -196,8 +197,7 @@ class BEiT3Captioning(BaseModel):
     def init_weights(self) -> None:
         """Initialize for training from nothing, the head as released, then as ``init_cfg`` says."""
         self.encoder.init_weights()
-        nn.init.trunc_normal_(self.mlm_head.weight, std=0.02, a=-0.02, b=0.02)
-        nn.init.zeros_(self.mlm_head.bias)
+        init_head(self.mlm_head)
         if (self.init_cfg or {}).get("type") == "Pretrained":
             load_task(self, self.init_cfg["checkpoint"])
 
