@@ -10,7 +10,7 @@ from types import ModuleType
 from typing import Any, NoReturn
 
 from mmbeit3.commands import console
-from mmbeit3.commands.beginning import say
+from mmbeit3.commands.beginning import WEIGHTS, say
 from mmbeit3.version import __version__
 
 # In the order of --help. Of each there is a module of that name in mmbeit3/commands.
@@ -62,7 +62,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit status."""
     arguments, unknown = build_parser().parse_known_args(argv)
     if unknown:
-        arguments.parser.error(f"unrecognized arguments: {' '.join(unknown)}")
+        found = [word for word in argv or sys.argv if word.endswith(WEIGHTS)]
+        hint = f"; {len(found)} files of weights are given: a pattern such as best_*.pth stands "
+        hint += "for all that it fits, so name one"
+        text = f"unrecognized arguments: {' '.join(unknown)}{hint * (len(found) > 1)}"
+        arguments.parser.error(text)
     return console.status_of(lambda: _run(arguments)) or 0
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from mmbeit3.utils import InputError
 
+WEIGHTS = (".pth", ".safetensors")
 # Set by torchrun, Slurm and MPI.
 RANKS = ("RANK", "SLURM_PROCID", "OMPI_COMM_WORLD_RANK")
 

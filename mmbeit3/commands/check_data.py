@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 
 from mmbeit3.commands.beginning import check_exists, check_model
@@ -63,6 +64,7 @@ def run(args: argparse.Namespace) -> int:
         splits = SPLITS if args.split == "all" else (args.split,)
         reports = report_config(cfg, splits, *options)
     errors = sum(report.num_errors for report in reports)
-    print(f"{errors:,} errors; report: {args.out_dir / 'report.json'}")
     print(f"samples: {args.out_dir / 'samples.html'}")
+    text = f"{errors:,} error{'s' * (errors != 1)}; report: {args.out_dir / 'report.json'}"
+    print(text, file=sys.stderr if errors else sys.stdout)
     return int(errors > 0)

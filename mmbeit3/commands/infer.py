@@ -11,7 +11,7 @@ import argparse
 import os
 from pathlib import Path
 
-from mmbeit3.commands.beginning import check_model
+from mmbeit3.commands.beginning import WEIGHTS, check_model
 from mmbeit3.commands.console import (
     INTERRUPT_STATUS,
     add_acceleration,
@@ -20,7 +20,6 @@ from mmbeit3.commands.console import (
 )
 from mmbeit3.utils import InputError
 
-WEIGHTS = (".pth", ".safetensors")
 HELP = "run a model over a folder of images, with pictures"
 DESCRIPTION = (
     "Detect objects in a folder of images, segment them, classify them, or search them by texts: "

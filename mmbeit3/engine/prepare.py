@@ -139,6 +139,8 @@ def _fit(cfg: Config, entry: str | None) -> Plan:
         if get_dist_info()[0] == 0:
             _check_work_dir(Path(cfg.work_dir))
         set_resume(cfg)
+        if not cfg.get("resume") and get_dist_info()[0] == 0:
+            _tell_of_earlier_training(Path(cfg.work_dir))
         _check_weights(cfg, is_local=True)  # before the minutes that data and model may take
     return plan
 
@@ -238,6 +240,17 @@ def _check_work_dir(work_dir: Path) -> None:
     probe = work_dir / ".writable"
     write_durably(probe, bytes(PROBE))  # a full disk still takes empty files
     probe.unlink(missing_ok=True)
+
+
+def _tell_of_earlier_training(work_dir: Path) -> None:
+    """Say that a training starts anew where another one has left checkpoints."""
+    patterns = ("iter_*.pth", "epoch_*.pth", "best_*.pth")
+    names = sorted(file.name for pattern in patterns for file in work_dir.glob(pattern))
+    if names:
+        warn(
+            f"{work_dir} has checkpoints of an earlier training, {listed(names, 3)}: this one "
+            "starts anew, and writes over those of the same name; --resume goes on from the last"
+        )
 
 
 def _check_weights(cfg: Config, is_local: bool) -> None:

@@ -199,8 +199,22 @@ def _missing(images: list[_Image], size: int) -> str:
     )
 
 
+def _check_widths(images: list[_Image]) -> None:
+    first = images[0]
+    width = first.image_feature.shape[-1]
+    for image in images:
+        found = tuple(image.image_feature.shape), tuple(image.text_features.shape)
+        if found != ((width,), (len(image.text_ids), width)):
+            raise InputError(
+                f"the features of {image.path} and of its texts have the shapes {found[0]} and "
+                f"{found[1]}; expected ({width},) and ({len(image.text_ids)}, {width}), of one "
+                f"width as those of {first.path}: does the model project both to one space?"
+            )
+
+
 def _score(images: list[_Image]) -> dict[str, float]:
     counts = torch.tensor([len(image.text_ids) for image in images])
+    _check_widths(images)
     rows = torch.arange(len(images)).repeat_interleave(counts)
     features = torch.stack([image.image_feature for image in images])
     texts = torch.cat([image.text_features for image in images])

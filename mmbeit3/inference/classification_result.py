@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from mmbeit3.inference.result import Predicted, optional_package
+from mmbeit3.utils import InputError
 
 
 @dataclass(eq=False, repr=False)
@@ -40,7 +41,16 @@ class ClassificationResult(Predicted):
         return float(self.scores.max())
 
     def top(self, number: int = 5) -> list[tuple[str, float]]:
-        """Return the names and probabilities of the most likely classes, the most likely first."""
+        """Return the names and probabilities of the most likely classes, the most likely first.
+
+        Args:
+            number (int): How many. Defaults to 5.
+
+        Raises:
+            InputError: It is less than 1.
+        """
+        if number < 1:
+            raise InputError(f"{number} classes are asked for; expected 1 or more")
         order = np.argsort(-self.scores, kind="stable")[:number].tolist()
         return [(self.classes[label], float(self.scores[label])) for label in order]
 

@@ -26,6 +26,7 @@ class DetectionTask(Task):
     scope = "mmdet"
     writer_type = DetectionWriter
     options = ("score_thr", "hide_duplicates")
+    drawing = ("hide_duplicates",)
 
     def load(
         self,

@@ -119,8 +119,9 @@ def infer_folder(
             the training.
         **options: Those of the task. Of a detector ``score_thr``, to draw and count detections of
             at least this score; 0.3 unless given; and ``hide_duplicates``, to draw none that
-            overlaps a surer one. Of a dual encoder ``texts``, a list of queries, ``top``,
-            images of each, and ``templates`` of the classes, see
+            overlaps a surer one, as the config's ``visualizer`` says unless given. Of a dual
+            encoder ``texts``, a list of queries, ``top``, images of each, and ``templates`` of the
+            classes, see
             :class:`mmbeit3.inference.retrieval_writer.RetrievalWriter`.
 
     Returns:
@@ -166,6 +167,8 @@ def _infer_folder(
     """Run as :func:`infer_folder` says; what is to be left at the end goes on the stack."""
     task = find_task(cfg)
     options = {name: value for name, value in options.items() if value is not None}
+    chosen = cfg.get("visualizer") or {}
+    drawing = {name: chosen[name] for name in task.drawing if name in chosen}
     size = get_dist_info()[1]
     staging = Staging(out_dir)
 
@@ -186,7 +189,7 @@ def _infer_folder(
         model = task.load(cfg, checkpoint, _own_device(device, size), dtype, compiles)
         if classes is not None:
             model.set_classes(classes)
-        writer = task.writer(model, staging.folder, **options)
+        writer = task.writer(model, staging.folder, **drawing | options)
         writer.resume(out_dir)
         return model, writer
 

@@ -25,7 +25,8 @@ from mmengine.registry import MODELS, DefaultScope, init_default_scope
 from mmengine.structures import BaseDataElement
 from torch import nn
 
-from mmbeit3.checkpoint import load_weights, loading_safely, read_checkpoint
+from mmbeit3.checkpoint import load_weights, loading_safely, read_checkpoint, state_dict_of
+from mmbeit3.checkpoint.report import compare
 from mmbeit3.config import check_arguments
 from mmbeit3.datasets.transforms.loading import image_loader
 from mmbeit3.inference.image_list import Source
@@ -93,7 +94,11 @@ class Inferencer(ABC):
         self._batch_size = cfg.test_dataloader.get("batch_size", 1)
         content = checkpoint if isinstance(checkpoint, Mapping) else read_checkpoint(checkpoint)
         meta = content.get("meta")
-        self.find_classes(cfg, meta if isinstance(meta, Mapping) else {})
+        try:
+            self.find_classes(cfg, meta if isinstance(meta, Mapping) else {})
+        except InputError:
+            _refuse_other_model(cfg, content)  # whose classes are not the trouble
+            raise
         self.model: nn.Module = MODELS.build(cfg.model)
         load_weights(self.model, content)
         if getattr(self.model, "class_embeddings", None) is not None:
@@ -334,6 +339,14 @@ class Inferencer(ABC):
                 f"the model found class number {label}, but only "
                 f"{len(self.classes)} classes are named: {', '.join(self.classes)}"
             )
+
+
+def _refuse_other_model(cfg: Config, content: Mapping[str, Any]) -> None:
+    """Raise an InputError if weights have other names than those of a config's model."""
+    model = MODELS.build(cfg.model)
+    report = compare(state_dict_of(content), model.state_dict())
+    if report.missing or report.unexpected:
+        load_weights(model, content)
 
 
 def _checked(item: Any) -> Any:

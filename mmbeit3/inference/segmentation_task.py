@@ -30,6 +30,7 @@ class SegmentationTask(Task):
     scope = "mmseg"
     writer_type = SegmentationWriter
     prediction_suffix = ".png"
+    drawing = ("legend",)
     tta_model = "mmbeit3.SegTTAModel"
 
     def load(
@@ -46,8 +47,8 @@ class SegmentationTask(Task):
         return Segmentor(cfg, checkpoint, device, dtype, compiles)
 
     def writer(self, model: Segmentor, out_dir: Path, **options: Any) -> SegmentationWriter:
-        """Make what writes the results."""
-        return SegmentationWriter(out_dir, model.meanings)
+        """Make what writes the results; options as of :class:`SegmentationWriter`."""
+        return SegmentationWriter(out_dir, model.meanings, **options)
 
     def keep_predictions(self, cfg: Config, out: Path, outputs: EvaluationOutputs) -> None:
         """Have a PNG of each image written to a folder."""

@@ -35,6 +35,7 @@ class SegmentationWriter(ResultWriter):
     Args:
         out_dir (Path): Where they go.
         classes (SegClasses): The classes.
+        legend (bool): Whether they are named below the pictures. Defaults to True.
     """
 
     task = "segmentation"
@@ -43,9 +44,9 @@ class SegmentationWriter(ResultWriter):
     further = {"label": ("labels", ".png")}
     written = WrittenClassMap
 
-    def __init__(self, out_dir: Path, classes: SegClasses) -> None:
+    def __init__(self, out_dir: Path, classes: SegClasses, legend: bool = True) -> None:
         super().__init__(out_dir)
-        self._classes = classes
+        self._classes, self._legend = classes, legend
         self._counts = np.zeros(len(classes.names), np.int64)
 
     def write(self, found: SegmentationResult) -> WrittenClassMap:
@@ -53,7 +54,7 @@ class SegmentationWriter(ResultWriter):
         source = found.source
         found.save_label_map(self.out_dir / source.further["label"])
         if source.overlay:
-            found.save(self.out_dir / source.overlay)
+            found.save(self.out_dir / source.overlay, legend=self._legend)
         return WrittenClassMap(source, *found.size, found.count().tolist())
 
     def add(self, written: WrittenClassMap) -> dict[str, Any]:

@@ -32,6 +32,8 @@ class Task(ABC):
     writer_type: ClassVar[type[ResultWriter]]
     #: Options of its own that a run over a folder takes.
     options: ClassVar[tuple[str, ...]] = ()
+    #: Options of its writer that a config's visualizer may set.
+    drawing: ClassVar[tuple[str, ...]] = ()
     #: Suffix of the files, one for each image, that a test writes; None if it writes one for all.
     prediction_suffix: ClassVar[str | None] = None
     #: The model that merges views in an augmented test, where a config names none.

@@ -80,7 +80,9 @@ def test_training_learns_names_its_results_and_resumes(
         "ring",
     )
 
+    before = len(logged)
     train(tiny(shapes, tmp_path), resume=True)
+    assert not any("earlier training" in line for line in logged[before:])
     second = read_checkpoint(tmp_path / "iter_2.pth")
     history, _ = second["message_hub"]["log_scalars"]["train/loss"].data
     assert second["meta"]["iter"] == 2 and len(history) == 2
@@ -93,6 +95,21 @@ def test_resuming_without_a_checkpoint_keeps_load_from(tmp_path: Path, logged: l
     set_resume(cfg, True)
     assert cfg.load_from == "weights.pth" and cfg.resume is False
     assert logged == [f"no checkpoint to resume in {tmp_path}: starting anew"]
+
+
+@pytest.mark.parametrize("resume", [False, True])
+@pytest.mark.parametrize("name", ["iter_9.pth", "best_coco_bbox_mAP_iter_9.pth", "start.pth"])
+def test_a_training_that_starts_anew_beside_another_says_so(
+    tmp_path: Path, shapes: Path, logged: list[str], name: str, resume: bool
+) -> None:
+    torch.save({"state_dict": {"a": torch.ones(1)}}, tmp_path / name)
+    cfg = tiny(shapes, tmp_path, resume=resume)
+    prepare(cfg, "train")
+    said = [line for line in logged if "earlier training" in line]
+    if name == "start.pth" or (resume and name == "iter_9.pth"):
+        assert not said
+    else:
+        assert said and name in said[0] and "--resume" in said[0] and "\n" not in said[0]
 
 
 @pytest.mark.parametrize(

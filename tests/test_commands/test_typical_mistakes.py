@@ -90,6 +90,12 @@ def change_annotations(change: Callable[[dict], object]) -> Callable[[], None]:
     return prepare
 
 
+def weights_without_data() -> None:
+    weights = torch.load("seg.pth", weights_only=False)["state_dict"]
+    torch.save({"state_dict": weights}, "weights.pth")
+    shutil.rmtree("shapes/annotations")
+
+
 def other_names() -> None:
     for split in ("train", "val"):
         replace(f"shapes/annotations/{split}.json", '"disk"', '"disc"')
@@ -161,6 +167,15 @@ MISTAKES = {
     "a segmentor's checkpoint for a detector": Mistake(
         "test det.py seg.pth --work-dir out",
         ("'background'", "The checkpoint was trained on", "give the config and the data"),
+    ),
+    "a segmentor's weights for a detector whose data are not there": Mistake(
+        f"infer det.py weights.pth shapes/val {INFER}",
+        ("is of another model", "the file is a segmentor, the config's model a detector: give the"),
+        weights_without_data,
+    ),
+    "two checkpoints for a pattern": Mistake(
+        "test det.py det.pth seg.pth",
+        ("unrecognized arguments: seg.pth", "2 files of weights are given", "best_*.pth", "one"),
     ),
     "a backbone in place of a checkpoint": Mistake(
         f"infer det.py det_backbone.pth shapes/val {INFER}",

@@ -199,6 +199,21 @@ def test_other_classes_in_the_validation_data_are_an_error(shapes: Path, tmp_pat
     assert "no category named 'triangle'" in "\n".join(t for r in reports for t in r.errors)
 
 
+@pytest.mark.parametrize("is_absent", [True, False])
+def test_the_command_says_on_stderr_that_there_are_errors(
+    shapes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], is_absent: bool
+) -> None:
+    if is_absent:
+        (shapes / "annotations" / "val.json").unlink()
+    config(DETECTOR, shapes).dump(tmp_path / "det.py")
+    out = str(tmp_path / "out")
+    command = ["check-data", str(tmp_path / "det.py"), "--split", "val", "--out-dir", out]
+    assert main(command) == int(is_absent)
+    said = capsys.readouterr()
+    assert (f"error; report: {out}" in said.err) is is_absent
+    assert (f"0 errors; report: {out}" in said.out) is not is_absent
+
+
 def test_a_config_without_our_data_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"no data set of a type mmbeit3\.\* in train, val"):
         report_config(Config(dict(model=dict())), ("train", "val"), tmp_path)

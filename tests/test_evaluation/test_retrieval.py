@@ -185,6 +185,11 @@ def changed(index: int, **keys: object) -> list[dict]:
         (changed(4, text_ids=[20, 21, 22, 22, 24]), "text id 22 is there twice"),
         (changed(4, text_ids=[1]), "4.jpg has 1 texts and 5 features"),
         (
+            changed(4, text_features=torch.ones(5, 4)),
+            r"4.jpg and of its texts have the shapes \(3,\) and \(5, 4\); expected .*\(5, 3\)",
+        ),
+        (changed(7, image_feature=torch.ones(2)), r"7.jpg .*\(2,\) .* expected \(3,\) .* of 0.jpg"),
+        (
             changed(4, text_features=torch.full((5, 3), torch.nan)),
             "5 of 60 text features are not finite, the first is of 4.jpg",
         ),

@@ -20,6 +20,7 @@ from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 
 from mmbeit3.cli import main as command_line
+from mmbeit3.inference.detection_writer import DetectionWriter
 from mmbeit3.inference.folder import infer_folder, print_summary
 from mmbeit3.inference.image_list import list_sources
 from mmbeit3.models import acceleration
@@ -107,6 +108,27 @@ def test_coco_tools_read_the_results(tmp_path, folder, color_cfg, color_checkpoi
     results = COCO(tmp_path / "summary.json").loadRes(str(tmp_path / "results.json"))
     assert len(results.getAnnIds()) == 6
     assert len(results.getAnnIds(imgIds=[2], catIds=[2])) == 1
+
+
+@pytest.mark.parametrize(
+    ("config", "option", "expected"),
+    [(None, None, None), (True, None, True), (False, None, False), (True, False, False)],
+)
+def test_the_visualizer_of_the_config_decides_unless_an_option_does(
+    tmp_path, folder, color_cfg, color_checkpoint, monkeypatch, config, option, expected
+):
+    if config is not None:
+        color_cfg.visualizer = dict(type="mmbeit3.Visualizer", hide_duplicates=config)
+    given = []
+
+    def writer(*args, hide_duplicates=None, **options):
+        given.append(hide_duplicates)
+        return DetectionWriter(*args, **options)
+
+    monkeypatch.setattr("mmbeit3.inference.detection_task.DetectionWriter", writer)
+    out = tmp_path / "out"
+    infer_folder(color_cfg, color_checkpoint, folder, out, hide_duplicates=option)
+    assert given == [expected]
 
 
 def test_overlays(tmp_path, folder, color_cfg, color_checkpoint):
@@ -315,6 +337,15 @@ class TestSegmentation:
         np.testing.assert_allclose(both[100, 80], [0, 0, 228], atol=6)
         np.testing.assert_allclose(both[400, 400], [0, 228, 0], atol=6)
         np.testing.assert_allclose(both[470, 10], [15, 10, 5], atol=6)
+
+    @pytest.mark.parametrize("legend", [True, False])
+    def test_the_visualizer_of_the_config_decides_on_the_legend(
+        self, tmp_path, infer, seg_cfg, legend
+    ):
+        seg_cfg.visualizer = dict(type="mmbeit3.Visualizer", legend=legend)
+        infer()
+        both = cv2.imread(str(tmp_path / "out" / "overlays" / "c" / "d" / "e.jpg"))
+        assert (both.shape[0] > 480) is legend
 
     @pytest.mark.parametrize(("batch_size", "num_workers"), [(1, 1), (100, 4)])
     def test_batches_and_threads_change_nothing(self, tmp_path, infer, batch_size, num_workers):

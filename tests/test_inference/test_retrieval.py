@@ -228,6 +228,9 @@ def test_names_are_compared_with_images(model: Retriever, photos: Path) -> None:
     assert best[0][0] == results[0].name == names[int(expected[0].argmax())]
     assert best[0][1] >= best[1][1]
     assert json.loads(results[0].to_json())["classes"][0]["name"] == results[0].name
+    for number in (-1, 0):
+        with pytest.raises(InputError, match=f"{number} classes are asked for; expected 1 or"):
+            results[0].top(number)
 
 
 @pytest.mark.parametrize(
