@@ -5,6 +5,7 @@ from mmbeit3.datasets.transforms.layout import ChannelsFirst, ContiguousImage
 from mmbeit3.datasets.transforms.loading import LoadImageFromFile
 from mmbeit3.datasets.transforms.packing import PackImageText
 from mmbeit3.datasets.transforms.polygons import PolygonRandomCrop
+from mmbeit3.datasets.transforms.rand_augment import RandAugment
 from mmbeit3.datasets.transforms.segmentation import PhotoMetricDistortion, SegRandomCrop
 
 __all__ = [
@@ -15,6 +16,7 @@ __all__ = [
     "PackImageText",
     "PhotoMetricDistortion",
     "PolygonRandomCrop",
+    "RandAugment",
     "RandomResizedCrop",
     "ResizeCenterCrop",
     "SegRandomCrop",
