@@ -10,6 +10,7 @@ from mmbeit3.models.data_preprocessors import (
 from mmbeit3.models.decode_heads import Mask2FormerHead
 from mmbeit3.models.dense_heads import RPNHead
 from mmbeit3.models.detectors import CascadeRCNN
+from mmbeit3.models.image_tokenizers import VQKD
 from mmbeit3.models.multimodal import (
     BEiT3Captioning,
     BEiT3Multiway,
@@ -35,6 +36,7 @@ from mmbeit3.ops.mmcv_ext import route_operators
 route_operators()
 
 __all__ = [
+    "VQKD",
     "BEiT3",
     "BEiT3Adapter",
     "BEiT3Captioning",

@@ -10,6 +10,7 @@ import torch
 from torch import distributed, multiprocessing, nn
 
 from mmbeit3.models import BEiT3Pretraining
+from mmbeit3.models.multimodal.masking import mask_images, mask_texts
 from mmbeit3.registry import MODELS
 from mmbeit3.utils import InputError
 from tests.small_pretraining import CODES, batch, config, pretraining
@@ -48,7 +49,6 @@ def test_a_loss_is_the_mean_over_its_masked_tokens(tokenizer_file: Path, encoder
 @torch.no_grad()
 def by_hand(model: BEiT3Pretraining, data: dict) -> dict[str, tuple[float, float]]:
     """Loss and accuracy of each part, token by token, by the encoder's plain methods."""
-    from mmbeit3.models.multimodal.masking import mask_images, mask_texts
 
     found = {}
     for part, rate in (("images", 0), ("texts", 0.15), ("pairs", 0.5)):
@@ -254,3 +254,30 @@ def test_what_does_not_fit_is_named(tokenizer_file: Path) -> None:
         pretraining(tokenizer_file, image_tokenizer=None)(**data, mode="loss")
     with pytest.raises(InputError, match="which says what the mask token is"):
         pretraining(tokenizer_file, data_preprocessor=wordless)(texts=data["texts"], mode="loss")
+
+
+def vqkd(img_size: int = 32, patch_size: int = 8) -> dict:
+    arch = dict(embed_dims=24, num_layers=1, num_heads=2, feedforward_channels=48)
+    sizes = dict(arch=arch, img_size=img_size, patch_size=patch_size, num_codes=CODES)
+    return dict(type="mmbeit3.VQKD", decoder_layers=1, **sizes)
+
+
+def test_codes_come_from_a_frozen_tokenizer(tokenizer_file: Path, tmp_path: Path) -> None:
+    tokenizer = MODELS.build(vqkd())
+    tokenizer.init_weights()
+    torch.save({"model": tokenizer.state_dict()}, tmp_path / "vqkd.pth")
+    start = dict(type="Pretrained", checkpoint=str(tmp_path / "vqkd.pth"))
+    model = pretraining(tokenizer_file, image_tokenizer=vqkd() | dict(init_cfg=start)).train()
+    assert not model.image_tokenizer.training
+    data = model.data_preprocessor(batch(), True)
+    part = model(**data)["image"]
+    model.double()  # the tokenizer goes where the model goes
+    assert model.image_tokenizer.encoder.cls_token.dtype == torch.float64
+    model.float()
+    mask = mask_images(4, 4, 4, 0.4, [s.mask_seed for s in data["images"]["data_samples"]])
+    assert torch.equal(part.targets, tokenizer.codes(data["images"]["inputs"])[mask])
+    assert not any(param.requires_grad for param in model.image_tokenizer.parameters())
+    assert not {"quantize", "decoder"} & {name.split(".")[0] for name in model.state_dict()}
+    # Of larger patches: the same grid, by images that are enlarged as much.
+    other = pretraining(tokenizer_file, image_tokenizer=vqkd(64, 16))
+    assert other(**other.data_preprocessor(batch()))["image"].targets.shape == part.targets.shape
