@@ -44,6 +44,7 @@ HUES = {
     "pink": (302, 338, 0.25, 0.62, 1),
 }
 COLORS = (*HUES, "black", "gray", "white")
+NEAR, NEAR_HUE = 0.2, 25  # by how much wider are the bounds of what somebody may call so
 MIN_PATTERN = 32.0  # RGB distance of a pattern's two colors from which on it is named
 MIN_PATTERN_AREA = 0.012  # the same of the object's visible area, by that of the image
 SMALL, LARGE = 0.24, 0.36  # longer side of the visible box by the image's
@@ -80,6 +81,7 @@ class Thing:
         size: 'small' or 'large'.
         center: Of the visible box, (x, y) by the image's side.
         area: Visible pixels by those of the image.
+        may_be: The colors that somebody may call it.
     """
 
     shape: str
@@ -88,6 +90,7 @@ class Thing:
     size: str | None
     center: tuple[float, float]
     area: float
+    may_be: frozenset[str] = frozenset(COLORS)
 
     @property
     def place(self) -> tuple[str | None, str | None]:
@@ -149,14 +152,19 @@ def describe(shape: str, appearance: Appearance, box: Sequence[int], area: int, 
     main, second, pattern = appearance
     contrast = np.linalg.norm(main - second)
     is_seen = contrast >= MIN_PATTERN and area >= MIN_PATTERN_AREA * size**2
-    mixed = [name_color(main + share * (second - main)) for share in (0, 0.5)]
+    shares = (0,) if pattern == "flat" else (0, 0.5)
+    mixed = {name_color(main + share * (second - main)) for share in shares}
+    color = mixed.pop() if len(mixed) == 1 else None
+    shares = (0,) if pattern == "flat" else (0, 0.5, 1)
+    near = [colors_near(main + share * (second - main)) for share in shares]
     return Thing(
         shape,
-        mixed[0] if pattern == "flat" or mixed[0] == mixed[1] else None,
+        color,
         TEXTURES[pattern] if pattern == "flat" or is_seen else None,
         "small" if extent <= SMALL else "large" if extent >= LARGE else None,
         ((x + width / 2) / size, (y + height / 2) / size),
         area / size**2,
+        frozenset().union(*near) if color is None else frozenset([color]),
     )
 
 
@@ -174,6 +182,21 @@ def name_color(rgb: Sequence[float]) -> str | None:
         if is_hue and saturation >= least_saturation and darkest <= value <= brightest:
             return name
     return None
+
+
+def colors_near(rgb: Sequence[float]) -> frozenset[str]:
+    """Name all colors that somebody may see in one, 0..255 each."""
+    hue, saturation, value = colorsys.rgb_to_hsv(*(min(max(x / 255, 0), 1) for x in rgb))
+    found = {"black"} if value <= 0.2 + NEAR else set()
+    if saturation <= 0.12 + NEAR:
+        found |= {"gray", "white"}
+    for name, (first, last, least_saturation, darkest, brightest) in HUES.items():
+        degrees = [360 * hue + turn for turn in (-360, 0, 360)]
+        is_hue = any(first - NEAR_HUE <= one <= last + NEAR_HUE for one in degrees)
+        is_value = darkest - NEAR <= value <= brightest + NEAR
+        if is_hue and saturation >= least_saturation - NEAR and is_value:
+            found.add(name)
+    return frozenset(found)
 
 
 def write_sentences(

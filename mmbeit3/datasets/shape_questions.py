@@ -49,18 +49,22 @@ class Scene:
 
     Attributes:
         counts: How many there are of each shape.
-        pairs: Color and shape of each.
         only: Of what only one object can be called, that object.
     """
 
     def __init__(self, things: Sequence[Thing]) -> None:
         self.counts = Counter(thing.shape for thing in things)
-        self.pairs = {(thing.color, thing.shape) for thing in things}
         self.only = {one.shape: one for one in things if self.counts[one.shape] == 1}
-        # An object whose color lies between two names may be the one that is asked for.
-        if all(thing.color for thing in things):
-            colors = Counter(thing.color for thing in things)
-            self.only |= {f"{one.color} shape": one for one in things if colors[one.color] == 1}
+        for color in ASKED:
+            found = [one for one in things if color in one.may_be]
+            if len(found) == 1 and found[0].color == color:
+                self.only[f"{color} shape"] = found[0]
+        # What of an object is surely so, and what somebody may say of it; without a word, too.
+        self._sure: set[tuple[str | None, str | None]] = set()
+        self._near: set[tuple[str | None, str | None]] = set()
+        for one in things:
+            self._sure.update(itertools.product((None, one.color), (None, one.shape)))
+            self._near.update(itertools.product(one.may_be, (None, one.shape)))
         by_area = sorted(things, key=lambda thing: thing.area)
         for name, order in zip(EXTREMES, (by_area[::-1], by_area), strict=True):
             if len(order) == 1 or is_larger(order[0], order[1]) is not None:
@@ -77,10 +81,13 @@ class Scene:
 
     def has(self, color: str | None, shape: str | None) -> bool | None:
         """Whether there is an object of a color, of a shape, or of both; None: doubtful."""
-        if color is None:
-            return shape in self.counts
-        colors = {known for known, other in self.pairs if shape in (None, other)}
-        return True if color in colors else None if None in colors else False
+        return (
+            True
+            if (color, shape) in self._sure
+            else None
+            if (color, shape) in self._near
+            else False
+        )
 
 
 class Question(NamedTuple):
@@ -120,6 +127,11 @@ def is_larger(first: Thing, second: Thing) -> bool | None:
     if first.area >= LARGER * second.area:
         return True
     return False if LARGER * first.area <= second.area else None
+
+
+def is_colored(thing: Thing, color: str) -> bool | None:
+    """Whether an object has a color; None where somebody may call it so."""
+    return True if thing.color == color else None if color in thing.may_be else False
 
 
 def all_questions() -> list[Question]:
@@ -231,10 +243,12 @@ def _compare(
 
 
 def _colors() -> Iterator[Question]:
-    for name in (*SHAPES, *EXTREMES, *CORNERS):
-        answer = _ask_about(name, lambda thing: thing.color)
-        text = f"what color is the {name}?"
-        yield Question("what color is the", text, ASKED, answer, (None, name))
+    kinds = {"": SHAPES, " shape in the": CORNERS, " largest or smallest": EXTREMES}
+    for kind, names in kinds.items():
+        for name in names:
+            answer = _ask_about(name, lambda thing: thing.color)
+            text = f"what color is the {name}?"
+            yield Question(f"what color is the{kind}", text, ASKED, answer, (None, name))
 
 
 def _shapes() -> Iterator[Question]:
@@ -322,7 +336,5 @@ def _existence() -> Iterator[Question]:
             (color or "", shape or ""),
         )
     for color, shape in itertools.product(ASKED, SHAPES):
-        answer = _ask_about(
-            shape, lambda one, c=color: _yes_no(one.color == c if one.color else None)
-        )
+        answer = _ask_about(shape, lambda one, c=color: _yes_no(is_colored(one, c)))
         yield Question("is the", f"is the {shape} {color}?", YES_NO, answer, (color, shape))

@@ -15,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 
 from mmbeit3.datasets.shape_captions import NUMBERS, SHAPES, Words
-from mmbeit3.datasets.shape_questions import ASKED, EXTREMES, Scene
+from mmbeit3.datasets.shape_questions import ASKED, EXTREMES, Scene, is_colored
 
 ROUNDS = 8  # how often each picture is used: statements by the number of images, about
 
@@ -155,8 +155,9 @@ def _existence() -> Iterator[Statement]:
                 [has(right), _not(has(left))]
             ),
         }
+        said = "a shape" if color is None else "a color" if shape is None else "both"
         for form, holds in forms.items():
-            yield Statement(form, f"{form} {what}", holds, pair)
+            yield Statement(f"{form} {said}", f"{form} {what}", holds, pair)
 
 
 def _numbers() -> Iterator[Statement]:
@@ -197,7 +198,7 @@ def _extremes() -> Iterator[Statement]:
                     return None
                 if what in SHAPES:
                     return thing.shape == what
-                return thing.color == what if thing.color else None
+                return is_colored(thing, what)
 
             said = f"a {what}" if what in SHAPES else what
             yield Statement(
