@@ -6,20 +6,20 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
-from mmengine.dist import all_gather_object, is_distributed
 from mmengine.evaluator import BaseMetric
 from torch import Tensor
 
 from mmbeit3.evaluation.retrieval import KS, feature_recall, recall_names
+from mmbeit3.evaluation.samples import check_complete, gather, once_each
 from mmbeit3.registry import METRICS
-from mmbeit3.utils import InputError, listed
+from mmbeit3.utils import InputError
 from mmbeit3.utils.collective import broadcast_from_rank0
 
 
 class _Image(NamedTuple):
     """What a model made of an image and its texts."""
 
-    image_id: int | str
+    id: int | str
     path: str
     sample_idx: int | None
     text_ids: list
@@ -116,9 +116,7 @@ class RetrievalMetric(BaseMetric):
         Returns:
             The metrics by name, with prefix.
         """
-        parts = all_gather_object(self.results) if is_distributed() else [self.results]
-        self.results = []
-        results = [result for part in parts for result in part]
+        results, self.results = gather(self.results), []
         metrics = broadcast_from_rank0(lambda: self.compute_metrics(results, size))
         return {f"{self.prefix}/{name}" if self.prefix else name: v for name, v in metrics.items()}
 
@@ -132,11 +130,9 @@ class RetrievalMetric(BaseMetric):
         Returns:
             The metrics by name, in percent.
         """
-        images = _distinct(results)
-        if not images:
-            raise InputError("no image was evaluated: the data set of the evaluation is empty")
-        if size is not None and len(images) != size:
-            raise InputError(_missing(images, size))
+        images = once_each(results)
+        check_complete(images, size, "image", "the recall of fewer images would be higher")
+        _check_texts(images)
         metrics = _score(images)
         if self.fold_size:
             metrics |= _score_folds(images, self.fold_size)
@@ -161,18 +157,9 @@ def _score_folds(images: list[_Image], fold_size: int) -> dict[str, float]:
     return {f"{name}/{key}": sum(fold[key] for fold in folds) / count for key in folds[0]}
 
 
-def _distinct(results: list[_Image]) -> list[_Image]:
-    """The images, each once, in the order of the data set."""
-    images: dict[int | str, _Image] = {}
-    for image in results:
-        first = images.setdefault(image.image_id, image)
-        if (first.path, first.sample_idx) != (image.path, image.sample_idx):
-            raise InputError(
-                f"the image id {image.image_id} stands for {first.path} and for {image.path}: "
-                "number the images anew, or evaluate their data sets one by one"
-            )
+def _check_texts(images: list[_Image]) -> None:
     texts: dict[int | str, _Image] = {}
-    for image in images.values():
+    for image in images:
         for number in image.text_ids:
             first = texts.setdefault(number, image)
             if first is not image or image.text_ids.count(number) > 1:
@@ -180,23 +167,6 @@ def _distinct(results: list[_Image]) -> list[_Image]:
                     f"the text id {number} is there twice, of {first.path} and of {image.path}: "
                     "number the texts anew"
                 )
-    return sorted(images.values(), key=_order)
-
-
-def _order(image: _Image) -> tuple[int, str, int | str]:
-    index = -1 if image.sample_idx is None else image.sample_idx
-    return index, type(image.image_id).__name__, image.image_id
-
-
-def _missing(images: list[_Image], size: int) -> str:
-    indices = {image.sample_idx for image in images}
-    absent = [number for number in range(size) if number not in indices]
-    which = f", the samples {listed(absent)} of the data set" if len(absent) < size else ""
-    return (
-        f"{len(images):,} of the {size:,} images were evaluated; {size - len(images):,} are "
-        f"missing{which}: the recall of fewer images would be higher. Was drop_last set, or have "
-        "images the same id?"
-    )
 
 
 def _check_widths(images: list[_Image]) -> None:

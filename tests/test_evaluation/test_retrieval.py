@@ -132,7 +132,7 @@ def evaluate(
             metric.process({}, part[start : start + 3])
     gathered = [metric.results for metric in metrics]
     with monkeypatch.context() as patch:
-        place = "mmbeit3.evaluation.retrieval_metric."
+        place = "mmbeit3.evaluation.samples."
         patch.setattr(place + "is_distributed", lambda: True)
         patch.setattr(place + "all_gather_object", lambda own: gathered)
         return metrics[0].evaluate(size)
