@@ -22,13 +22,16 @@ class ImageTextDataset(BaseDataset):
     For training an item is one pair, and every caption of an image makes one, as in the released
     code; with ``test_mode`` an item is an image with all its captions. Both have the keys
     ``image_id`` (int), ``img_path``, ``texts`` (list[str]; of a pair, one) and ``text_ids``
-    (list[int]). Images without a caption are left out with a warning.
+    (list[int]); ``domain`` is there where the file has it, as NoCaps'. Images without a caption are
+    left out with a warning.
 
     Args:
         ann_file (str): The file of the captions, on ``data_root``.
         data_root (str, optional): Where relative paths start. Defaults to None.
         data_prefix (dict, optional): ``img``, the folder of the images, on ``data_root``. Defaults
             to None, ``data_root``.
+        require_captions (bool): Whether images need a caption. False keeps those that have none,
+            as the images of a test whose captions are not public. Defaults to True.
         **kwargs: ``pipeline``, ``test_mode``, ``indices``, ``lazy_init``, ... as in
             ``mmengine.dataset.BaseDataset``.
 
@@ -46,6 +49,7 @@ class ImageTextDataset(BaseDataset):
         ann_file: str,
         data_root: str | None = None,
         data_prefix: dict | None = None,
+        require_captions: bool = True,
         **kwargs: Any,
     ) -> None:
         if not ann_file:
@@ -53,6 +57,11 @@ class ImageTextDataset(BaseDataset):
         data_prefix = dict(data_prefix or {"img": ""})
         if set(data_prefix) != {"img"}:
             raise InputError(f"data_prefix has the keys {sorted(data_prefix)}, expected 'img'")
+        if not require_captions and not kwargs.get("test_mode"):
+            raise InputError(
+                "require_captions=False is for tests, as training needs pairs: set test_mode=True"
+            )
+        self.require_captions = require_captions
         super().__init__(
             ann_file=ann_file, data_root=data_root or "", data_prefix=data_prefix, **kwargs
         )
@@ -75,11 +84,11 @@ class ImageTextDataset(BaseDataset):
             max_examples: How many errors, and how many warnings, are kept in words. Defaults to 10.
 
         Returns:
-            The images that have a caption, and what is wrong or doubtful.
+            The images that are used, and what is wrong or doubtful.
         """
         report = Report(max_examples=max_examples)
         images = self.read(report)
-        return check_captions(images, report), report
+        return check_captions(images, report, self.require_captions), report
 
     def load_data_list(self) -> list[dict]:
         """Read the items, see the class."""
@@ -113,13 +122,14 @@ class ImageTextDataset(BaseDataset):
         return osp.join(self.data_prefix["img"], file)
 
     def _item(self, image: CaptionedImage, texts: list[str], text_ids: list[int]) -> dict:
-        return {
+        item = {
             "image_id": image.image_id,
             "img_path": self._path(image.file),
             "texts": texts,
             "text_ids": text_ids,
             "size": (image.width, image.height),
         }
+        return item if image.domain is None else item | {"domain": image.domain}
 
     def filter_data(self) -> list[dict]:
         """Check the files of the images; all items are kept.

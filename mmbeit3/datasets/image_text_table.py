@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from os import path as osp
 from typing import Any
 
@@ -10,6 +11,7 @@ from mmbeit3.datasets.checks.coco import Report, is_text, shortened
 from mmbeit3.datasets.image_text import ImageTextDataset
 from mmbeit3.datasets.table_rows import check_delimiter, read_rows
 from mmbeit3.registry import DATASETS
+from mmbeit3.utils import InputError
 
 
 @DATASETS.register_module()
@@ -22,9 +24,15 @@ class ImageTextTableDataset(ImageTextDataset):
     Args:
         image_column (str): The column, or key, with the path of the image below
             ``data_prefix.img``. Defaults to 'image'.
-        text_column (str): The column, or key, with the text. Defaults to 'text'.
+        text_column (str): The column, or key, with the text; with ``require_captions=False`` it may
+            be empty or missing. Defaults to 'text'.
         delimiter (str, optional): What separates the columns. Defaults to None: a comma in .csv, a
             tab in .tsv.
+        val_images (int, optional): Set so many images aside for validation, with all their texts:
+            training leaves them out, and with ``test_mode`` only they are there. Which ones depends
+            on all paths and ``val_seed``, not on the order of the rows. Defaults to None, all
+            images in both.
+        val_seed (int): Draws them. Defaults to 0.
         **kwargs: As in :class:`mmbeit3.datasets.image_text.ImageTextDataset`, which also says what
             the items are.
     """
@@ -36,28 +44,38 @@ class ImageTextTableDataset(ImageTextDataset):
         image_column: str = "image",
         text_column: str = "text",
         delimiter: str | None = None,
+        val_images: int | None = None,
+        val_seed: int = 0,
         **kwargs: Any,
     ) -> None:
         check_delimiter(delimiter)
+        if val_images is not None and (type(val_images) is not int or val_images < 1):
+            raise InputError(f"val_images is {val_images!r}, expected a whole number from 1 on")
         self.columns = {"image_column": image_column, "text_column": text_column}
         self.delimiter = delimiter
+        self.val_images, self.val_seed = val_images, val_seed
         super().__init__(**kwargs)
 
     def read(self, report: Report) -> list[CaptionedImage]:
         """Read the images of the table, each with its texts; see the base class."""
+        image_column, text_column = self.columns.values()
+        optional = [] if self.require_captions else [text_column]
         rows = read_rows(
             self.ann_file,
-            self.columns,
+            {name: column for name, column in self.columns.items() if column not in optional},
             report,
+            optional,
             delimiter=self.delimiter,
             other_formats="captions in COCO's format (.json) are read by "
             "mmbeit3.CocoCaptionsDataset",
         )
-        image_column, text_column = self.columns.values()
         images: dict[str, CaptionedImage] = {}
         for line, row in rows:
-            file, caption = row[image_column], row[text_column]
-            problem = path_problem(file, image_column) or text_problem(caption, text_column)
+            file, caption = row[image_column], row.get(text_column)
+            has_text = self.require_captions or caption not in (None, "")
+            problem = path_problem(file, image_column)
+            if problem is None and has_text:
+                problem = text_problem(caption, text_column)
             if problem:
                 report.error(f"line {line}: {problem}")
                 continue
@@ -65,11 +83,24 @@ class ImageTextTableDataset(ImageTextDataset):
                 osp.normpath(file),
                 CaptionedImage(len(images), file, f"line {line} ({shortened(file)})"),
             )
-            image.texts.append(caption)
-            image.text_ids.append(line)
+            if has_text:
+                image.texts.append(caption)
+                image.text_ids.append(line)
         if not images and not report.num_errors:
             report.error("it has no pairs")
-        return list(images.values())
+        return list(images.values()) if self.val_images is None else self._part(images, report)
+
+    def _part(self, images: dict[str, CaptionedImage], report: Report) -> list[CaptionedImage]:
+        """Leave the validation images out, or all others."""
+        paths = sorted(images)
+        if len(paths) <= self.val_images and not report.num_errors:
+            report.error(
+                f"val_images is {self.val_images}, and it has {len(paths)} images: set it below "
+                "that"
+            )
+        random.Random(self.val_seed).shuffle(paths)
+        chosen = set(paths[: self.val_images])
+        return [image for path, image in images.items() if (path in chosen) == self.test_mode]
 
 
 def path_problem(file: Any, key: str) -> str | None:

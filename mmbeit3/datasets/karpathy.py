@@ -55,7 +55,7 @@ class KarpathyDataset(ImageTextDataset):
                 "'sentences'; captions in COCO's own format are read by mmbeit3.CocoCaptionsDataset"
             )
             return []
-        images: dict[int, CaptionedImage] = {}
+        images: dict[int | str, CaptionedImage] = {}
         sentences: set[int] = set()
         splits: Counter[str] = Counter()
         for index, entry in enumerate(entries):

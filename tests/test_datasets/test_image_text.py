@@ -126,6 +126,78 @@ def test_coco_captions_are_pairs_to_train_and_images_to_test(folder: Path) -> No
     ]
 
 
+def nocaps() -> dict:
+    """As nocaps_val_4500_captions.json: images have domains."""
+    data = coco()
+    for image, domain in zip(data["images"], ("near-domain", "out-domain"), strict=True):
+        image |= {"domain": domain, "open_images_id": "0013ea2087020901", "license": 0}
+    return data
+
+
+def test_nocaps_has_domains_and_a_test_without_captions(folder: Path) -> None:
+    file = write(folder, "nocaps_val_4500_captions.json", nocaps())
+    val = build("CocoCaptionsDataset", folder, file, test_mode=True, pipeline=TEST_PIPELINE)
+    assert [item["data_samples"].domain for item in val] == ["near-domain", "out-domain"]
+    info = {"images": nocaps()["images"], "info": {}, "licenses": []}
+    for content in (info, info | {"annotations": []}):
+        file = write(folder, "nocaps_test_image_info.json", content)
+        options = dict(test_mode=True, pipeline=TEST_PIPELINE)
+        with pytest.raises(InputError, match="annotations' is"):
+            build("CocoCaptionsDataset", folder, file, **options)
+        test = build("CocoCaptionsDataset", folder, file, require_captions=False, **options)
+        assert listed(test) == [(7, "a.png", [], []), (3, "b.png", [], [])]
+        assert test[1]["data_samples"].texts == []
+    with pytest.raises(InputError, match="training needs pairs: set test_mode=True"):
+        build("CocoCaptionsDataset", folder, file, require_captions=False)
+
+
+def test_images_without_captions_are_kept_where_none_is_required(folder: Path) -> None:
+    data = coco(annotations=coco()["annotations"][::2])  # of b.png alone
+    file = write(folder, "captions.json", data)
+    options = dict(test_mode=True, require_captions=False)
+    expected = [(7, "a.png", [], []), (3, "b.png", ["a small dog", "It sleeps."], [10, 12])]
+    assert listed(build("CocoCaptionsDataset", folder, file, **options)) == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("t.csv", "image,text\na.png,\nb.png,a dog\n"),
+        ("t.jsonl", '{"image": "a.png"}\n{"image": "b.png", "text": "a dog"}\n'),
+        ("t.jsonl", '{"image": "a.png", "text": null}\n{"image": "b.png", "text": "a dog"}\n'),
+    ],
+)
+def test_tables_of_images_alone(folder: Path, name: str, content: str) -> None:
+    file = write(folder, name, content)
+    with pytest.raises(InputError, match="text"):
+        build("ImageTextTableDataset", folder, file, test_mode=True)
+    dataset = build("ImageTextTableDataset", folder, file, test_mode=True, require_captions=False)
+    assert [texts for _, _, texts, _ in listed(dataset)] == [[], ["a dog"]]
+    images = write(folder, "images.csv", "image\nb.png\na.png\n")
+    dataset = build("ImageTextTableDataset", folder, images, test_mode=True, require_captions=False)
+    assert listed(dataset) == [(0, "b.png", [], []), (1, "a.png", [], [])]
+
+
+def test_a_table_is_split_by_images(folder: Path) -> None:
+    names = [f"images/{index}.jpg" for index in range(50)]
+    rows = [f"{name},text {j} of {name}" for j in range(2) for name in names]
+
+    def ids(rows: list[str] = rows, **options: Any) -> dict[str, int]:
+        file = write(folder, "t.csv", "\n".join(["image,text", *rows]))
+        found = build("ImageTextTableDataset", folder, file, lazy_init=True, **options)
+        images, report = found.inspect()
+        assert report.num_errors == 0 and all(len(image.texts) == 2 for image in images)
+        return {image.file: image.image_id for image in images}
+
+    train, val = ids(val_images=5), ids(val_images=5, test_mode=True)
+    assert len(val) == 5 and train | val == ids() and not train.keys() & val.keys()
+    assert ids(rows[::-1], val_images=5, test_mode=True).keys() == val.keys()
+    assert ids(val_images=5, val_seed=1, test_mode=True).keys() != val.keys()
+    for count, message in ((0, "expected a whole number from 1 on"), (50, "it has 50 images: set")):
+        with pytest.raises(InputError, match=f"val_images is {count}, .*{message}"):
+            build("ImageTextTableDataset", folder, "t.csv", val_images=count)
+
+
 def test_karpathy_trains_on_train_and_restval(folder: Path) -> None:
     file = write(folder, "dataset_coco.json", karpathy())
     train = build("KarpathyDataset", folder, file, split="train", test_mode=True)

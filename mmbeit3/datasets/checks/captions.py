@@ -19,25 +19,29 @@ class CaptionedImage:
     """An image and its texts, as an annotation file has them.
 
     Attributes:
-        image_id: A number that no other image of the file has.
+        image_id: A number that no other image of the file has; results of others may have names.
         file: Its path below the folder of the images.
         place: Where it stands in the file, for messages.
         texts: Its captions.
         text_ids: A number for each, that no other text of the file has.
         width: Of the image in pixels, where the file says it.
         height: The same.
+        domain: The kind of image, where the file has kinds, as NoCaps has.
     """
 
-    image_id: int
+    image_id: int | str
     file: str
     place: str
     texts: list[str] = field(default_factory=list)
     text_ids: list[int] = field(default_factory=list)
     width: int | None = None
     height: int | None = None
+    domain: str | None = None
 
 
-def check_captions(images: Sequence[CaptionedImage], report: Report) -> list[CaptionedImage]:
+def check_captions(
+    images: Sequence[CaptionedImage], report: Report, required: bool = True
+) -> list[CaptionedImage]:
     """Look at images whose entries are well-formed.
 
     An error is that nothing is left. Warnings are images without a caption, one file under two ids,
@@ -46,16 +50,17 @@ def check_captions(images: Sequence[CaptionedImage], report: Report) -> list[Cap
     Args:
         images: The images.
         report: Takes the errors and warnings.
+        required: Whether images need a caption. Defaults to True.
 
     Returns:
-        The images that have a caption.
+        The images that have a caption; all if none is required.
     """
     places: dict[str, str] = {}
     for image in images:
         first = places.setdefault(osp.normpath(image.file), image.place)
         if first != image.place:
             report.warn(f"{image.place}: {first} is {shortened(image.file)}, too")
-        if not image.texts:
+        if required and not image.texts:
             report.warn(f"{image.place}: {shortened(image.file)} has no caption, and is left out")
         seen: set[str] = set()
         for text, number in zip(image.texts, image.text_ids, strict=True):
@@ -65,6 +70,8 @@ def check_captions(images: Sequence[CaptionedImage], report: Report) -> list[Cap
             seen.add(text)
             if doubt := find_wrong_encoding(text):
                 report.warn(f"{place}: {shortened(text)} {doubt}")
+    if not required:
+        return list(images)
     captioned = [image for image in images if image.texts]
     if not captioned and not report.num_errors:
         report.error(f"no image has a caption: the file names {len(images)} images")

@@ -27,7 +27,7 @@ class PackImageText(BaseTransform):
     Args:
         meta_keys (tuple[str, ...]): Keys of the sample to keep, where it has them. Defaults to
             ('sample_idx', 'image_id', 'img_path', 'ori_shape', 'img_shape', 'question_id',
-            'question_type', 'answer_type', 'identifier').
+            'question_type', 'answer_type', 'identifier', 'domain').
 
     Raises:
         InputError: The images of a sample differ in size.
@@ -45,6 +45,7 @@ class PackImageText(BaseTransform):
             "question_type",
             "answer_type",
             "identifier",
+            "domain",
         ),
     ) -> None:
         self.meta_keys = tuple(meta_keys)
