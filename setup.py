@@ -86,6 +86,7 @@ setup(
     install_requires=REQUIREMENTS,
     extras_require={
         "tests": ["pytest", "pytest-xdist", "ruff", "mypy", "setuptools>=64"],
+        "captions": ["pycocoevalcap>=1.2"],  # the official tokenizer and METEOR, in Java
         "results": ["pandas", "supervision"],  # forms in which others take results
     },
     entry_points={"console_scripts": ["mmbeit3 = mmbeit3.cli:main"]},

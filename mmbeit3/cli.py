@@ -27,6 +27,7 @@ COMMANDS = (
     "convert",
     "publish",
     "eval-coco",
+    "eval-captions",
     "prepare-ade20k",
     "prepare-coco-stuff",
     "prepare-objects365",

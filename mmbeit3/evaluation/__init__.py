@@ -1,4 +1,6 @@
 from mmbeit3.evaluation.accuracy_metric import AccuracyMetric
+from mmbeit3.evaluation.caption_metric import CaptionMetric
+from mmbeit3.evaluation.captions.scores import caption_scores
 from mmbeit3.evaluation.coco import evaluate_coco, format_table
 from mmbeit3.evaluation.coco_metric import CocoMetric
 from mmbeit3.evaluation.iou_metric import IoUMetric
@@ -7,9 +9,11 @@ from mmbeit3.evaluation.retrieval_metric import RetrievalMetric
 
 __all__ = [
     "AccuracyMetric",
+    "CaptionMetric",
     "CocoMetric",
     "IoUMetric",
     "RetrievalMetric",
+    "caption_scores",
     "evaluate_coco",
     "format_table",
     "retrieval_recall",
