@@ -83,23 +83,26 @@ class ImageTextTableDataset(ImageTextDataset):
                 osp.normpath(file),
                 CaptionedImage(len(images), file, f"line {line} ({shortened(file)})"),
             )
-            if has_text:
+            if has_text and caption is not None:
                 image.texts.append(caption)
                 image.text_ids.append(line)
         if not images and not report.num_errors:
             report.error("it has no pairs")
-        return list(images.values()) if self.val_images is None else self._part(images, report)
+        if self.val_images is None:
+            return list(images.values())
+        return self._part(images, self.val_images, report)
 
-    def _part(self, images: dict[str, CaptionedImage], report: Report) -> list[CaptionedImage]:
+    def _part(
+        self, images: dict[str, CaptionedImage], number: int, report: Report
+    ) -> list[CaptionedImage]:
         """Leave the validation images out, or all others."""
         paths = sorted(images)
-        if len(paths) <= self.val_images and not report.num_errors:
+        if len(paths) <= number and not report.num_errors:
             report.error(
-                f"val_images is {self.val_images}, and it has {len(paths)} images: set it below "
-                "that"
+                f"val_images is {number}, and it has {len(paths)} images: set it below that"
             )
         random.Random(self.val_seed).shuffle(paths)
-        chosen = set(paths[: self.val_images])
+        chosen = set(paths[:number])
         return [image for path, image in images.items() if (path in chosen) == self.test_mode]
 
 
