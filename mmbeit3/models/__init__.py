@@ -10,7 +10,13 @@ from mmbeit3.models.data_preprocessors import (
 from mmbeit3.models.decode_heads import Mask2FormerHead
 from mmbeit3.models.dense_heads import RPNHead
 from mmbeit3.models.detectors import CascadeRCNN
-from mmbeit3.models.image_tokenizers import VQKD
+from mmbeit3.models.image_tokenizers import (
+    VQKD,
+    HOGTeacher,
+    PixelTeacher,
+    TimmTeacher,
+    TowerTeacher,
+)
 from mmbeit3.models.multimodal import (
     BEiT3Captioning,
     BEiT3Multiway,
@@ -36,6 +42,10 @@ from mmbeit3.ops.mmcv_ext import route_operators
 route_operators()
 
 __all__ = [
+    "HOGTeacher",
+    "PixelTeacher",
+    "TimmTeacher",
+    "TowerTeacher",
     "VQKD",
     "BEiT3",
     "BEiT3Adapter",

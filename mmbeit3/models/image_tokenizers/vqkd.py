@@ -43,8 +43,12 @@ class VQKD(BaseModel):
             recommends; 1 in the others.
         num_codes (int): Vectors in the book. Defaults to 8192.
         code_dims (int): Width of a vector. Defaults to 32.
-        out_channels (int): Channels of the teacher's features: 512 in the files of CLIP, 768 in
-            that of DINO. Defaults to 512.
+        out_channels (int, optional): Channels of the teacher's features: 512 in the files of CLIP,
+            768 in that of DINO. Defaults to None: those of ``teacher``, else 512.
+        teacher (dict, optional): What the decoder learns to tell, such as a
+            :class:`mmbeit3.models.TimmTeacher`, :class:`mmbeit3.models.TowerTeacher`,
+            :class:`mmbeit3.models.PixelTeacher` or :class:`mmbeit3.models.HOGTeacher`. It is
+            neither trained nor saved. Defaults to None: nothing is trained.
         quantizer (dict, optional): ``decay``, ``beta`` and ``revive_below`` of
             :class:`mmbeit3.models.image_tokenizers.quantizer.Quantizer`. Defaults to None, its own.
         data_preprocessor (dict, optional): A :class:`mmbeit3.models.ImageTextPreprocessor` with
@@ -56,6 +60,11 @@ class VQKD(BaseModel):
         InputError: The sizes given cannot work together, or the weights are of another model.
     """
 
+    #: Whether random weights are a usual start.
+    starts_from_nothing = True
+
+    teacher: Any
+
     def __init__(
         self,
         arch: str | dict = "base",
@@ -64,7 +73,8 @@ class VQKD(BaseModel):
         decoder_layers: int = 3,
         num_codes: int = 8192,
         code_dims: int = 32,
-        out_channels: int = 512,
+        out_channels: int | None = None,
+        teacher: dict | None = None,
         quantizer: dict | None = None,
         data_preprocessor: dict | nn.Module | None = None,
         init_cfg: dict | None = None,
@@ -88,8 +98,17 @@ class VQKD(BaseModel):
         self.encode_task_layer = nn.Sequential(
             nn.Linear(dims, dims), nn.Tanh(), nn.Linear(dims, code_dims)
         )
+        # No module of this one: files hold the tokenizer alone, as the published ones do.
+        self.__dict__["teacher"] = None
+        if teacher is not None:
+            self.__dict__["teacher"] = MODELS.build(teacher).eval().requires_grad_(False)
+        known = getattr(self.teacher, "out_channels", out_channels or 512)
+        if out_channels not in (None, known):
+            raise InputError(
+                f"out_channels is {out_channels}, and the teacher has {known}; leave it out"
+            )
         self.decode_task_layer = nn.Sequential(
-            nn.Linear(dims, dims), nn.Tanh(), nn.Linear(dims, out_channels)
+            nn.Linear(dims, dims), nn.Tanh(), nn.Linear(dims, known)
         )
 
     def features(self, images: Tensor) -> Tensor:
@@ -125,20 +144,36 @@ class VQKD(BaseModel):
         grid = vectors.transpose(1, 2).unflatten(2, self.grid_size)  # (B, code_dims, h, w)
         return self.decode_task_layer(self.decoder(grid))
 
-    def forward(self, inputs: Tensor, mode: str = "tensor", **_: Any) -> Tensor:
+    def forward(self, inputs: Tensor, mode: str = "tensor", **_: Any) -> Tensor | dict[str, Tensor]:
         """Run the model on what its preprocessor returns.
 
         Args:
             inputs (Tensor): (B, 3, H, W) images, as in :meth:`features`.
-            mode (str): "tensor". Defaults to it.
+            mode (str): "loss" or "tensor". Defaults to "tensor".
             **_: What else the preprocessor returns, without a use here.
 
         Returns:
-            Tensor: The codes.
+            Tensor | dict: Of "tensor" the codes; of "loss" ``loss_teacher``, one minus the cosine
+            to the teacher's features; ``loss_codes``, from the patches to their vectors; and
+            ``codes_used``, the share of the codes that the batches of all processes have.
+
+        Raises:
+            InputError: There is no teacher.
         """
-        if mode != "tensor":
-            raise InputError(f"mode is {mode!r}; expected 'tensor'")
-        return self.codes(inputs)
+        if mode == "tensor":
+            return self.codes(inputs)
+        if mode != "loss":
+            raise InputError(f"mode is {mode!r}; expected 'loss' or 'tensor'")
+        if self.teacher is None:
+            raise InputError("the tokenizer has no teacher to learn from: set model.teacher")
+        target = self.teacher.features(inputs, self.grid_size)
+        quantized = self.quantize(self.features(inputs))
+        found = self.decode(quantized.vectors)
+        dtype = torch.promote_types(found.dtype, torch.float32)
+        cosine = F.cosine_similarity(found.to(dtype), target.to(dtype), dim=-1)
+        return dict(
+            loss_teacher=1 - cosine.mean(), loss_codes=quantized.loss, codes_used=quantized.used
+        )
 
     def init_weights(self) -> None:
         """Initialize as BEiT v2 does, then as ``init_cfg`` says."""
@@ -150,6 +185,14 @@ class VQKD(BaseModel):
             origin = self.init_cfg["checkpoint"]
             state = self._fitted(state_dict_of(read_checkpoint(origin)))
             load_weights(self, {"state_dict": state}, origin=without_secrets(str(origin)))
+
+        if self.teacher is not None:
+            self.teacher.init_weights()
+
+    def _apply(self, *args: Any, **kwargs: Any) -> VQKD:
+        if self.teacher is not None:
+            self.teacher._apply(*args, **kwargs)
+        return super()._apply(*args, **kwargs)
 
     def _fitted(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Weights of a file in this model's size, without those of a teacher."""

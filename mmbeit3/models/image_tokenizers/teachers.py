@@ -1,0 +1,196 @@
+"""Teachers of an image tokenizer: what it learns to tell of patches.
+
+A teacher has ``out_channels`` and ``features(images, grid_size)``: (B, 3, H, W) pixels from -1 to 1
+to (B, height * width, out_channels), row by row. It learns nothing itself.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import timm
+import torch
+import torch.nn.functional as F
+from mmengine.model import BaseModule
+from torch import Tensor, nn
+
+from mmbeit3.checkpoint import read_checkpoint, state_dict_of
+from mmbeit3.registry import MODELS
+from mmbeit3.utils import InputError
+
+SOBEL = ((1.0, 0.0, -1.0), (2.0, 0.0, -2.0), (1.0, 0.0, -1.0))
+
+
+@MODELS.register_module()
+class PixelTeacher(BaseModule):
+    """Pixels of a patch, normalized by its own mean and deviation, as MAE (arXiv 2111.06377) does.
+
+    Args:
+        patch_size (int): Side of a patch in pixels. Defaults to 16.
+    """
+
+    def __init__(self, patch_size: int = 16) -> None:
+        super().__init__()
+        self.patch_size = patch_size
+        self.out_channels = 3 * patch_size**2
+
+    @torch.no_grad()
+    def features(self, images: Tensor, grid_size: tuple[int, int]) -> Tensor:
+        """See the module."""
+        _check_patches(images, grid_size, self.patch_size)
+        patches = F.unfold(images, self.patch_size, stride=self.patch_size).transpose(1, 2)
+        deviation, mean = torch.std_mean(patches, dim=-1, keepdim=True)
+        return (patches - mean) / (deviation + 1e-3)
+
+
+@MODELS.register_module()
+class HOGTeacher(BaseModule):
+    """Histograms of the directions of gradients, those of MaskFeat (arXiv 2112.09133).
+
+    Of each cell of 8 x 8 pixels and each color there are nine directions, of length 1 together.
+
+    Args:
+        patch_size (int): Side of a patch in pixels, whole cells. Defaults to 16.
+        cell (int): Side of a cell in pixels. Defaults to 8.
+        bins (int): Directions. Defaults to 9.
+
+    Raises:
+        InputError: Cells do not divide a patch.
+    """
+
+    def __init__(self, patch_size: int = 16, cell: int = 8, bins: int = 9) -> None:
+        super().__init__()
+        if patch_size % cell:
+            raise InputError(f"patch_size is {patch_size}; expected a multiple of cell, {cell}")
+        self.patch_size, self.cell, self.bins = patch_size, cell, bins
+        self.out_channels = 3 * bins * (patch_size // cell) ** 2
+        self.register_buffer("sobel", torch.tensor(SOBEL).expand(3, 1, 3, 3), persistent=False)
+
+    @torch.no_grad()
+    def features(self, images: Tensor, grid_size: tuple[int, int]) -> Tensor:
+        """See the module."""
+        _check_patches(images, grid_size, self.patch_size)
+        padded = F.pad(images, (1, 1, 1, 1), mode="reflect")
+        kernel = self.sobel.to(images.dtype)
+        across = F.conv2d(padded, kernel, groups=3)
+        down = F.conv2d(padded, kernel.transpose(2, 3), groups=3)
+        bins = (torch.atan2(across, down) / torch.pi * self.bins).floor().long() % self.bins
+        votes = torch.zeros(*bins.shape, self.bins, dtype=images.dtype, device=images.device)
+        votes.scatter_(-1, bins[..., None], torch.hypot(across, down)[..., None])
+        # (B, 3, H, W, bins) -> sums of cells (B, 3, H / cell, W / cell, bins)
+        cells = votes.unfold(2, self.cell, self.cell).unfold(3, self.cell, self.cell).sum((-1, -2))
+        maps = F.normalize(cells, dim=-1).permute(0, 1, 4, 2, 3).flatten(1, 2)
+        side = self.patch_size // self.cell
+        return F.unfold(maps, side, stride=side).transpose(1, 2)
+
+
+@MODELS.register_module()
+class TimmTeacher(BaseModule):
+    """Features of the patches by any model of timm, such as CLIP's or DINO's.
+
+    Images are resized to the model's own size, and maps to the tokenizer's grid.
+
+    Args:
+        model (str): Its name in timm, such as ``vit_base_patch16_clip_224.openai``.
+        pretrained (bool): Have timm fetch its weights. Defaults to False.
+        with_head (bool): Send the features through the model's last linear layer, as BEiT v2 does
+            with CLIP. Defaults to False.
+        init_cfg (dict, optional): ``dict(type="Pretrained", checkpoint=FILE)`` loads a file with
+            timm's names strictly. Defaults to None.
+        **kwargs: Other arguments of ``timm.create_model``.
+
+    Raises:
+        InputError: timm has no such model, or it makes no features of patches.
+    """
+
+    def __init__(
+        self,
+        model: str,
+        pretrained: bool = False,
+        with_head: bool = False,
+        init_cfg: dict | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(init_cfg)
+        if not timm.is_model(model):
+            raise InputError(
+                f"timm {timm.__version__} has no model {model!r}: see timm.list_models()"
+            )
+        self.model = timm.create_model(model, pretrained=pretrained, **kwargs).eval()
+        self.head = self.model.get_classifier() if with_head else nn.Identity()
+        given = self.model.pretrained_cfg
+        self.size = tuple(given["input_size"][-2:])
+        for name in ("mean", "std"):
+            value = torch.tensor(given[name]).view(3, 1, 1)
+            self.register_buffer(name, value, persistent=False)
+        self.out_channels = getattr(self.head, "out_features", self.model.num_features)
+
+    @torch.no_grad()
+    def features(self, images: Tensor, grid_size: tuple[int, int]) -> Tensor:
+        """See the module."""
+        if tuple(images.shape[-2:]) != self.size:
+            images = F.interpolate(images, self.size, mode="bicubic", antialias=True)
+        found = self.model.forward_features(((images + 1) / 2 - self.mean) / self.std)
+        return _on_grid(self.head(self._channels_last(found)), grid_size)
+
+    def _channels_last(self, found: Any) -> Tensor:
+        """Tokens with a prefix, or a map, to (B, h, w, C)."""
+        if isinstance(found, Tensor) and found.ndim == 3:
+            found = found[:, getattr(self.model, "num_prefix_tokens", 0) :]
+            side = int(found.shape[1] ** 0.5)
+            return found.unflatten(1, (side, -1))
+        if isinstance(found, Tensor) and found.ndim == 4:
+            is_last = found.shape[-1] == self.model.num_features != found.shape[1]
+            return found if is_last else found.permute(0, 2, 3, 1)
+        raise InputError(
+            f"timm's {type(self.model).__name__} makes no tokens or map of an image; expected a "
+            "model that does, such as a ViT or a ResNet"
+        )
+
+    def init_weights(self) -> None:
+        """Load a file of ``init_cfg``; else leave the model as timm has made it."""
+        if (self.init_cfg or {}).get("type") != "Pretrained":
+            return
+        origin = self.init_cfg["checkpoint"]
+        try:
+            self.model.load_state_dict(state_dict_of(read_checkpoint(origin)))
+        except RuntimeError as error:
+            name = type(self.model).__name__
+            raise InputError(f"{origin} is of another model than timm's {name}: {error}") from error
+
+
+@MODELS.register_module()
+class TowerTeacher(BaseModule):
+    """Features of the patches by a vision tower of this project.
+
+    Args:
+        tower (dict): Config of a :class:`mmbeit3.models.BEiT3`, with ``init_cfg``.
+    """
+
+    def __init__(self, tower: dict) -> None:
+        super().__init__()
+        self.tower = MODELS.build(tower)
+        self.out_channels: int = self.tower.embed_dims
+
+    @torch.no_grad()
+    def features(self, images: Tensor, grid_size: tuple[int, int]) -> Tensor:
+        """See the module."""
+        return _on_grid(self.tower(images)[-1].permute(0, 2, 3, 1), grid_size)
+
+
+def _on_grid(features: Tensor, grid_size: tuple[int, int]) -> Tensor:
+    """Features (B, h, w, C) of any grid -> (B, height * width, C) of the asked one."""
+    if tuple(features.shape[1:3]) != grid_size:
+        maps = features.permute(0, 3, 1, 2)
+        maps = F.interpolate(maps, grid_size, mode="bilinear", align_corners=False)
+        features = maps.permute(0, 2, 3, 1)
+    return features.flatten(1, 2)
+
+
+def _check_patches(images: Tensor, grid_size: tuple[int, int], patch_size: int) -> None:
+    found = tuple(side // patch_size for side in images.shape[-2:])
+    if found != grid_size:
+        raise InputError(
+            f"the teacher has {found[0]} x {found[1]} patches of {patch_size} pixels, and the "
+            f"tokenizer {grid_size[0]} x {grid_size[1]}: give both the same patch_size"
+        )

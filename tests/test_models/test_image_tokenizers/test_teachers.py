@@ -1,0 +1,125 @@
+"""Teachers of an image tokenizer, and that it learns from them."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import pytest
+import timm
+import torch
+from torch import Tensor
+
+from mmbeit3.models import VQKD, BEiT3, HOGTeacher, PixelTeacher, TimmTeacher, TowerTeacher
+from mmbeit3.utils import InputError
+
+ARCH = dict(embed_dims=32, num_layers=1, num_heads=2, feedforward_channels=64)
+TOWER = dict(type="mmbeit3.BEiT3", arch=ARCH, img_size=32, patch_size=8, window_size=0)
+
+
+def images(count: int = 4, size: int = 32) -> Tensor:
+    generator = torch.Generator().manual_seed(1)
+    return torch.rand(count, 3, size, size, generator=generator) * 2 - 1
+
+
+def test_pixels_are_normalized_in_each_patch() -> None:
+    teacher, x = PixelTeacher(8), images()
+    found = teacher.features(x, (4, 4))
+    assert found.shape == (4, 16, teacher.out_channels) == (4, 16, 192)
+    patch = x[1, :, 8:16, 16:24].flatten()  # row 1, column 2
+    assert torch.allclose(found[1, 6], (patch - patch.mean()) / (patch.std() + 1e-3), atol=1e-6)
+    assert torch.allclose(teacher.features(x * 0.5 + 0.1, (4, 4)), found, atol=5e-3)
+
+
+def test_gradients_are_counted_by_direction() -> None:
+    teacher, x = HOGTeacher(16, cell=8), images().double()
+    found = teacher.features(x, (2, 2))
+    assert found.shape == (4, 4, teacher.out_channels) == (4, 4, 108)
+    padded = torch.nn.functional.pad(x, (1, 1, 1, 1), mode="reflect")[2, 1]
+    want = [0.0] * 9
+    for row in range(8, 16):  # the lower left cell of the upper left patch
+        for column in range(8):
+            near = padded[row : row + 3, column : column + 3].tolist()
+            across = sum(w * (near[i][0] - near[i][2]) for i, w in enumerate((1, 2, 1)))
+            down = sum(w * (near[0][i] - near[2][i]) for i, w in enumerate((1, 2, 1)))
+            angle = math.atan2(across, down) / math.pi * 9
+            want[math.floor(angle) % 9] += math.hypot(across, down)
+    norm = math.sqrt(sum(value**2 for value in want))
+    maps = found[2, 0].view(3, 9, 2, 2)  # color, direction, cells
+    assert maps[1, :, 1, 0].tolist() == pytest.approx([value / norm for value in want])
+
+
+@pytest.mark.parametrize(
+    ("name", "head"),
+    [("vit_tiny_patch16_224", False), ("vit_tiny_patch16_224", True), ("resnet10t", False)],
+)
+def test_models_of_timm_teach(tmp_path: Path, name: str, head: bool) -> None:
+    torch.manual_seed(1)
+    model = timm.create_model(name, num_classes=7).eval()
+    torch.save(model.state_dict(), tmp_path / "teacher.pth")
+    start = dict(type="Pretrained", checkpoint=str(tmp_path / "teacher.pth"))
+    teacher = TimmTeacher(name, with_head=head, num_classes=7, init_cfg=start).eval()
+    teacher.init_weights()
+    found = teacher.features(images(), (14, 14))
+    assert found.shape == (4, 196, 7 if head else model.num_features)
+    if name.startswith("vit"):
+        pixels = torch.nn.functional.interpolate(
+            images(), (224, 224), mode="bicubic", antialias=True
+        )
+        with torch.no_grad():
+            want = model.forward_features((pixels / 2 + 0.5 - teacher.mean) / teacher.std)[:, 1:]
+            want = model.head(want) if head else want
+        assert torch.allclose(found, want, atol=1e-5)
+    assert teacher.features(images(1), (4, 4)).shape[1] == 16
+
+
+def test_own_towers_teach() -> None:
+    torch.manual_seed(0)
+    teacher = TowerTeacher(TOWER).eval()
+    x = images()
+    want = teacher.tower(x)[0].flatten(2).transpose(1, 2)
+    assert torch.equal(teacher.features(x, (4, 4)), want)
+    assert isinstance(teacher.tower, BEiT3) and teacher.out_channels == 32
+
+
+TEACHERS = [
+    dict(type="mmbeit3.PixelTeacher", patch_size=8),
+    dict(type="mmbeit3.HOGTeacher", patch_size=8),
+    dict(type="mmbeit3.TowerTeacher", tower=TOWER),
+]
+
+
+@pytest.mark.parametrize("teacher", TEACHERS, ids=["pixels", "HOG", "tower"])
+def test_a_tokenizer_learns_from_its_teacher(teacher: dict) -> None:
+    torch.manual_seed(0)
+    model = VQKD(ARCH, 32, 8, decoder_layers=1, num_codes=40, code_dims=8, teacher=teacher).train()
+    model.init_weights()
+    assert not any(name.startswith("teacher") for name in model.state_dict())
+    optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
+    history = []
+    for _ in range(60):
+        losses = model(images(), mode="loss")
+        optimizer.zero_grad()
+        (losses["loss_teacher"] + losses["loss_codes"]).backward()
+        if not history:
+            untouched = [
+                n for n, p in model.named_parameters() if p.requires_grad and p.grad is None
+            ]
+            assert untouched == []
+        optimizer.step()
+        history.append(losses["loss_teacher"].item())
+    assert history[-1] < 0.7 * history[0]
+    assert losses["codes_used"] > 0.3
+
+
+def test_what_does_not_fit_is_named() -> None:
+    with pytest.raises(InputError, match="has no model 'vit_tiny'"):
+        TimmTeacher("vit_tiny")
+    with pytest.raises(InputError, match="patch_size is 12; expected a multiple of cell, 8"):
+        HOGTeacher(12)
+    with pytest.raises(InputError, match="2 x 2 patches of 16 pixels, and the tokenizer 4 x 4"):
+        PixelTeacher(16).features(images(), (4, 4))
+    with pytest.raises(InputError, match="out_channels is 5, and the teacher has 192"):
+        VQKD(ARCH, 32, 8, out_channels=5, teacher=TEACHERS[0])
+    with pytest.raises(InputError, match=r"no teacher to learn from: set model\.teacher"):
+        VQKD(ARCH, 32, 8)(images(), mode="loss")
