@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 WIDTH = 10_000  # characters: the lines of a log are not broken
+FORMULA = tuple("=+-@\t\r\n＝＋－＠")  # noqa: RUF001 - what spreadsheets take for a formula's start
 
 
 def text_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
@@ -33,6 +34,9 @@ def text_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 def csv_text(rows: Iterable[Sequence[Any]]) -> str:
     """Write rows as CSV, a line feed after each; cells with a line break of any kind are quoted.
 
+    A text that a spreadsheet would run as a formula gets an apostrophe before it: captions, answers
+    and names of files come from models and strangers. Numbers stay as they are.
+
     Args:
         rows (Iterable[Sequence]): The rows, that of the names first.
 
@@ -42,6 +46,16 @@ def csv_text(rows: Iterable[Sequence[Any]]) -> str:
     lines = []
     for row in rows:
         line = StringIO()
-        csv.writer(line, lineterminator="\r\n").writerow(row)  # quotes the signs of its line end
+        csv.writer(line, lineterminator="\r\n").writerow(map(_plain, row))  # quotes its line end
         lines.append(line.getvalue().removesuffix("\r\n") + "\n")
     return "".join(lines)
+
+
+def _plain(cell: Any) -> Any:
+    if not isinstance(cell, str) or not cell.startswith(FORMULA):
+        return cell
+    try:
+        float(cell)
+    except ValueError:
+        return f"'{cell}"
+    return cell
