@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -23,14 +23,19 @@ def read_figures(
     Returns:
         dict: The pictures; a file that cannot be read any more is left out.
     """
-    files = {path for pairs in captions.values() for path, _ in pairs if path is not None}
-    with ThreadPoolExecutor(default_workers()) as pool:
-        read = zip(files, pool.map(_read, files), strict=True)
-        jpegs: dict[Path | None, bytes] = {path: jpeg for path, jpeg in read if jpeg is not None}
+    jpegs = read_thumbnails(path for pairs in captions.values() for path, _ in pairs)
     return {
-        section: [Figure(jpegs[path], caption) for path, caption in pairs if path in jpegs]
+        section: [Figure((jpegs[path],), caption) for path, caption in pairs if path in jpegs]
         for section, pairs in captions.items()
     }
+
+
+def read_thumbnails(files: Iterable[Path | None]) -> dict[Path | None, bytes]:
+    """Read small pictures of files; one that cannot be read any more is left out."""
+    wanted = {path for path in files if path is not None}
+    with ThreadPoolExecutor(default_workers()) as pool:
+        read = zip(wanted, pool.map(_read, wanted), strict=True)
+        return {path: jpeg for path, jpeg in read if jpeg is not None}
 
 
 def _read(path: Path) -> bytes | None:

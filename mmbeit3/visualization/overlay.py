@@ -73,7 +73,7 @@ def draw_instances(
         np.ndarray: The picture, BGR, uint8.
     """
     scale = display_scale(*image.shape[:2])
-    picture = _resize(image, scale)
+    picture = resized(image, scale)
     if scores is None:
         order = np.argsort(_areas(boxes), kind="stable")
     else:
@@ -134,7 +134,7 @@ def draw_class_map(
         np.ndarray: The picture, BGR, uint8.
     """
     found = classes_found([labels], len(palette)) if legend else []
-    picture = _resize(image, display_scale(*image.shape[:2]))
+    picture = resized(image, display_scale(*image.shape[:2]))
     height, width = picture.shape[:2]
     labels = cv2.resize(labels, (width, height), interpolation=cv2.INTER_NEAREST)
     table = np.zeros((256, 1, 3), np.uint8)
@@ -200,8 +200,8 @@ def _middle(mask: np.ndarray) -> tuple[int, int]:
     return int(columns[best]), int(rows[best])
 
 
-def _resize(image: np.ndarray, scale: float) -> np.ndarray:
-    """Resize an image; always returns a new array."""
+def resized(image: np.ndarray, scale: float) -> np.ndarray:
+    """Resize an image (H, W, 3); always returns a new array."""
     if scale == 1:
         return image.copy()
     interpolation = cv2.INTER_CUBIC if scale > 1 else cv2.INTER_AREA

@@ -18,23 +18,32 @@ body { font-family: system-ui, sans-serif; margin: 2em auto; max-width: 80em; pa
 h2 { margin: 1.5em 0 .2em; }
 p { margin: .2em 0 .6em; opacity: .7; }
 div { display: flex; flex-wrap: wrap; gap: .8em; }
-figure { margin: 0; width: 14em; }
-img { width: 100%; height: 14em; object-fit: contain; background: #8882; }
-figcaption { font-size: .8em; overflow-wrap: anywhere; }
+figure { margin: 0; width: 14em; display: flex; flex-wrap: wrap; align-content: start; }
+img { width: 14em; height: 14em; object-fit: contain; background: #8882; }
+img + img { border-left: 3px solid Canvas; box-sizing: border-box; }
+figcaption { width: 100%; font-size: .8em; overflow-wrap: anywhere; white-space: pre-line; }
+b { display: block; font-size: 1.2em; }
 """
 
 
 @dataclass(frozen=True)
 class Figure:
-    """A picture of a page: its pixels as :func:`thumbnail` makes them, and what is below it."""
+    """A picture of a page, or several side by side, and what is below.
 
-    jpeg: bytes
+    Attributes:
+        jpegs (Sequence[bytes]): Their pixels as :func:`thumbnail` makes them.
+        caption (str): Lines in small letters.
+        title (str): What stands above these. Defaults to "".
+    """
+
+    jpegs: Sequence[bytes]
     caption: str
+    title: str = ""
 
 
 @dataclass(frozen=True)
 class Section:
-    """A part of a page: its title, what is said of it, and its pictures."""
+    """A part of a page: its title, what is said of it, and its pictures; no title, no note."""
 
     title: str
     note: str
@@ -68,15 +77,19 @@ def picture_page(title: str, note: str, sections: Iterable[Section]) -> str:
         f"<h1>{html.escape(title)}</h1><p>{html.escape(note)}</p>",
     ]
     for section in sections:
-        parts.append(
-            f"<h2>{html.escape(section.title)}</h2><p>{html.escape(section.note)}</p><div>"
-        )
-        for figure in section.figures:
-            data = base64.b64encode(figure.jpeg).decode()
-            caption = html.escape(figure.caption)
-            parts.append(
-                f'<figure><img loading="lazy" alt="" src="data:image/jpeg;base64,{data}">'
-                f"<figcaption>{caption}</figcaption></figure>"
-            )
-        parts.append("</div>")
+        if section.title:
+            title, note = html.escape(section.title), html.escape(section.note)
+            parts.append(f"<h2>{title}</h2><p>{note}</p>")
+        parts += ["<div>", *map(_figure, section.figures), "</div>"]
     return "\n".join([*parts, "</html>", ""])
+
+
+def _figure(figure: Figure) -> str:
+    encoded = [base64.b64encode(jpeg).decode() for jpeg in figure.jpegs]
+    images = "".join(
+        f'<img loading="lazy" alt="" src="data:image/jpeg;base64,{data}">' for data in encoded
+    )
+    width = f' style="width: {14 * len(encoded)}em"' if len(encoded) > 1 else ""
+    title = f"<b>{html.escape(figure.title)}</b>" if figure.title else ""
+    caption = f"<figcaption>{title}{html.escape(figure.caption)}</figcaption>"
+    return f"<figure{width}>{images}{caption}</figure>"

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from functools import lru_cache
 
 import numpy as np
-from PIL import Image, ImageDraw
+from PIL import Image, ImageDraw, ImageFont
 
 from mmbeit3.utils import listed, warn
 from mmbeit3.utils.fonts import default_font, lacks_letters, load_font, split_by_font
@@ -128,20 +128,33 @@ def chip(text: str, size: int, color: Color) -> np.ndarray:
 @lru_cache(maxsize=4096)
 def render(text: str, size: int) -> np.ndarray:
     """Render a text with a margin: (h, w, 1), float32, 1 where there is ink."""
-    parts = [run for part in text.split(LEFT_TO_RIGHT) for run in split_by_font(part)]
-    runs = [(part, load_font(path, size)) for part, path in parts]
+    runs = _runs(text, size)
     fonts = [load_font(default_font(), size), *(font for _, font in runs)]
     ascent, descent = (
         max(heights) for heights in zip(*(f.getmetrics() for f in fonts), strict=True)
     )
-    pad = max(2, size // 5)
-    width = math.ceil(sum(font.getlength(part) for part, font in runs))
-    picture = Image.new("L", (width + 2 * pad, ascent + descent + 2))
-    draw, x = ImageDraw.Draw(picture), float(pad)
+    picture = Image.new("L", (rendered_width(text, size), ascent + descent + 2))
+    draw, x = ImageDraw.Draw(picture), float(_margin(size))
     for part, font in runs:
         draw.text((x, ascent + 1), part, fill=255, font=font, anchor="ls")  # on one baseline
         x += font.getlength(part)
     return np.asarray(picture, np.float32)[..., None] / 255
+
+
+def rendered_width(text: str, size: int) -> int:
+    """Return how wide :func:`render` makes a text."""
+    return math.ceil(sum(font.getlength(part) for part, font in _runs(text, size))) + 2 * _margin(
+        size
+    )
+
+
+def _runs(text: str, size: int) -> list[tuple[str, ImageFont.FreeTypeFont]]:
+    parts = [run for part in text.split(LEFT_TO_RIGHT) for run in split_by_font(part)]
+    return [(part, load_font(path, size)) for part, path in parts]
+
+
+def _margin(size: int) -> int:
+    return max(2, size // 5)
 
 
 def _common_area(place: np.ndarray, others: np.ndarray) -> np.ndarray:
