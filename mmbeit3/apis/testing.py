@@ -49,7 +49,8 @@ def test(
         out: Where to keep the predictions. Of a detector: a ``.pkl`` file of all of mmdet's
             fields, or ``NAME.json`` for ``NAME.bbox.json`` and ``NAME.segm.json`` as COCO servers
             take them. Of a segmentor: a folder for a PNG of each image, with the values that its
-            label map has. Defaults to None, not kept.
+            label map has. Of VQA, NLVR2 and captioning: the file that the official server takes.
+            Defaults to None, not kept.
         show_dir: Folder for pictures, one for each image: ground truth left (where the test
             pipeline loads it), prediction right. Defaults to None, no pictures.
         tta: Test-time augmentation, 'multi-scale' or 'flip'; see
@@ -93,7 +94,7 @@ def test(
             settings |= {"dtype": dtype, "compiled": compiles}
             _write_metrics(cfg, checkpoint, metrics, settings, _by_class(runner))
     if out is not None:
-        print_log(f"predictions are in {_written(Path(out))}", "current")
+        print_log(f"predictions are in {task.kept_files(Path(out))}", "current")
     if show_dir is not None:
         print_log(f"pictures are in {show_dir}", "current")
     return metrics
@@ -121,10 +122,6 @@ def _check_output_files(
     images = [dataset.get_data_info(index)["img_path"] for index in range(len(dataset))]
     for folder, suffix in used:
         check_output_files(images, folder, suffix, outputs.image_root)
-
-
-def _written(out: Path) -> str:
-    return f"{out.with_suffix('')}.*.json" if out.suffix == ".json" else str(out)
 
 
 def _by_class(runner: Runner) -> ClassTable:

@@ -22,8 +22,8 @@ from mmbeit3.utils import InputError
 
 HELP = "run a model over a folder of images, with pictures"
 DESCRIPTION = (
-    "Detect objects in a folder of images, segment them, classify them, or search them by texts: "
-    "the config says which."
+    "Detect objects in a folder of images, segment, classify or caption them, search them by "
+    "texts, or ask about them: the config says which."
 )
 EPILOG = (
     "A detector writes results.json, a COCO results list with every detection that the "
@@ -33,6 +33,9 @@ EPILOG = (
     "writes features.safetensors, which the next run into the same folder uses again for files "
     "that have not changed, and with --texts ranking.json, ranking.csv and ranking.html, a page of "
     "pictures; with --classes, labels.json, labels.csv and labels.html, as a classifier does. "
+    "Captioning writes captions.json, a COCO results list, captions.csv, captions.html and "
+    "pictures with their caption; VQA answers.json, answers.csv and answers.html, the five best "
+    "answers to each question; NLVR2 judgments.json, judgments.csv and judgments.html. "
     "Pictures are enlarged "
     "or reduced to a size that is comfortable to look at; results never are. Images are turned "
     "as their EXIF data says, transparency becomes white, grays of more than 8 bits are "
@@ -63,6 +66,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--top", type=_positive, help="images of a query (default: 12; retrieval only)"
+    )
+    parser.add_argument(
+        "--questions",
+        metavar="FILE",
+        help="one a line, asked about every image; or a table (.csv, .tsv, .jsonl) with the "
+        "columns image and question (VQA only)",
+    )
+    parser.add_argument(
+        "--show-attention",
+        action="store_true",
+        default=None,
+        help="draw where the model looked for each answer (VQA only)",
+    )
+    parser.add_argument(
+        "--statements",
+        metavar="FILE",
+        help="a table (.csv, .tsv, .jsonl) with the columns left, right and text (NLVR2 only)",
     )
     parser.add_argument(
         "--classes",
@@ -142,6 +162,9 @@ def run(args: argparse.Namespace) -> int:
         texts=texts,
         top=args.top,
         templates=args.templates,
+        questions=args.questions,
+        show_attention=args.show_attention,
+        statements=args.statements,
         batch_size=args.batch_size,
         num_workers=args.num_workers,
         device=args.device,

@@ -35,6 +35,7 @@ def read_rows(
     optional: Sequence[str] = (),
     delimiter: str | None = None,
     other_formats: str = "",
+    cures: tuple[str, str] | None = None,
 ) -> Iterator[Row]:
     """Read the rows of a table that have all columns; what is wrong with others is reported.
 
@@ -46,6 +47,8 @@ def read_rows(
         optional: Columns that may be absent. Defaults to ().
         delimiter: What separates the columns. Defaults to None: a comma in .csv, a tab in .tsv.
         other_formats: What reads files of other suffixes, for messages. Defaults to ''.
+        cures: What to do about other names of columns, and about another delimiter. Defaults to
+            None: to set the arguments of a data set.
 
     Yields:
         The rows.
@@ -59,17 +62,20 @@ def read_rows(
         hint = f"; {other_formats}" if other_formats else ""
         raise InputError(f"{path} has the suffix {suffix!r}, expected one of {known}{hint}")
     text = read_lines(path, report)
-    cure = f"set {' and '.join(columns)} of the data set"
+    cures = cures or (
+        f"set {' and '.join(columns)} of the data set",
+        "set delimiter of the data set",
+    )
     if suffix not in LINES:
         wanted = [*columns.values(), *optional]
         sign = delimiter or DELIMITERS[suffix]
-        yield from _csv_rows(text, sign, list(columns.values()), wanted, cure, report)
+        yield from _csv_rows(text, sign, list(columns.values()), wanted, cures, report)
         return
     for line, row in json_rows(text, report):
         if absent := [column for column in columns.values() if column not in row]:
             report.error(
                 f"line {line}: {' and '.join(map(repr, absent))} is missing; it has "
-                f"{listed(map(shortened, row))}: {cure}"
+                f"{listed(map(shortened, row))}: {cures[0]}"
             )
         else:
             yield line, row
@@ -154,13 +160,13 @@ def _csv_rows(
     delimiter: str,
     required: Sequence[str],
     wanted: Sequence[str],
-    cure: str,
+    cures: tuple[str, str],
     report: Report,
 ) -> Iterator[Row]:
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
     try:
         header = next(reader, [])
-        if problem := _header_problem(header, delimiter, required, wanted, cure):
+        if problem := _header_problem(header, delimiter, required, wanted, cures):
             report.error(f"line 1: {problem}")
             return
         for row in reader:
@@ -176,7 +182,11 @@ def _csv_rows(
 
 
 def _header_problem(
-    header: list[str], delimiter: str, required: Sequence[str], wanted: Sequence[str], cure: str
+    header: list[str],
+    delimiter: str,
+    required: Sequence[str],
+    wanted: Sequence[str],
+    cures: tuple[str, str],
 ) -> str | None:
     absent = [column for column in required if column not in header]
     if not absent:
@@ -186,9 +196,9 @@ def _header_problem(
         return "it is empty, expected a header with the names of the columns"
     other = [sign for sign in ";\t,|" if sign != delimiter and sign in "".join(header)]
     if len(header) == 1 and other:
-        cure = f"the columns seem to be separated by {other[0]!r}: set delimiter of the data set"
+        cure = f"the columns seem to be separated by {other[0]!r}: {cures[1]}"
     else:
-        cure = f"{cure}, or add a first line with them"
+        cure = f"{cures[0]}, or add a first line with them"
     return (
         f"the header has no column {' and '.join(map(repr, absent))}; it has "
         f"{listed(map(shortened, header))}: {cure}"

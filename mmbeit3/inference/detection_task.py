@@ -59,6 +59,10 @@ class DetectionTask(Task):
             raise InputError(f"{out} ends with {out.suffix!r}; expected .json or .pkl", "out")
         cfg.test_evaluator = found
 
+    def kept_files(self, out: Path) -> str:
+        """Say that JSON is a file for boxes and one for masks."""
+        return f"{out.with_suffix('')}.*.json" if out.suffix == ".json" else str(out)
+
     def drawing_hook(self, cfg: Config, meta: Mapping[str, Any], options: dict[str, Any]) -> Hook:
         """Make the hook that draws objects from the config's score on."""
         hook = (cfg.get("default_hooks") or {}).get("visualization") or {}

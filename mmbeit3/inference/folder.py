@@ -28,7 +28,7 @@ from rich.console import Console
 from rich.table import Table
 
 from mmbeit3.engine.interruption import Termination
-from mmbeit3.inference.image_list import NotListed, Source, list_sources
+from mmbeit3.inference.image_list import NotListed, Source
 from mmbeit3.inference.inferencer import Inferencer, default_workers
 from mmbeit3.inference.pipeline import map_ahead, track, write_json
 from mmbeit3.inference.rank_parts import (
@@ -83,7 +83,11 @@ def infer_folder(
       indices of classes; the summary says what they mean, and the share of pixels of each;
     - a dual encoder writes ``features.safetensors``, which a later run uses again, with ``texts``
       ``ranking.{json,csv,html}``, the images of each, and with ``classes``
-      ``labels.{json,csv,html}``, the name that fits each image; a classifier writes the latter.
+      ``labels.{json,csv,html}``, the name that fits each image; a classifier writes the latter;
+    - a writer of captions writes ``captions.{json,csv,html}`` and ``overlays/``;
+    - a model that answers questions, ``questions``, writes ``answers.{json,csv,html}``, and with
+      ``show_attention`` ``overlays/``; one that judges ``statements`` about pairs of images
+      ``judgments.{json,csv,html}``. The summary counts questions and statements as images.
 
     An image that cannot be read, or whose files cannot be written, is reported in the summary, and
     so is a damaged one of which a part was decoded and predicted.
@@ -122,7 +126,8 @@ def infer_folder(
             overlaps a surer one, as the config's ``visualizer`` says unless given. Of a dual
             encoder ``texts``, a list of queries, ``top``, images of each, and ``templates`` of the
             classes, see
-            :class:`mmbeit3.inference.retrieval_writer.RetrievalWriter`.
+            :class:`mmbeit3.inference.retrieval_writer.RetrievalWriter`. ``questions``,
+            ``show_attention`` and ``statements``, see :mod:`mmbeit3.inference.asked_lists`.
 
     Returns:
         dict | None: The content of ``summary.json``; None in all processes but the first.
@@ -172,12 +177,11 @@ def _infer_folder(
     size = get_dist_info()[1]
     staging = Staging(out_dir)
 
-    def prepare() -> tuple[list[Source], NotListed]:
+    def prepare() -> tuple[Sequence[Source], NotListed]:
         _check_options(task, options)
         _check_device(device, size)
-        not_listed, further = NotListed(), task.writer_type.further
-        drawn = overlays and task.writer_type.draws
-        sources = list_sources(folder, out_dir, drawn, further, not_listed)
+        not_listed = NotListed()
+        sources = task.list_sources(folder, out_dir, overlays, not_listed, options)
         make_folder(out_dir)
         stack.enter_context(folder_locked(out_dir, "an inference", "out_dir"))
         check_folders(task, out_dir)
@@ -311,14 +315,18 @@ def _own_device(device: str, size: int) -> str:
 
 
 def _run_alone(
-    sources: list[Source], predictor: Inferencer, report: Report, batch_size: int, num_workers: int
+    sources: Sequence[Source],
+    predictor: Inferencer,
+    report: Report,
+    batch_size: int,
+    num_workers: int,
 ) -> None:
     with (
         _at_its_place(report),
         report.results.opened(),
         closing(process(sources, predictor, report, batch_size, num_workers)) as outcomes,
     ):
-        _take(track(outcomes, len(sources)), report.add, report)
+        _take(track(outcomes, len(sources), report.results.unit), report.add, report)
 
 
 @contextmanager
@@ -331,7 +339,11 @@ def _at_its_place(report: Report) -> Iterator[None]:
 
 
 def _run_share(
-    sources: list[Source], predictor: Inferencer, report: Report, batch_size: int, num_workers: int
+    sources: Sequence[Source],
+    predictor: Inferencer,
+    report: Report,
+    batch_size: int,
+    num_workers: int,
 ) -> None:
     """Run over this process's images; the first process then adds up those of all."""
     rank, size = get_dist_info()
@@ -343,7 +355,7 @@ def _run_share(
     ):
         shown: Iterator[Failed | Written] = outcomes
         if rank == 0:
-            shown = track(outcomes, len(share), f"images of process 1 of {size}")
+            shown = track(outcomes, len(share), f"{results.unit} of process 1 of {size}")
         _take(shown, journal.add, report)
         journal.end(report.interrupted, _say_error(report.error, rank, size))
     if rank == 0:
@@ -396,15 +408,15 @@ def print_summary(summary: dict[str, Any], out_dir: str | Path) -> None:
     table = Table(show_header=False)
     table.add_column(overflow="fold")
     table.add_column(justify="right")
-    table.add_row("images", f"{summary['num_done']} of {summary['num_images']}")
+    table.add_row(results.unit, f"{summary['num_done']} of {summary['num_images']}")
     table.add_row("failed", str(summary["num_failed"]))
     if summary["num_damaged"]:
         table.add_row("done, but damaged", str(summary["num_damaged"]))
     table.add_row("seconds", f"{summary['seconds']:.1f}")
-    table.add_row("images/s", f"{summary['images_per_second']:.1f}", end_section=True)
+    table.add_row(f"{results.unit}/s", f"{summary['images_per_second']:.1f}", end_section=True)
     for row in results.rows(summary):
         table.add_row(*row)
-    Console().print(table)
+    Console(markup=False, emoji=False).print(table)
     for failure in summary["failed"]:
         print(printable(f"failed: {failure['file_name']}: {failure['reason']}"))
     for image in summary["damaged"]:

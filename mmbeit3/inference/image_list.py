@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -126,8 +126,8 @@ def list_sources(
 
     calls = () if not_listed is None else (unreadable, made)
     files = [path.relative_to(root) for path in find_images(folder, written, *calls)]
-    pictures = _names(files, OVERLAYS, ".jpg") if overlays else [None] * len(files)
-    others = {kind: _names(files, *place) for kind, place in further.items()}
+    pictures = name_files(files, OVERLAYS, ".jpg") if overlays else [None] * len(files)
+    others = {kind: name_files(files, *place) for kind, place in further.items()}
     return [
         Source(
             index + 1,
@@ -140,7 +140,7 @@ def list_sources(
     ]
 
 
-def _names(files: list[Path], folder: str, suffix: str) -> list[str]:
+def name_files(files: Sequence[Path], folder: str, suffix: str) -> list[str]:
     """Give each file a name with this suffix of its own, below ``folder``."""
     taken = {parent.as_posix().lower() for file in files for parent in file.parents}
     return [str(PurePosixPath(folder, _free_name(file, suffix, taken))) for file in files]

@@ -30,7 +30,7 @@ from mmbeit3.checkpoint.report import compare
 from mmbeit3.config import check_arguments
 from mmbeit3.datasets.transforms.loading import image_loader
 from mmbeit3.inference.image_list import Source
-from mmbeit3.inference.inputs import read_inputs
+from mmbeit3.inference.inputs import read_inputs, single_source
 from mmbeit3.inference.pipeline import map_ahead
 from mmbeit3.inference.result import Failed, Predicted
 from mmbeit3.models.acceleration import accelerate
@@ -38,6 +38,7 @@ from mmbeit3.models.multimodal.class_texts import check_names
 from mmbeit3.utils import InputError, warn
 from mmbeit3.utils.image_reading import to_bgr
 from mmbeit3.utils.text_files import printable
+from mmbeit3.visualization.text_strip import side_by_side
 
 if TYPE_CHECKING:
     from mmbeit3.inference.layer_maps import AttentionMap, FeatureMap
@@ -45,7 +46,10 @@ if TYPE_CHECKING:
 
 @dataclass
 class Loaded:
-    """An image as read, (H, W, 3) BGR uint8, what the test pipeline made of it, and its damage."""
+    """An image as read, (H, W, 3) BGR uint8, what the test pipeline made of it, and its damage.
+
+    Several images of one sample stand side by side.
+    """
 
     source: Source
     image: np.ndarray
@@ -232,11 +236,7 @@ class Inferencer(ABC):
         Raises:
             InputError: It cannot be read, or it is not one image.
         """
-        inputs = read_inputs(image, channels)
-        if not inputs.is_single:
-            raise InputError(f"{type(image).__name__} holds several images; give one")
-        [source] = inputs.sources
-        return _checked(self.load(source))
+        return _checked(self.load(single_source(image, channels)))
 
     def run(
         self, sources: Iterable[Source], batch_size: int, pool: Executor, num_workers: int
@@ -283,7 +283,9 @@ class Inferencer(ABC):
         """
         try:
             data = source.load(self._loader)
-            image, damage = to_bgr(data["img"]), data.pop("damage", None)
+            given, damage = data["img"], data.pop("damage", None)
+            several = isinstance(given, list)
+            image = side_by_side([to_bgr(one) for one in given]) if several else to_bgr(given)
             return Loaded(source, image, self._transform(data), damage)
         except Exception as error:  # one image must not end the run
             return Failed(source, _reason(error))
@@ -313,10 +315,9 @@ class Inferencer(ABC):
 
     def _forward(self, images: list[Loaded]) -> list[Predicted | Failed]:
         """Predict one batch; where the GPU's memory is too small for it, image by image."""
-        data = {key: [image.packed[key] for image in images] for key in images[0].packed}
         try:
             with torch.no_grad():
-                samples = self.model.test_step(data)
+                samples = self.predict_batch(images)
             found: list[Predicted | Failed] = []
             for image, sample in zip(images, samples, strict=True):
                 prediction = self.result(image, sample)
@@ -331,6 +332,11 @@ class Inferencer(ABC):
         height, width = images[0].image.shape[:2]
         reason = f"{self.device} has too little memory for this image of {width} x {height} pixels"
         return [Failed(images[0].source, reason)]
+
+    def predict_batch(self, images: list[Loaded]) -> list[BaseDataElement]:
+        """Run the model on one batch."""
+        data = {key: [image.packed[key] for image in images] for key in images[0].packed}
+        return self.model.test_step(data)
 
     def check_label(self, label: int) -> None:
         """Raise an InputError if the model found a class that has no name."""

@@ -161,6 +161,19 @@ def read_inputs(given: Any, channels: str = "bgr", stride: int = 1) -> Inputs:
     return Inputs(sources, is_stream=not isinstance(given, (list, tuple)))
 
 
+def single_source(given: Any, channels: str = "bgr") -> Source:
+    """Find the one image that something is; see :func:`read_inputs`.
+
+    Raises:
+        InputError: It is none, or holds several.
+    """
+    inputs = read_inputs(given, channels)
+    if not inputs.is_single:
+        raise InputError(f"{type(given).__name__} holds several images; give one")
+    [source] = inputs.sources
+    return source
+
+
 def _source(item: Any, number: int, channels: str) -> Source:
     """The image that an item of a list is."""
     name = f"image {number}"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,8 +11,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from mmbeit3.inference.inferencer import Inferencer
+from mmbeit3.inference.inferencer import Inferencer, Loaded
 from mmbeit3.inference.result import Predicted, in_order
+from mmbeit3.text import Tokenizer
+from mmbeit3.text.tokenizer import BEGIN, END
 from mmbeit3.utils import InputError
 from mmbeit3.utils.towers import find_towers
 from mmbeit3.visualization.layer_maps import draw_features, draw_heat
@@ -65,6 +69,21 @@ class AttentionMap(LayerMap):
         """
         values = self.weights.mean(0) if head is None else self.weights[head]
         return in_order(draw_heat(self.image, self._on_image(values)), channels)
+
+
+@dataclass(eq=False, repr=False)
+class PairAttentionMap(AttentionMap):
+    """Where the image's CLS token looks that has read a text as well.
+
+    The weights of a head, with those of the CLS token and of the words, sum to one.
+
+    Attributes:
+        words (np.ndarray): (heads, T), float32: how much each token of the text gets.
+        tokens (tuple[str, ...]): These, in letters; begin and end are '<s>' and '</s>'.
+    """
+
+    words: np.ndarray
+    tokens: tuple[str, ...]
 
 
 @dataclass(eq=False, repr=False)
@@ -176,9 +195,7 @@ def _call_layer(model: Inferencer, image: Any, index: int, channels: str) -> _Ca
     loaded = model.load_one(image, channels)
     tower = _tower(model.model)
     layers = tower.repeated_layers
-    if not -len(layers) <= index < len(layers):
-        raise InputError(f"layer is {index}; expected one of the {len(layers)} layers, from 0")
-    index %= len(layers)
+    index = layer_number(index, len(layers))
     calls: list[tuple[tuple[Any, ...], Tensor]] = []
     hook = layers[index].register_forward_hook(
         lambda module, arguments, output: calls.append((arguments, output))
@@ -190,15 +207,105 @@ def _call_layer(model: Inferencer, image: Any, index: int, channels: str) -> _Ca
             getattr(model.model, "backbone", tower)(data["inputs"])
     finally:
         hook.remove()
-    patch_size = tower.patch_size
-    height, width = data["inputs"].shape[-2:]
-    grid = -(-height // patch_size), -(-width // patch_size)
-    rows, columns = (side / patch_size for side in loaded.packed["inputs"].shape[-2:])
-    common = {"source": loaded.source, "image": loaded.image, "damage": loaded.damage}
-    common |= {"layer": index, "covered": (rows, columns)}
+    grid = _grid(data["inputs"], tower.patch_size)
+    common = _common(loaded, index, tower.patch_size)
     arguments, output = calls[0]
     order = tower.token_layout(*grid).order
     return _Call(layers[index], index, arguments, output, grid, order, common)
+
+
+def layer_number(index: int, count: int) -> int:
+    """The number from 0 of one of ``count`` layers, that may be counted from the last.
+
+    Raises:
+        InputError: There is none.
+    """
+    if isinstance(index, bool) or not isinstance(index, int) or not -count <= index < count:
+        raise InputError(f"layer is {index!r}; expected one of the {count} layers, from 0")
+    return index % count
+
+
+@contextmanager
+def layer_tokens(layer: nn.Module) -> Iterator[list[Tensor]]:
+    """Note the tokens (B, N, C) that a layer is called with."""
+    calls: list[Tensor] = []
+    hook = layer.register_forward_pre_hook(lambda module, arguments: calls.append(arguments[0]))
+    try:
+        yield calls
+    finally:
+        hook.remove()
+
+
+def pair_attention_maps(
+    encoder: Any, tokenizer: Tokenizer, layer: int, x: Tensor, images: Sequence[Loaded]
+) -> list[PairAttentionMap]:
+    """Say where the image's CLS token looks in a layer over images and texts.
+
+    Args:
+        encoder (BEiT3Multiway): The encoder.
+        tokenizer (Tokenizer): That of the texts.
+        layer (int): The layer, from 0.
+        x (Tensor): (B, N, C), what it was called with.
+        images (Sequence[Loaded]): B images, each with one text.
+    """
+    ids, padding_mask = tokenizer.batch([image.packed["data_samples"].texts[0] for image in images])
+    with torch.no_grad():
+        weights = pair_attention_received(encoder, layer, x, padding_mask.to(x.device))
+    split = x.shape[1] - ids.shape[1]
+    patch_size = encoder.vision.patch_size
+    maps = []
+    for own, row, mask, image in zip(weights.numpy(), ids, padding_mask, images, strict=True):
+        tokens = tuple(_letters(tokenizer, int(number)) for number in row[~mask])
+        grid = _grid(image.packed["inputs"], patch_size)
+        maps.append(
+            PairAttentionMap(
+                **_common(image, layer, patch_size),
+                weights=own[:, 1:split].reshape(-1, *grid),
+                cls=own[:, 0],
+                words=own[:, split : split + len(tokens)],
+                tokens=tokens,
+            )
+        )
+    return maps
+
+
+def pair_attention_received(encoder: Any, layer: int, x: Tensor, padding_mask: Tensor) -> Tensor:
+    """Compute the softmax of the scores of the first token, which fused attention does not give.
+
+    Args:
+        encoder (BEiT3Multiway): The encoder.
+        layer (int): The layer, from 0.
+        x (Tensor): (B, N, C), the tokens of images and texts that it is called with.
+        padding_mask (Tensor): (B, T), True at the texts' padding.
+
+    Returns:
+        Tensor: (B, heads, N) on the CPU, float32: the weight of each token, one in sum.
+    """
+    split = x.shape[1] - padding_mask.shape[1]
+    vision, text = encoder.vision.layers[layer], encoder.text.layers[layer]
+    queries, keys, _ = vision.attn.project(vision.norm1(x[:, :split]))  # (B, heads, N, head_dim)
+    _, word_keys, _ = text.attn.project(text.norm1(x[:, split:]))
+    keys = torch.cat([keys, word_keys], 2).float()
+    scores = queries[:, :, :1].float() @ keys.transpose(2, 3) * keys.shape[-1] ** -0.5
+    hidden = nn.functional.pad(padding_mask, (split, 0), value=False)[:, None]
+    return scores[:, :, 0].masked_fill(hidden, -torch.inf).softmax(-1).cpu()
+
+
+def _letters(tokenizer: Tokenizer, number: int) -> str:
+    return {BEGIN: "<s>", END: "</s>"}.get(number) or tokenizer.decode([number])
+
+
+def _grid(images: Tensor, patch_size: int) -> tuple[int, int]:
+    """Rows and columns of patches of images (..., H, W)."""
+    height, width = images.shape[-2:]
+    return -(-height // patch_size), -(-width // patch_size)
+
+
+def _common(loaded: Loaded, index: int, patch_size: int) -> dict[str, Any]:
+    """What every map of an image has."""
+    rows, columns = (side / patch_size for side in loaded.packed["inputs"].shape[-2:])
+    common = {"source": loaded.source, "image": loaded.image, "damage": loaded.damage}
+    return common | {"layer": index, "covered": (rows, columns)}
 
 
 def _tower(model: nn.Module) -> nn.Module:

@@ -62,10 +62,10 @@ def map_ahead(
 
 
 def track(results: Iterable[Result], total: int, what: str = "images") -> Iterator[Result]:
-    """Pass results on, showing how many images are done, the rate, and the time remaining.
+    """Pass results on, showing how many are done, the rate, and the time remaining.
 
     Args:
-        results (Iterable): What to pass on, one per image.
+        results (Iterable): What to pass on, one for each.
         total (int): How many there will be.
         what (str): What to call those that are counted. Defaults to "images".
 
@@ -75,7 +75,7 @@ def track(results: Iterable[Result], total: int, what: str = "images") -> Iterat
     console = Console()
     columns = (
         *(TextColumn("inference"), BarColumn(), MofNCompleteColumn()),
-        TextColumn(what + ", {task.fields[rate]:.1f} images/s, remaining"),
+        TextColumn(what + ", {task.fields[rate]:.1f} per second, remaining"),
         TimeRemainingColumn(),
     )
     start = logged = time.perf_counter()
@@ -88,7 +88,7 @@ def track(results: Iterable[Result], total: int, what: str = "images") -> Iterat
             if not console.is_terminal and now - logged >= LOG_INTERVAL:
                 logged = now
                 remaining = timedelta(seconds=round((total - done) / rate))
-                print(f"{done}/{total} {what}, {rate:.1f} images/s, {remaining} remaining")
+                print(f"{done}/{total} {what}, {rate:.1f} per second, {remaining} remaining")
             yield result
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
@@ -120,6 +121,21 @@ class Predicted:
         height, width = self.size
         facts = {"path": self.path, "frame": self.frame, "height": height, "width": width}
         return facts | {"damage": self.damage}
+
+
+def all_found(items: Iterable[Any]) -> list[Any]:
+    """List results, none of which may be a :class:`Failed`.
+
+    Raises:
+        InputError: One is, or there is none.
+    """
+    found = list(items)
+    if not found:
+        raise InputError("there are no images; expected one or more")
+    for item in found:
+        if item.error is not None:
+            raise InputError(item.error)
+    return found
 
 
 def in_order(picture: np.ndarray, channels: str) -> np.ndarray:

@@ -21,7 +21,7 @@ from mmbeit3.inference.image_list import Source
 from mmbeit3.inference.inferencer import Inferencer, Loaded, default_workers
 from mmbeit3.inference.inputs import PixelSource
 from mmbeit3.inference.pipeline import track
-from mmbeit3.inference.result import Failed, Predicted
+from mmbeit3.inference.result import Failed, Predicted, all_found
 from mmbeit3.models.acceleration import DTYPES
 from mmbeit3.models.multimodal.class_texts import check_names, check_told_apart, encode_classes
 from mmbeit3.text import Tokenizer
@@ -155,13 +155,7 @@ class Retriever(Inferencer):
         found: Any = super().__call__(images, **options)
         if isinstance(found, ImageFeature):
             return found.feature
-        found = list(found)
-        if not found:
-            raise InputError("there are no images; expected one or more")
-        for item in found:
-            if item.error is not None:
-                raise InputError(item.error)
-        return np.stack([item.feature for item in found])
+        return np.stack([item.feature for item in all_found(found)])
 
     def encode_text(self, texts: str | Sequence[str]) -> np.ndarray:
         """Encode texts.

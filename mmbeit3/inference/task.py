@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from mmengine.config import Config
 from mmengine.hooks import Hook
 
+from mmbeit3.inference.image_list import NotListed, Source, list_sources
 from mmbeit3.registry import TASKS
 from mmbeit3.utils import InputError
 
@@ -60,6 +61,29 @@ class Task(ABC):
             **options: Of those that ``options`` names, the ones that were given.
         """
 
+    def list_sources(
+        self,
+        folder: Path,
+        out_dir: Path,
+        overlays: bool,
+        not_listed: NotListed,
+        options: Mapping[str, Any],
+    ) -> Sequence[Source]:
+        """List what a run over a folder predicts: its images, numbered from 1.
+
+        Args:
+            folder (Path): The folder, or one image.
+            out_dir (Path): Where results go.
+            overlays (bool): Whether pictures may be written.
+            not_listed (NotListed): Takes what is left out.
+            options (Mapping): Those of its own that were given.
+
+        Raises:
+            InputError: There are no images, or the options cannot be used.
+        """
+        drawn, further = overlays and self.writer_type.draws, self.writer_type.further
+        return list_sources(folder, out_dir, drawn, further, not_listed)
+
     @abstractmethod
     def keep_predictions(self, cfg: Config, out: Path, outputs: EvaluationOutputs) -> None:
         """Have the evaluators of a test write the predictions, in place.
@@ -72,6 +96,10 @@ class Task(ABC):
         Raises:
             InputError: They cannot be kept so.
         """
+
+    def kept_files(self, out: Path) -> str:
+        """Say which files :meth:`keep_predictions` has written."""
+        return str(out)
 
     @abstractmethod
     def drawing_hook(self, cfg: Config, meta: Mapping[str, Any], options: dict[str, Any]) -> Hook:

@@ -45,6 +45,8 @@ class ResultWriter(ABC):
     run_files: tuple[str, ...] = ()
     #: Whether a picture of each image is written.
     draws: ClassVar[bool] = True
+    #: What a run counts.
+    unit: ClassVar[str] = "images"
     #: What :meth:`write` returns.
     written: ClassVar[type[Written]]
 

@@ -15,8 +15,9 @@ import torch
 from mmengine.config import Config
 from PIL import Image
 
-from mmbeit3.inference.folder import infer_folder
+from mmbeit3.cli import main
 from mmbeit3.inference.rank_parts import PARTS
+from tests.small_speakers import write_speaker
 
 pytestmark = pytest.mark.slow
 ROOT = Path(__file__).resolve().parents[2]
@@ -34,14 +35,19 @@ def picture(path: Path, width: int = 30) -> Path:
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Seven images, the fourth broken, and the models of ``color_models.py`` in files."""
+def place(tmp_path_factory: pytest.TempPathFactory, tokenizer_file: Path) -> Path:
+    """Seven images, the fourth broken, and models in files."""
     place = tmp_path_factory.mktemp("processes")
     images = [picture(place / "images" / f"{i}.png", width=30 + i) for i in range(1, 8)]
     images[3].write_bytes(b"\x89PNG cut")
     classes = ("dark", "red thing", "green thing")
     save_model(place / "detection", "mmdet", "ColorDetector", "PackDetInputs", classes[1:])
     save_model(place / "segmentation", "mmseg", "ColorSegmentor", "PackSegInputs", classes)
+    for task in ("vqa", "nlvr2", "captioning"):
+        write_speaker(place, tokenizer_file, task)
+    (place / "questions.txt").write_text("a star\ntwo red circles\n")
+    rows = [f"{a}.png,{b}.png,a red star" for a in range(1, 8) for b in (2, 4)]
+    (place / "statements.csv").write_text("\n".join(["left,right,text", *rows]))
     return place
 
 
@@ -72,6 +78,13 @@ def command(
     return {"arguments": arguments, "second": second, "kills": kills}
 
 
+def asks(place: Path, task: str) -> list[str]:
+    """The options of a task."""
+    questions = ["--questions", str(place / "questions.txt"), "--show-attention"]
+    statements = ["--statements", str(place / "statements.csv")]
+    return {"vqa": questions, "nlvr2": statements}.get(task, [])
+
+
 @pytest.fixture(scope="module")
 def ran(place: Path) -> SimpleNamespace:
     """Several runs by two processes on the CPU: exit statuses, and what was printed."""
@@ -79,6 +92,9 @@ def ran(place: Path) -> SimpleNamespace:
     commands = {
         "detection": command(place, "detection"),
         "segmentation": command(place, "segmentation", task="segmentation"),
+        "captioning": command(place, "captioning", task="captioning"),
+        "vqa": command(place, "vqa", *asks(place, "vqa"), task="vqa"),
+        "nlvr2": command(place, "nlvr2", *asks(place, "nlvr2"), task="nlvr2"),
         "single": command(place, "single", images="images/2.png"),
         "absent": command(place, "absent", images="absent"),
         "device": command(place, "device", "--device", "cuda:0"),
@@ -115,14 +131,16 @@ def files_of(folder: Path) -> dict[str, bytes]:
     return contents
 
 
-@pytest.mark.parametrize("task", ["detection", "segmentation"])
+@pytest.mark.parametrize("task", ["detection", "segmentation", "captioning", "vqa", "nlvr2"])
 def test_results_are_those_of_one_process(
     task: str, place: Path, ran: SimpleNamespace, tmp_path: Path
 ) -> None:
-    config, checkpoint = place / f"{task}.py", place / f"{task}.pth"
-    cfg = Config.fromfile(config)
-    expected = infer_folder(cfg, checkpoint, place / "images", tmp_path, device="cpu")
-    assert (expected["num_done"], expected["num_failed"]) == (6, 1)
+    files = [str(place / name) for name in (f"{task}.py", f"{task}.pth", "images")]
+    alone = ["infer", *files, "--out-dir", str(tmp_path), "--device", "cpu", *asks(place, task)]
+    assert main(alone) == 1
+    expected = summary_of(tmp_path)
+    counts = {"vqa": (12, 2), "nlvr2": (6, 8)}.get(task, (6, 1))
+    assert (expected["num_done"], expected["num_failed"]) == counts
     found = summary_of(place / task)
     for key in expected.keys() - CHANGING:
         assert found[key] == expected[key], key
@@ -166,7 +184,7 @@ def test_an_interrupt_in_one_process_keeps_what_is_done(place: Path, ran: Simple
 
 def test_one_progress_and_one_summary(ran: SimpleNamespace) -> None:
     results = [line for line in ran.out.splitlines() if line.startswith("results are in ")]
-    assert len(results) == 6
+    assert len(results) == 9
 
 
 def test_a_killed_process_takes_nothing_with_it(place: Path, ran: SimpleNamespace) -> None:

@@ -188,11 +188,15 @@ class BEiT3Captioning(BaseModel):
         Raises:
             InputError: There is no such option, or a value is out of range.
         """
-        decoding = self._check_length(self.decoding.changed(**options))
+        decoding = self.changed_decoding(**options)
         tokenizer = self.tokenizer
         vocabulary = Vocabulary(tokenizer.mask_id, tokenizer.blank_ids)
         found = write_captions(self.encoder, self.mlm_head, images, vocabulary, decoding)
         return [Caption(tokenizer.decode(ids), score, ids) for ids, score in found]
+
+    def changed_decoding(self, **options: Any) -> Decoding:
+        """The model's ``decoding`` with other options; see :meth:`generate`."""
+        return self._check_length(self.decoding.changed(**options))
 
     def init_weights(self) -> None:
         """Initialize for training from nothing, the head as released, then as ``init_cfg`` says."""
