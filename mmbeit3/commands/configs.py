@@ -21,6 +21,8 @@ TASKS = {
     "beit3_mask2former": "segmentation",
     "beit3_imagenet": "classification",
     "beit3_retrieval": "retrieval",
+    "beit3_vqa": "vqa",
+    "beit3_nlvr2": "nlvr2",
 }
 
 
