@@ -15,6 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import mmcv
 import numpy as np
 from mmdet.datasets.transforms import LoadAnnotations as LoadObjects
 from mmengine.config import Config, ConfigDict
@@ -27,15 +28,15 @@ from mmbeit3.config.classes import resolve_classes
 from mmbeit3.config.data_checks import build_dataset
 from mmbeit3.config.datasets import COCO_TYPE, dataset_class, distinct, own_datasets
 from mmbeit3.config.tokenizers import read_tokenizer
-from mmbeit3.datasets import CocoDataset, ImageFolderDataset, ImageTextDataset
+from mmbeit3.datasets import CocoDataset, ImageFolderDataset, TextDataset
 from mmbeit3.datasets.checks.captions import describe_long
 from mmbeit3.datasets.checks.coco import check_coco, read_json
 from mmbeit3.datasets.checks.segmentation import IGNORED, count_labels
 from mmbeit3.datasets.checks.sizes import find_size_problems
 from mmbeit3.datasets.coco import image_files
-from mmbeit3.datasets.image_files import ImageFile, describe_turned, find_image_problems
-from mmbeit3.datasets.image_text import image_files as files_of_captions
+from mmbeit3.datasets.image_files import ImageFile, Loader, describe_turned, find_image_problems
 from mmbeit3.datasets.palette import palette_or_made
+from mmbeit3.datasets.text_dataset import image_files as files_of_texts
 from mmbeit3.datasets.transforms.loading import image_loader, load_bgr
 from mmbeit3.inference.staging import staged
 from mmbeit3.text import Tokenizer
@@ -70,7 +71,8 @@ class DatasetReport:
         place: Where it stands in the config, or the annotation file.
         source: The annotation file, or the folder of label maps.
         num_images: Images that are used.
-        num_texts: Captions that are used.
+        num_texts: Captions, questions or statements that are used.
+        text_name: What these are.
         num_errors: Entries that cannot be used.
         errors: What is wrong with which of them.
         num_warnings: Entries that look like mistakes.
@@ -78,13 +80,14 @@ class DatasetReport:
         classes: For each class its ``name``, the ``images`` that have it, and ``objects`` (crowds
             apart) or ``pixels``; in folders of classes ``images`` alone.
         pictures: Paths of the sample pictures, below the folder of the report.
-        texts: The captions of each of them.
+        texts: What is written beside each of them.
     """
 
     place: str
     source: str = ""
     num_images: int = 0
     num_texts: int = 0
+    text_name: str = "captions"
     num_errors: int = 0
     errors: list[str] = field(default_factory=list)
     num_warnings: int = 0
@@ -207,8 +210,8 @@ def _inspect_all(
             kind = dataset_class(config)
             if config["type"] == COCO_TYPE:
                 samples = _inspect_coco(report, config, scope, decode)
-            elif isinstance(kind, type) and issubclass(kind, ImageTextDataset):
-                samples = _inspect_captions(report, config, scope, decode, tokenizer)
+            elif isinstance(kind, type) and issubclass(kind, TextDataset):
+                samples = _inspect_texts(report, config, scope, decode, tokenizer)
             elif isinstance(kind, type) and issubclass(kind, ImageFolderDataset):
                 samples = _inspect_folder(report, config, scope, decode)
             else:
@@ -306,36 +309,47 @@ def _decode(mask: list | dict, image: np.ndarray) -> np.ndarray:
     return LoadObjects()._poly2mask(parts, *image.shape[:2])
 
 
-def _inspect_captions(
+def _inspect_texts(
     report: DatasetReport,
     config: ConfigDict,
     scope: str | None,
     decode: bool,
     tokenizer: Tokenizer | None,
 ) -> list[Sample]:
-    dataset: ImageTextDataset = build_dataset(config, scope, lazy_init=True)
-    report.source = dataset.ann_file
-    images, found = dataset.inspect(MAX_KEPT)
+    dataset: TextDataset = build_dataset(config, scope, lazy_init=True)
+    report.source, report.text_name = dataset.source, dataset.text_name
+    entries, found = dataset.inspect(MAX_KEPT)
     report.num_warnings, report.warnings = found.num_warnings, found.warnings
     report.num_errors, report.errors = found.num_errors, found.errors
     if found.num_errors:
         return []
-    items = dataset.items_of(images)
-    texts = [text for image in images for text in image.texts]
-    report.num_images, report.num_texts = len(images), len(texts)
+    files = files_of_texts(dataset.items_of(entries))
+    texts = [text for entry in entries for text in entry.texts]
+    report.num_images, report.num_texts = len(files), len(texts)
     if tokenizer is not None:
         long = describe_long(texts, tokenizer.lengths(texts), tokenizer.max_length)
         if long:
             report.add_warning(long)
     loader = image_loader(dataset.pipeline.transforms)
-    bad = find_image_problems(files_of_captions(items), report.source, loader, decode)
+    bad = find_image_problems(files, report.source, loader, decode)
     report.add_errors(list(bad.values()))
-    paths = {item["image_id"]: item["img_path"] for item in items}
     return [
-        Sample(partial(load_bgr, loader, path), image.texts)
-        for image in images
-        if (path := paths[image.image_id]) not in bad
+        Sample(partial(_draw_images, loader, paths), entry.lines)
+        for entry in entries
+        if not bad.keys() & set(paths := dataset.paths_of(entry))
     ]
+
+
+def _draw_images(loader: Loader, paths: Sequence[str]) -> np.ndarray:
+    """The images of a sample side by side, at the height of the lowest."""
+    images = [load_bgr(loader, path) for path in paths]
+    height = min(image.shape[0] for image in images)
+    return np.hstack(
+        [
+            mmcv.imresize(image, (max(1, round(image.shape[1] * height / len(image))), height))
+            for image in images
+        ]
+    )
 
 
 def _inspect_folder(
@@ -403,7 +417,7 @@ def _print(report: DatasetReport, console: Console) -> None:
     console.rule(printable(report.place))
     if report.num_images:
         source = printable(report.source)
-        texts = f", {report.num_texts:,} captions" if report.num_texts else ""
+        texts = f", {report.num_texts:,} {report.text_name}" if report.num_texts else ""
         console.print(f"{source}: {report.num_images:,} images{texts}", markup=False)
     if report.classes:
         units = list(report.classes[0])[1:]

@@ -160,9 +160,9 @@ def model_hint(report: LoadReport) -> str:
     if same_names and all(_layer(entry.name) in CLASS_LAYERS for entry in report.mismatched):
         in_file, in_model = _class_counts(report.mismatched)
         return (
-            f"the number of classes differs: the file has {in_file}, the model {in_model}. Give "
-            "the config and annotations it was trained with; to fine-tune on other classes, set "
-            "load_from to this file"
+            f"the number of classes or answers differs: the file has {in_file}, the model "
+            f"{in_model}. Give the config and annotations it was trained with; to fine-tune on "
+            "others, set load_from to this file"
         )
     if same_names and all(entry.name.endswith("pos_embed") for entry in report.mismatched):
         return "only the position table differs: img_size or patch_size is not that of the file"
@@ -196,7 +196,9 @@ def _text_hint(report: LoadReport) -> str | None:
 
 
 def _layer(name: str) -> str:
-    return name.split(".")[-2] if "." in name else name
+    """The layer of a weight, or what has it as one of several that are numbered."""
+    parts = [part for part in name.split(".") if not part.isdigit()]
+    return parts[-2] if len(parts) > 1 else name
 
 
 def _class_counts(mismatched: list[Mismatch]) -> tuple[int | str, int | str]:

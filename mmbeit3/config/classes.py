@@ -20,6 +20,7 @@ from mmbeit3.config.origin import set_by_user
 from mmbeit3.config.types import TypeFinder
 from mmbeit3.datasets.coco import describe_missing
 from mmbeit3.utils import InputError, compare_classes, listed, warn
+from mmbeit3.utils.errors import plural
 from mmbeit3.utils.text_files import read_text
 
 CHECKPOINT = "the checkpoint"  # what the source of its classes is called
@@ -72,7 +73,7 @@ def resolve_classes(
     takes_words = _takes_words(cfg)
     of_checkpoint = dataset_meta.get("classes")
     if of_checkpoint and not takes_words:
-        _check_same(source, classes, CHECKPOINT, tuple(of_checkpoint))
+        _check_same(source, classes, CHECKPOINT, tuple(of_checkpoint), datasets[0][1])
     for place, dataset in datasets:
         if not (takes_words and _has_others(dataset, classes)):
             if source == CHECKPOINT and place.startswith("test_"):
@@ -169,9 +170,9 @@ def _give_classes(
     """Name the training classes in a data set that names none, and compare them with others."""
     own = _own_classes(dataset)
     if named := _named_classes(dataset):
-        _check_same(f"{place}.metainfo.classes", named, source, classes)
+        _check_same(f"{place}.metainfo.classes", named, source, classes, dataset)
     elif own and not set(classes) <= set(own):
-        _check_same(f"{place} ({dataset['type']})", own, source, classes)
+        _check_same(f"{place} ({dataset['type']})", own, source, classes, dataset)
     elif classes != own:
         dataset["metainfo"] = ConfigDict(dataset.get("metainfo") or {}, classes=classes)
 
@@ -187,12 +188,19 @@ def _give_reduction(datasets: Sequence[dict[str, Any]], dataset_meta: Mapping[st
             folder["reduce_zero_label"] = known
 
 
-def _check_same(place: str, found: Sequence[str], source: str, expected: Sequence[str]) -> None:
-    if difference := compare_classes(place, found, source, expected):
+def _check_same(
+    place: str,
+    found: Sequence[str],
+    source: str,
+    expected: Sequence[str],
+    dataset: Mapping[str, Any],
+) -> None:
+    word = getattr(dataset_class(dataset), "METAINFO", {}).get("class_word", "class")
+    if difference := compare_classes(place, found, source, expected, word):
         raise InputError(
-            f"{difference}. Scores are counted by class number, so all must have the same classes "
-            "in the same order: correct metainfo.classes, or leave it out where the data set is to "
-            "follow the training set or the checkpoint"
+            f"{difference}. Scores are counted by {word} number, so all must have the same "
+            f"{plural(word)} in the same order: correct metainfo.classes, or leave it out where "
+            "the data set is to follow the training set or the checkpoint"
         )
 
 

@@ -26,7 +26,7 @@ from mmbeit3.config.datasets import (
 from mmbeit3.config.evaluation_checks import find_evaluation_problems
 from mmbeit3.config.mask_checks import boxes_alone, find_mask_problems
 from mmbeit3.config.tokenizers import read_tokenizer
-from mmbeit3.datasets import ImageTextDataset
+from mmbeit3.datasets import TextDataset
 from mmbeit3.datasets.checks.captions import describe_long
 from mmbeit3.datasets.checks.files import keep
 from mmbeit3.datasets.coco import NoMasksError
@@ -141,10 +141,10 @@ def _long_texts(
     place: str, config: ConfigDict, scope: str | None, tokenizer: Tokenizer | None
 ) -> list[str]:
     """Say how many texts of a data set the tokenizer cuts, if any."""
-    if tokenizer is None or not issubclass(dataset_class(config), ImageTextDataset):
+    if tokenizer is None or not issubclass(dataset_class(config), TextDataset):
         return []
-    dataset: ImageTextDataset = build_dataset(config, scope, lazy_init=True)
-    texts = [text for image in dataset.inspect()[0] for text in image.texts]
+    dataset: TextDataset = build_dataset(config, scope, lazy_init=True)
+    texts = [text for entry in dataset.inspect()[0] for text in entry.texts]
     long = describe_long(texts, tokenizer.lengths(texts), tokenizer.max_length)
     return [f"{place}: {long}"] if long else []
 

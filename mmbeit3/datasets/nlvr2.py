@@ -14,7 +14,6 @@ from mmbeit3.datasets.image_text_table import path_problem
 from mmbeit3.datasets.table_rows import check_delimiter, json_rows, read_lines, read_rows
 from mmbeit3.datasets.text_dataset import TextDataset
 from mmbeit3.registry import DATASETS
-from mmbeit3.utils import InputError
 
 # split, set of images, pair of the set, sentence
 IDENTIFIER = re.compile(r"[^-/\\\0]+(?:-\d+){3}")
@@ -39,11 +38,6 @@ class StatementsDataset(TextDataset):
     METAINFO: dict = {"classes": ("False", "True")}
     kind = "file of statements"
     text_name = "statements"
-
-    def __init__(self, ann_file: str, **kwargs: Any) -> None:
-        if not ann_file:
-            raise InputError(f"{type(self).__name__} has no ann_file: set it to a {self.kind}")
-        super().__init__(ann_file=ann_file, **kwargs)
 
     @classmethod
     def read_class_names(cls, config: Mapping[str, Any]) -> tuple[str, tuple[str, ...]]:
@@ -127,7 +121,6 @@ class NLVR2TableDataset(StatementsDataset):
 
     def __init__(
         self,
-        ann_file: str,
         left_column: str = "left",
         right_column: str = "right",
         text_column: str = "text",
@@ -143,7 +136,7 @@ class NLVR2TableDataset(StatementsDataset):
             "label_column": label_column,
         }
         self.delimiter = delimiter
-        super().__init__(ann_file=ann_file, **kwargs)
+        super().__init__(**kwargs)
 
     def read(self, report: Report) -> list[Statement]:
         """Read the statements of the table; see the base class."""

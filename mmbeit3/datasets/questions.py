@@ -14,7 +14,7 @@ from mmbeit3.datasets.answers import answer_score, checked_answers, make_answers
 from mmbeit3.datasets.checks.coco import MAX_EXAMPLES, Report, raise_on_errors
 from mmbeit3.datasets.checks.questions import Question, check_questions
 from mmbeit3.datasets.text_dataset import TextDataset
-from mmbeit3.utils import InputError
+from mmbeit3.utils import InputError, compare_classes
 
 
 class QuestionsDataset(TextDataset):
@@ -47,9 +47,9 @@ class QuestionsDataset(TextDataset):
         InputError: See there; or the list cannot be used.
     """
 
+    METAINFO: dict = {"class_word": "answer"}
     kind = "file of questions"
     text_name = "questions"
-    class_name = "answers"
     #: Arguments on which the list depends.
     list_arguments: tuple[str, ...] = ("ann_file", "data_root", "answers", "min_count")
 
@@ -149,9 +149,9 @@ class QuestionsDataset(TextDataset):
     def _name_answers(self, questions: Sequence[Question]) -> None:
         """Read or make the list, unless it is given."""
         if "classes" in self._metainfo:
-            self._metainfo["classes"] = checked_answers(
-                self._metainfo["classes"], "metainfo.classes"
-            )
+            named = checked_answers(self._metainfo["classes"], "metainfo.classes")
+            self._metainfo["classes"] = named
+            self._check_file(named)
         elif self.answers is not None:
             self._metainfo["classes"] = read_answers(self.answers)
         elif main := [q.main_answer for q in questions if q.main_answer is not None]:
@@ -165,6 +165,17 @@ class QuestionsDataset(TextDataset):
             self._metainfo["classes"] = answers
         elif not self.test_mode:
             raise InputError(f"{self.source} has no answers to learn: name a file that has them")
+
+    def _check_file(self, named: tuple[str, ...]) -> None:
+        """Make sure that a list that is named, of a checkpoint say, is that of the file."""
+        if self.answers is None or not osp.exists(self.answers):
+            return
+        in_file = read_answers(self.answers)
+        if difference := compare_classes(self.answers, in_file, "the model", named, "answer"):
+            raise InputError(
+                f"{difference}. Answers are numbers to a model: give the list that it was trained "
+                "with, or leave answers out, and its own is used"
+            )
 
     def _part(self, questions: Sequence[Question]) -> list[Question]:
         """Leave the validation images out, or all others."""

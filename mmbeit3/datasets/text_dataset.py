@@ -52,6 +52,8 @@ class TextDataset(BaseDataset):
     kind = "file of texts"
     #: What its texts are.
     text_name = "texts"
+    #: Whether it is read from ``ann_file``.
+    needs_ann_file = True
 
     def __init__(
         self,
@@ -60,6 +62,8 @@ class TextDataset(BaseDataset):
         data_prefix: dict | None = None,
         **kwargs: Any,
     ) -> None:
+        if not ann_file and self.needs_ann_file:
+            raise InputError(f"{type(self).__name__} has no ann_file: set it to a {self.kind}")
         data_prefix = dict(data_prefix or {"img": ""})
         if set(data_prefix) != {"img"}:
             raise InputError(f"data_prefix has the keys {sorted(data_prefix)}, expected 'img'")

@@ -57,6 +57,7 @@ class VQAv2Dataset(QuestionsDataset):
     """
 
     kind = "set of VQAv2 files"
+    needs_ann_file = False
     list_arguments = ("annotations", "questions", "data_root", "answers", "min_count")
 
     def __init__(

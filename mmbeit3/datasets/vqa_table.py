@@ -13,7 +13,6 @@ from mmbeit3.datasets.image_text_table import path_problem
 from mmbeit3.datasets.questions import QuestionsDataset
 from mmbeit3.datasets.table_rows import check_delimiter, read_rows
 from mmbeit3.registry import DATASETS
-from mmbeit3.utils import InputError
 
 
 @DATASETS.register_module()
@@ -44,15 +43,12 @@ class VQATableDataset(QuestionsDataset):
 
     def __init__(
         self,
-        ann_file: str,
         image_column: str = "image",
         question_column: str = "question",
         answer_column: str = "answer",
         delimiter: str | None = None,
         **kwargs: Any,
     ) -> None:
-        if not ann_file:
-            raise InputError(f"VQATableDataset has no ann_file: set it to a {self.kind}")
         check_delimiter(delimiter)
         self.columns = {
             "image_column": image_column,
@@ -60,7 +56,7 @@ class VQATableDataset(QuestionsDataset):
             "answer_column": answer_column,
         }
         self.delimiter = delimiter
-        super().__init__(ann_file=ann_file, **kwargs)
+        super().__init__(**kwargs)
 
     def read(self, report: Report) -> list[Question]:
         """Read the questions of the table; see the base class."""

@@ -59,17 +59,18 @@ class ClassesHook(Hook):
                 "num_classes of all heads to that, or runner_type to 'mmbeit3.Runner', which does"
             )
         if runner._resume:
-            _check_same("the training set", names, "the checkpoint", self._of_checkpoint)
+            word = _word(runner.train_dataloader)
+            _check_same("the training set", names, "the checkpoint", self._of_checkpoint, word)
 
     def before_val(self, runner: Any) -> None:
         """Compare the validation set with the training set, or without any with the checkpoint."""
-        names = _of_dataset(runner.val_dataloader)
+        names, word = _of_dataset(runner.val_dataloader), _word(runner.val_dataloader)
         if names and _takes_words(runner.model):
             _bare(runner.model).set_classes(names)
         elif self._of_training:
-            _check_same("the validation set", names, "the training set", self._of_training)
+            _check_same("the validation set", names, "the training set", self._of_training, word)
         else:
-            _check_same("the validation set", names, "the checkpoint", self._of_checkpoint)
+            _check_same("the validation set", names, "the checkpoint", self._of_checkpoint, word)
 
     def after_val(self, runner: Any) -> None:
         """Give a model that takes words those of the training set back."""
@@ -82,7 +83,8 @@ class ClassesHook(Hook):
         if names and _takes_words(runner.model):
             _bare(runner.model).set_classes(names)
             return
-        _check_same("the test set", names, "the checkpoint", self._of_checkpoint)
+        word = _word(runner.test_dataloader)
+        _check_same("the test set", names, "the checkpoint", self._of_checkpoint, word)
 
 
 def _bare(model: nn.Module) -> nn.Module:
@@ -98,9 +100,17 @@ def _takes_words(model: nn.Module) -> bool:
 
 
 def _of_dataset(loader: Any) -> tuple[str, ...]:
-    return _names(
-        getattr(loader.dataset, "metainfo", None) if isinstance(loader, DataLoader) else None
-    )
+    return _names(_metainfo(loader))
+
+
+def _word(loader: Any) -> str:
+    """What the data of a loader call a class."""
+    return _metainfo(loader).get("class_word", "class")
+
+
+def _metainfo(loader: Any) -> dict[str, Any]:
+    found = getattr(loader.dataset, "metainfo", None) if isinstance(loader, DataLoader) else None
+    return found or {}
 
 
 def _names(meta: Any) -> tuple[str, ...]:
@@ -108,12 +118,14 @@ def _names(meta: Any) -> tuple[str, ...]:
     return () if isinstance(names, str) else tuple(names)
 
 
-def _check_same(what: str, found: tuple[str, ...], source: str, expected: tuple[str, ...]) -> None:
+def _check_same(
+    what: str, found: tuple[str, ...], source: str, expected: tuple[str, ...], word: str
+) -> None:
     if not (found and expected):
         return
-    if difference := compare_classes(what, found, source, expected):
+    if difference := compare_classes(what, found, source, expected, word):
         raise InputError(
-            f"{difference}. Class numbers would have two meanings: set metainfo=dict(classes=...) "
-            "of the data set to those of the weights, in their order, or runner_type to "
-            "'mmbeit3.Runner', which does"
+            f"{difference}. {word.capitalize()} numbers would have two meanings: set "
+            "metainfo=dict(classes=...) of the data set to those of the weights, in their order, "
+            "or runner_type to 'mmbeit3.Runner', which does"
         )

@@ -334,8 +334,11 @@ def _compare_data(
         getattr(runner.train_dataloader.dataset, "metainfo", None),
     ]
     classes = [list((meta or {}).get("classes") or ()) for meta in metas]
+    word = (metas[1] or {}).get("class_word", "class")
     if all(classes) and (
-        difference := compare_classes("the checkpoint", classes[0], "the training set", classes[1])
+        difference := compare_classes(
+            "the checkpoint", classes[0], "the training set", classes[1], word
+        )
     ):
         refusals.append(
             f"{difference}; the heads have learned the old ones in their order: go on with data of "

@@ -32,7 +32,11 @@ def listed(names: Iterable[object], limit: int = 10) -> str:
 
 
 def compare_classes(
-    what: str, found: Sequence[str], source: str, expected: Sequence[str]
+    what: str,
+    found: Sequence[str],
+    source: str,
+    expected: Sequence[str],
+    word: str = "class",
 ) -> str | None:
     """Say how two lists of classes differ, in order or otherwise; None if they do not.
 
@@ -41,15 +45,21 @@ def compare_classes(
         found: It.
         source: What has the other.
         expected: It.
+        word: What one of them is called. Defaults to 'class'.
     """
     if tuple(found) == tuple(expected):
         return None
     pairs = zip_longest(map(repr, found), map(repr, expected), fillvalue="none")
     number, (here, there) = next(pair for pair in enumerate(pairs) if len(set(pair[1])) > 1)
     return (
-        f"{what} has {len(found)} classes, {source} {len(expected)}; the first difference is class "
-        f"{number}, {here} and {there}"
+        f"{what} has {len(found)} {plural(word)}, {source} {len(expected)}; the first difference "
+        f"is {word} {number}, {here} and {there}"
     )
+
+
+def plural(word: str) -> str:
+    """The plural of a noun: classes, answers."""
+    return f"{word}es" if word.endswith("s") else f"{word}s"
 
 
 def warn(text: str) -> None:

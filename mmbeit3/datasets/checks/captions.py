@@ -38,6 +38,16 @@ class CaptionedImage:
     height: int | None = None
     domain: str | None = None
 
+    @property
+    def files(self) -> list[str]:
+        """The image."""
+        return [self.file]
+
+    @property
+    def lines(self) -> list[str]:
+        """The captions."""
+        return self.texts
+
 
 def check_captions(
     images: Sequence[CaptionedImage], report: Report, required: bool = True
