@@ -160,9 +160,9 @@ def model_hint(report: LoadReport) -> str:
     if same_names and all(_layer(entry.name) in CLASS_LAYERS for entry in report.mismatched):
         in_file, in_model = _class_counts(report.mismatched)
         return (
-            f"the number of classes or answers differs: the file has {in_file}, the model "
-            f"{in_model}. Give the config and annotations it was trained with; to fine-tune on "
-            "others, set load_from to this file"
+            f"the number of classes differs: the file has {in_file}, the model {in_model} (in VQA "
+            "they are answers). Give the config and annotations it was trained with; to fine-tune "
+            "on others, set load_from to this file"
         )
     if same_names and all(entry.name.endswith("pos_embed") for entry in report.mismatched):
         return "only the position table differs: img_size or patch_size is not that of the file"
