@@ -17,6 +17,7 @@ CASES = {
     "tower-sizes": ("tower", "the tower from 512 to 1792 pixels"),
     "tower-batches": ("tower", "the tower at batches of 1 to 8 images"),
     "text": ("text", "captions through the language expert, next to torchscale's"),
+    "caption": ("caption", "images to captions by beam search, next to the published way"),
     "detector": ("detector", "Cascade Mask R-CNN on COCO images, next to mmdet's own pieces"),
     "segmentor": ("segmentor", "Mask2Former on an ADE20K image, next to mmseg's sliding window"),
     "folder": ("folder", "a folder of images through the detector, next to the model alone"),
