@@ -45,9 +45,7 @@ def caption(options: Options) -> Case:
         f"{options.num_images} images of {SIZE} x {SIZE} as one batch, {options.arch}, {BEAMS} "
         f"beams, {LENGTH - 3} words"
     )
-    return Case(
-        "caption", title, candidates, (Comparison(OURS, PUBLISHED, speed=3, tolerance=0),)
-    )
+    return Case("caption", title, candidates, (Comparison(OURS, PUBLISHED, speed=3, tolerance=0),))
 
 
 def build(

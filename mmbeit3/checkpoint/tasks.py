@@ -73,6 +73,7 @@ TASKS = {
     "captioning": Task(
         "captioning (_captioning, _nocaps)",
         _names(["mlm_head"]),
+        "configs/beit3_captioning",
         starts_from=("pretraining",),
     ),
     "pretraining": Task("pretraining (masked data modeling)", _names(["mlm_head", "mim_head"])),

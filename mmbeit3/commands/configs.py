@@ -23,6 +23,7 @@ TASKS = {
     "beit3_retrieval": "retrieval",
     "beit3_vqa": "vqa",
     "beit3_nlvr2": "nlvr2",
+    "beit3_captioning": "captioning",
 }
 
 

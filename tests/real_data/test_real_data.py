@@ -12,14 +12,19 @@ from pathlib import Path
 import cv2
 import pytest
 import torch
+from mmengine.config import Config
+from mmengine.dataset import pseudo_collate
+from mmengine.registry import init_default_scope
 
-from mmbeit3.checkpoint import official_state_dict
+from mmbeit3.checkpoint import load_weights, official_state_dict
 from mmbeit3.models import BEiT3
+from mmbeit3.registry import DATASETS, MODELS
 
 ROOT = Path(__file__).resolve().parents[2]
 BASE = ROOT / "configs/beit3_vitdet/cascade-mask-rcnn_beit3-base_lsj-1024_coco.py"
 TINY = Path(__file__).with_name("tiny_coco_sample.py")
 TINY_CAPTIONS = Path(__file__).with_name("tiny_coco_captions.py")
+TINY_WRITING = Path(__file__).with_name("tiny_coco_writing.py")
 TINY_ADE20K = Path(__file__).with_name("tiny_ade20k_sample.py")
 
 pytestmark = pytest.mark.slow
@@ -103,11 +108,13 @@ def test_tiny_learns_ade20k_by_heart(data_root: Path, tmp_path: Path) -> None:
     assert metrics["aAcc"] >= 90
 
 
-def small_photographs(coco: Path, folder: Path) -> None:
-    """The captioned photographs of both splits at 64 pixels, so that a step reads them fast."""
+def small_photographs(
+    coco: Path, folder: Path, splits: tuple[str, ...] = ("train2017", "val2017")
+) -> dict[str, list]:
+    """Captioned photographs at 64 pixels, so that a step reads them fast."""
     (folder / "images").mkdir()
     data: dict[str, list] = {"images": [], "annotations": []}
-    for split in ("train2017", "val2017"):
+    for split in splits:
         file = coco / "annotations" / f"captions_{split}.json"
         for key, entries in json.loads(file.read_text()).items():
             if key in data:
@@ -119,6 +126,7 @@ def small_photographs(coco: Path, folder: Path) -> None:
                 cv2.imwrite(str(folder / "images" / image["file_name"]), pixels)
                 image |= dict(width=64, height=64)
     (folder / "captions.json").write_text(json.dumps(data))
+    return data
 
 
 def test_tiny_learns_captions_by_heart(
@@ -138,3 +146,31 @@ def test_tiny_learns_captions_by_heart(
     metrics = json.loads(next((tmp_path / "test").rglob("metrics.json")).read_text())["metrics"]
     print(metrics)
     assert metrics["retrieval/TR@1"] == metrics["retrieval/IR@1"] == 100
+
+
+def test_tiny_writes_captions_by_heart(
+    data_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """26 photographs and one caption of each: beam search writes 90 % of them letter by letter."""
+    tokenizer = data_root / "tokenizer" / "beit3.spm"
+    if not tokenizer.is_file():
+        pytest.skip(f"the official tokenizer is not at {tokenizer}")
+    monkeypatch.setenv("MMBEIT3_TOKENIZER", str(tokenizer))
+    data = small_photographs(data_root / "coco_sample", tmp_path, ("train2017",))
+    firsts = {entry["image_id"]: entry for entry in reversed(data["annotations"])}
+    data["annotations"] = list(firsts.values())
+    (tmp_path / "captions.json").write_text(json.dumps(data))
+    run = tmp_path / "run"
+    print(tool("train.py", TINY_WRITING, "--work-dir", run, data=tmp_path))
+    monkeypatch.setenv("MMBEIT3_DATA", str(tmp_path))
+    cfg = Config.fromfile(TINY_WRITING)
+    init_default_scope("mmbeit3")
+    model = MODELS.build(cfg.model).eval()
+    load_weights(model, next(run.glob("iter_*.pth")))
+    dataset = DATASETS.build(cfg.val_dataloader.dataset)
+    samples = model.test_step(pseudo_collate([dataset[index] for index in range(len(dataset))]))
+    right = [" ".join(sample.texts[0].split()) == sample.pred_caption for sample in samples]
+    for sample in samples:
+        print(f"{sample.pred_score:.3f} {sample.pred_caption!r} / {sample.texts[0]!r}")
+    print(f"{sum(right)} of {len(right)} captions are written exactly")
+    assert len(right) == 26 and sum(right) >= 0.9 * len(right)
