@@ -5,25 +5,38 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from mmbeit3.utils import InputError
+from mmbeit3.utils import InputError, listed
 
-HELP = "write a config for your own data: COCO annotations, or folders of images and masks"
+HELP = "write a config for your own data: annotations, masks, captions, questions or statements"
 DESCRIPTION = (
     "Write a short config that trains on your own data, from any folder: a detector with --coco "
-    "TRAIN.json --images DIR, a segmentor with --images DIR --masks DIR --classes NAMES.txt. "
+    "TRAIN.json --images DIR, a segmentor with --images DIR --masks DIR --classes NAMES.txt, a "
+    "model that writes captions, answers questions or judges statements with --captions, "
+    "--questions or --statements TABLE --images DIR. "
     "Without data to validate on a fifth of the training images, the same each time, is kept for "
-    "it; the two lists are written next to the config. tiny and small start from random weights "
-    "and train on two CPU cores; base and large start from the official weights."
+    "it; of annotations and masks the two lists are written next to the config. tiny and small "
+    "start from random weights and train on two CPU cores; base and large start from the official "
+    "weights."
 )
 EPILOG = (
     "A mask is an 8-bit PNG with the path of its image: images/a/b.jpg and masks/a/b.png. Its "
     "pixels are numbers of lines of NAMES.txt, from 0, and 255 where nothing is known. Objects "
-    "without masks (segmentation) give a detector that finds boxes alone."
+    "without masks (segmentation) give a detector that finds boxes alone. A table (.csv with a "
+    "header, .tsv, .jsonl) has the columns image and text (captions), image, question and answer "
+    "(questions), or left, right, text and label (statements)."
 )
 WAYS = (
-    "give --coco TRAIN.json --images DIR for detection, or --images DIR --masks DIR --classes "
-    "NAMES.txt for segmentation"
+    "give --coco TRAIN.json --images DIR for detection, --images DIR --masks DIR --classes "
+    "NAMES.txt for segmentation, or --images DIR and a table by --captions, --questions or "
+    "--statements"
 )
+TABLES = ("captions", "questions", "statements")
+# What decides the task, and the options that go with it.
+TASKS = {
+    "coco": ("detection", ("val",)),
+    "masks": ("segmentation", ("classes", "val_masks", "reduce_zero_label")),
+    **{name: (name, ("val", "tokenizer")) for name in TABLES},
+}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -34,9 +47,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     detection = parser.add_argument_group("detection")
     detection.add_argument(
         "--coco", type=Path, metavar="TRAIN.json", help="annotations of the images, COCO format"
-    )
-    detection.add_argument(
-        "--val", type=Path, metavar="VAL.json", help="annotations to validate on"
     )
     segmentation = parser.add_argument_group("segmentation")
     segmentation.add_argument("--masks", type=Path, metavar="DIR", help="folder of their masks")
@@ -51,7 +61,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action=argparse.BooleanOptionalAction,
         help="0 in masks means unlabeled, and the classes count from 1 (default: found out)",
     )
-    both = parser.add_argument_group("both")
+    texts = parser.add_argument_group("images with texts")
+    texts.add_argument("--captions", type=Path, metavar="TABLE", help="captions of the images")
+    texts.add_argument("--questions", type=Path, metavar="TABLE", help="questions and answers")
+    texts.add_argument(
+        "--statements", type=Path, metavar="TABLE", help="statements about pairs of images"
+    )
+    texts.add_argument(
+        "--tokenizer",
+        type=Path,
+        metavar="FILE",
+        help="(default: one trained on the texts for tiny and small, else beit3.spm)",
+    )
+    both = parser.add_argument_group("all")
+    both.add_argument(
+        "--val", type=Path, metavar="FILE", help="annotations, or the table, to validate on"
+    )
     both.add_argument(
         "--val-images",
         type=Path,
@@ -65,17 +90,30 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def start(args: argparse.Namespace) -> str:
     """Check what needs no PyTorch, and say what begins."""
     from mmbeit3.apis.new_config import existing_folder
+    from mmbeit3.utils.similar_paths import describe_similar
 
     _check_combination(args)
     for name in ("images", "masks", "val_images", "val_masks"):
         if (folder := getattr(args, name)) is not None:
             existing_folder(folder, name)
-    return f"reading {args.coco or args.masks}"
+    for name in (*TABLES, "tokenizer"):
+        if (file := getattr(args, name)) is not None and not file.is_file():
+            raise InputError(f"there is no file {file}{describe_similar(str(file))}", name)
+    return f"reading {getattr(args, _given(args)[0])}"
 
 
 def run(args: argparse.Namespace) -> None:
     """Run the command."""
-    if args.coco:
+    name = _given(args)[0]
+    if name in TABLES:
+        from mmbeit3.apis.new_text_config import write_text_config
+
+        table = getattr(args, name)
+        lines = write_text_config(
+            *(args.out, name, table, args.images, args.val, args.val_images, args.size),
+            tokenizer=args.tokenizer,
+        )
+    elif args.coco:
         from mmbeit3.apis.new_detection_config import write_detection_config
 
         lines = write_detection_config(
@@ -105,18 +143,24 @@ def run(args: argparse.Namespace) -> None:
     print(f"train: mmbeit3 train {args.out}")
 
 
+def _given(args: argparse.Namespace) -> list[str]:
+    return [name for name in TASKS if getattr(args, name)]
+
+
 def _check_combination(args: argparse.Namespace) -> None:
-    if bool(args.coco) == bool(args.masks):
-        found = "both --coco and --masks" if args.coco else "neither --coco nor --masks"
+    given = _given(args)
+    if len(given) != 1:
+        found = " and ".join(f"--{name}" for name in given)
+        found = f"both {found}" if given else f"none of {listed(f'--{name}' for name in TASKS)}"
         raise InputError(f"{found} given: {WAYS}")
+    task, options = TASKS[given[0]]
     if args.masks and not args.classes:
         raise InputError(
             "--masks needs --classes NAMES.txt: one class a line, that of value 0 of the masks "
             "first (often 'background')"
         )
-    task = "detection" if args.coco else "segmentation"
-    others = ("classes", "val_masks", "reduce_zero_label") if args.coco else ("val",)
-    for name in others:
-        if getattr(args, name) is not None:
-            cure = "the classes are those of TRAIN.json" if name == "classes" else WAYS
+    for name in dict.fromkeys(name for _, names in TASKS.values() for name in names):
+        if name not in options and getattr(args, name) is not None:
+            is_named = name == "classes" and args.coco
+            cure = "the classes are those of TRAIN.json" if is_named else WAYS
             raise InputError(f"is not for {task}: leave it out, or {cure}", name)

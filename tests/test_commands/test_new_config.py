@@ -183,7 +183,7 @@ def test_wrong_data_are_named(data: Path, capsys: pytest.CaptureFixture[str]) ->
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        (("--images", "shapes/train"), "neither --coco nor --masks given: give --coco TRAIN.json"),
+        (("--images", "shapes/train"), "--questions, --statements given: give --coco TRAIN.json"),
         (
             ("--images", "shapes/train", "--masks", "shapes/semantic/train"),
             "--masks needs --classes NAMES.txt: one class a line",

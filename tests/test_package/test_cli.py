@@ -91,7 +91,7 @@ WRONG = {
     "eval-captions c.json a.json": "reference file c.json does not exist",
     "prepare-ade20k b.zip": "archive b.zip does not exist",
     "prepare-objects365 pictures": "folder pictures does not exist",
-    "new-config --images images": "neither --coco nor --masks given",
+    "new-config --images images": "none of --coco, --masks, --captions, --questions, ",
 }
 BEGINNINGS = """
 import json, sys

@@ -1,0 +1,132 @@
+"""``new-config`` for images with texts: what it writes trains, is tested, and runs on a folder."""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from mmbeit3.cli import main
+from mmbeit3.config.loading import load_config
+
+COLORS = dict(red=(0, 0, 220), green=(0, 200, 0), blue=(220, 30, 0), gray=(90, 90, 90))
+
+
+@pytest.fixture
+def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Eight images, and a table of each kind; the current folder is another one."""
+    folder, names = tmp_path / "größe", list(COLORS) * 2
+    (folder / "images").mkdir(parents=True)
+    for index, name in enumerate(names):
+        image = np.full((40, 60, 3), COLORS[name], np.uint8)
+        image[: 4 * index] //= 2
+        (folder / "images" / f"{index}.png").write_bytes(cv2.imencode(".png", image)[1].tobytes())
+    rows = {
+        "captions": [(f"{i}.png", f"a {n} wall, number {i}") for i, n in enumerate(names)],
+        "questions": [(f"{i}.png", "what color is it?", n) for i, n in enumerate(names)],
+        "statements": [
+            (f"{i}.png", f"{j}.png", f"both are {names[i]}", names[i] == names[j])
+            for i in range(4)
+            for j in range(4, 8)
+        ],
+    }
+    heads = {
+        "captions": ("image", "text"),
+        "questions": ("image", "question", "answer"),
+        "statements": ("left", "right", "text", "label"),
+    }
+    for name, head in heads.items():
+        with (folder / f"{name}.csv").open("w", newline="", encoding="utf-8") as file:
+            csv.writer(file).writerows([head, *rows[name]])
+    (folder / "ask.txt").write_text("what color is it?\n")
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    return folder
+
+
+def write(data: Path, kind: str, *options: str) -> int:
+    if kind == "statements":
+        options = ("--val", str(data / "statements.csv"), *options)
+    table, images = str(data / f"{kind}.csv"), str(data / "images")
+    return main(["new-config", f"--{kind}", table, "--images", images, "--out", "my.py", *options])
+
+
+OUT = {"captions": "out.json", "questions": "out.json", "statements": "out.csv"}
+
+
+@pytest.mark.parametrize("kind", ["captions"])  # until the other metrics are there
+def test_what_is_written_trains_is_tested_and_runs(
+    kind: str, data: Path, capsys: pytest.CaptureFixture
+) -> None:
+    assert write(data, kind) == 0
+    printed = capsys.readouterr().out
+    assert "my.spm" in printed and "train: mmbeit3 train my.py" in printed
+    text, number = re.subn(
+        r"^(max_iters|val_interval) = \d+", r"\1 = 2", Path("my.py").read_text(), flags=re.M
+    )
+    assert number == 2
+    Path("my.py").write_text(text)
+    assert main(["train", "my.py"]) == 0
+    [best] = Path("work_dirs/my").glob("best_*.pth")
+    assert main(["test", "my.py", str(best), "--out", OUT[kind]]) == 0
+    kept = Path(OUT[kind]).read_text()
+    number = {"captions": 1, "questions": 1, "statements": 16}[kind]
+    assert len(json.loads(kept) if kind != "statements" else kept.splitlines()) == number
+    asked = {
+        "captions": [],
+        "questions": ["--questions", str(data / "ask.txt"), "--show-attention"],
+        "statements": ["--statements", str(data / "statements.csv")],
+    }[kind]
+    command = ["infer", "my.py", str(best), str(data / "images"), "--out-dir", "found", *asked]
+    assert main(command) == 0
+    assert main(["info", str(best)]) == 0
+    assert main(["test", "my.py", str(best), "--show-dir", "drawn"]) == 2
+    assert "draws nothing; `infer` writes a page" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("kind", OUT)
+@pytest.mark.parametrize("size", ["small", "base", "large"])
+def test_other_sizes_are_read_and_formatted(kind: str, size: str, data: Path) -> None:
+    own = ("--tokenizer", str(data / "ask.txt")) if size == "base" else ()
+    assert write(data, kind, "--size", size, *own) == 0
+    cfg = load_config("my.py")
+    assert cfg.model.encoder.arch == size
+    start = cfg.model if kind == "captions" else cfg.model.encoder
+    light = size == "small"
+    assert light or f"beit3_{size}_patch16_224" in start.init_cfg.checkpoint
+    assert not light or start.init_cfg is None
+    assert Path("my.spm").exists() == light
+
+
+@pytest.mark.parametrize(
+    ("kind", "options", "message"),
+    [
+        ("captions", ("--val-images", "."), "--val-images: needs --val"),
+        ("captions", ("--classes", "names.txt"), "--classes: is not for captions"),
+        ("captions", ("--tokenizer", "none.spm"), "--tokenizer: there is no file none.spm"),
+        ("questions", ("--coco", "a.json"), "both --coco and --questions given"),
+        ("captions", ("--images", ".."), "images that"),
+    ],
+)
+def test_what_cannot_be_used_is_said(
+    kind: str,
+    options: tuple[str, ...],
+    message: str,
+    data: Path,
+    capsys: pytest.CaptureFixture,
+) -> None:
+    assert write(data, kind, *options) == 2
+    printed = capsys.readouterr().err
+    assert message in printed and "Traceback" not in printed
+    assert not list(Path().iterdir())
+
+
+def test_statements_are_not_split(data: Path, capsys: pytest.CaptureFixture) -> None:
+    command = ["new-config", "--statements", str(data / "statements.csv"), "--out", "my.py"]
+    assert main([*command, "--images", str(data / "images")]) == 2
+    assert "--val: is needed" in capsys.readouterr().err
