@@ -15,6 +15,7 @@ import torch
 
 from mmbeit3 import load
 from mmbeit3.cli import main
+from mmbeit3.inference.folder import print_summary
 from mmbeit3.utils import InputError
 from tests.small_speakers import ANSWERS, write_speaker
 
@@ -225,6 +226,16 @@ def test_every_question_is_asked_about_every_image(
     assert page.count("data:image/jpeg;base64,") == 4  # an image with all its questions
     assert "&lt;b&gt;two&lt;/b&gt;" in page and "<b>two" not in page and "<b>many" not in page
     assert not (out / "overlays").exists()
+
+
+@pytest.mark.parametrize("answer", ["[/b]", "[red]", ":dog:", "größe"])
+def test_answers_are_no_markup_of_the_terminal(answer: str, capsys: pytest.CaptureFixture) -> None:
+    counts = dict(num_done=1, num_images=1, num_failed=0, num_damaged=0)
+    rates = dict(seconds=1.0, images_per_second=1.0, error=None, interrupted=False)
+    lists = dict.fromkeys(("failed", "damaged", "left_out", "images"), [])
+    summary = dict(task="vqa", files="answers.json", results_in=".", answers={answer: 3})
+    print_summary(counts | rates | lists | summary, "out")
+    assert answer in capsys.readouterr().out
 
 
 def test_a_table_has_questions_of_its_own_and_attention_is_drawn(

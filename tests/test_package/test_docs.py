@@ -19,6 +19,7 @@ from mmbeit3.config import load_config
 from mmbeit3.datasets import make_shapes
 from mmbeit3.inference import inputs
 from tests.small_dual_encoder import write_dual_encoder
+from tests.small_speakers import write_speaker
 
 ROOT = Path(__file__).resolve().parents[2]
 TINY = ROOT / "configs" / "beit3_vitdet" / "cascade-mask-rcnn_beit3-tiny_shapes.py"
@@ -42,6 +43,8 @@ def folder(tmp_path: Path, tokenizer_file: Path, monkeypatch: pytest.MonkeyPatch
     torch.save({"meta": meta, "state_dict": model.state_dict()}, tmp_path / "weights.pth")
     cfg.dump(tmp_path / "config.py")
     write_dual_encoder(tmp_path, tokenizer_file)
+    for task in ("captioning", "vqa", "nlvr2"):
+        write_speaker(tmp_path, tokenizer_file, task)
     (tmp_path / "photos").mkdir()
     photos = sorted((data / "val").iterdir())
     image = cv2.imread(str(photos[0]))
