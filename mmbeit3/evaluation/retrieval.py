@@ -131,8 +131,8 @@ def _recall(
         torch.ge(scores, best_image, out=is_ahead)
         ahead_of_image += is_ahead.sum(0)
     # What belongs to the query is not ahead of itself.
-    ahead_of_text.index_add_(0, images, -(values >= best_text[images]).float())
-    ahead_of_image.index_add_(0, texts, -(values >= best_image[texts]).float())
+    ahead_of_text.index_add_(0, images, -(values >= best_text[images]).to(ahead_of_text))
+    ahead_of_image.index_add_(0, texts, -(values >= best_image[texts]).to(ahead_of_image))
     ranks = ahead_of_text[images.unique()], ahead_of_image[texts.unique()]
     recalls = [100 * (rank < k).double().mean().item() for rank in ranks for k in ks]
     return dict(zip(recall_names(ks), [*recalls, sum(recalls) / len(recalls)], strict=True))
