@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from benchmarks.benchmark import difference, flat
-from benchmarks.cases import CASES, make_case, training
+from benchmarks.cases import CASES, caption, make_case, training
 from benchmarks.cases.evaluation import make_detections
 from benchmarks.cases.tower import build_tower, make_tower
 from benchmarks.flops import tower_flops
@@ -77,9 +77,20 @@ def test_detections_are_as_many_as_a_detector_returns(data_root: Path) -> None:
     assert scores.min() >= 0 and scores.max() <= 1 and scores.std() > 0.1
 
 
+def test_captions_are_the_same_either_way(data_root: Path) -> None:
+    pytest.importorskip("torchscale")
+    folder = data_root / "coco_sample" / "val2017"
+    ours, theirs = (
+        caption.build("tiny", folder, 2, "cpu", published, size=64)() for published in (False, True)
+    )
+    assert torch.equal(ours, theirs)
+    assert ours.shape == (2, caption.LENGTH - 3) and not torch.equal(ours[0], ours[1])
+
+
 def test_missing_data_are_named() -> None:
-    with pytest.raises(InputError, match="absent.*name the folder of the data by --coco"):
-        make_case("evaluation", Options(coco=Path("absent")))
+    for name in ("evaluation", "caption"):
+        with pytest.raises(InputError, match="absent.*name the folder of the data by --coco"):
+            make_case(name, Options(coco=Path("absent")))
 
 
 def test_every_case_is_there() -> None:
