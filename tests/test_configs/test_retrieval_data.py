@@ -1,4 +1,4 @@
-"""Retrieval configs: their data sets read what the bases say, and a tiny one trains on shapes."""
+"""Configs of pairs of image and text: bases read their data, and a tiny one trains on shapes."""
 
 from __future__ import annotations
 
@@ -72,18 +72,32 @@ def make_custom(root: Path) -> list[int]:
     return [3, 2, 2]
 
 
+def make_nocaps(root: Path) -> list[int]:
+    numbers = make_coco(root)
+    write_images(root / "val", ["n.jpg"])
+    data = {
+        "images": [{"id": 0, "file_name": "n.jpg", "width": 80, "height": 60}],
+        "annotations": [{"id": j, "image_id": 0, "caption": f"a {j}"} for j in range(10)],
+    }
+    (root / "nocaps_val_4500_captions.json").write_text(json.dumps(data))
+    return [numbers[0], 1, 1]
+
+
 @pytest.mark.parametrize(
     ("name", "make"),
     [
         ("coco_retrieval_384", make_coco),
         ("flickr30k_retrieval_384", make_flickr30k),
         ("custom_retrieval_384", make_custom),
+        ("coco_captioning_480", make_coco),
+        ("nocaps_captioning_480", make_nocaps),
+        ("custom_captioning_480", make_custom),
     ],
 )
 def test_bases_read_their_data(name: str, make: object, tmp_path: Path) -> None:
     cfg = Config.fromfile(CONFIGS / "_base_" / "datasets" / f"{name}.py")
     expected = make(tmp_path)
-    found = []
+    found, size = [], int(name[-3:])
     for split in ("train", "val", "test"):
         settings = cfg[f"{split}_dataloader"].dataset
         settings.data_root = str(tmp_path)
@@ -91,7 +105,7 @@ def test_bases_read_their_data(name: str, make: object, tmp_path: Path) -> None:
             dataset = DATASETS.build(settings)
         found.append(len(dataset))
         packed = dataset[0]
-        assert packed["inputs"].shape == (3, 384, 384)
+        assert packed["inputs"].shape == (3, size, size)
         assert dataset.test_mode == (split != "train")
     assert found == expected
 
