@@ -82,6 +82,11 @@ class Answerer(Classifier):
             except InputError:
                 self.classes = ()
 
+    def assumed_names(self, number: int) -> tuple[tuple[str, ...], str]:
+        """Number the answers."""
+        cure = "name the list of answers: train_dataloader.dataset.answers, or classes of load()"
+        return tuple(map(str, range(number))), f"numbers; {cure}"
+
     def result(self, loaded: Loaded, sample: BaseDataElement) -> AnswerResult:
         """Move the probabilities of all answers to the CPU."""
         scores = sample.pred_scores.float().cpu().numpy()

@@ -37,11 +37,14 @@ class Classifier(Inferencer):
             self.model.set_classes(self.classes)
         elif not self.classes and not self._reads_names:
             number = self.model.num_classes
-            is_imagenet = number == IMAGENET
-            names = imagenet_class_names().values() if is_imagenet else map(str, range(number))
-            self.classes = tuple(names)
-            kind = "those of ImageNet" if is_imagenet else "numbers"
+            self.classes, kind = self.assumed_names(number)
             warn(f"the checkpoint has no names of its {number} classes: they are {kind}")
+
+    def assumed_names(self, number: int) -> tuple[tuple[str, ...], str]:
+        """Name so many classes that nobody named; and say in words how."""
+        if number == IMAGENET:
+            return tuple(imagenet_class_names().values()), "those of ImageNet"
+        return tuple(map(str, range(number))), "numbers"
 
     @property
     def _reads_names(self) -> bool:

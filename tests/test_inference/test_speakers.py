@@ -153,6 +153,16 @@ def test_the_attention_of_an_answer_sums_to_one_and_is_that_of_the_layer(
     assert not any(m._forward_pre_hooks for m in (expert, words))
 
 
+def test_bfloat16_answers_and_its_attention_sums_to_one(models: dict, photos: Path) -> None:
+    model = load(*models["vqa"], device="cpu", dtype="bfloat16")
+    found = model.attention(photos / "a.jpg", question=QUESTIONS[1])
+    total = found.weights.sum((1, 2)) + found.cls + found.words.sum(1)
+    np.testing.assert_allclose(total, 1, atol=1e-5)
+    exact = dict(load(*models["vqa"], device="cpu").answer(photos / "a.jpg", "a star"))
+    for answer, score in model.answer(photos / "a.jpg", "a star"):
+        assert score == pytest.approx(exact[answer], abs=0.05)
+
+
 @pytest.mark.parametrize("model", ["vqa"], indirect=True)
 def test_attention_does_not_depend_on_longer_questions_beside_it(model: Any, photos: Path) -> None:
     image = photos / "a.jpg"
@@ -365,8 +375,9 @@ def test_what_cannot_be_asked_is_said(
 
 
 def test_answers_without_names_are_numbers_until_they_are_given(
-    models: dict, photos: Path, tmp_path: Path
+    models: dict, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("mmbeit3.inference.classifier.IMAGENET", len(ANSWERS))  # no photographs
     config, checkpoint = models["vqa"]
     weights = {"state_dict": torch.load(checkpoint)["state_dict"]}
     torch.save(weights, tmp_path / "weights.pth")

@@ -76,6 +76,14 @@ def test_configs_for_own_data_are_read(page: str, tmp_path: Path) -> None:
         assert cfg.param_scheduler[-1].end == cfg.train_cfg.max_iters == 2000
 
 
+@pytest.mark.parametrize("page", ["captioning.md", "vqa.md", "nlvr2.md"])
+def test_models_are_used_as_the_page_of_their_task_says(page: str, folder: Path) -> None:
+    codes = [code for code in code_blocks(page) if code.startswith("from mmbeit3 import load")]
+    assert codes
+    for code in codes:
+        exec(compile(code, page, "exec"), {})
+
+
 @pytest.mark.slow
 def test_python_page(folder: Path, capsys: pytest.CaptureFixture) -> None:
     namespace: dict = {}
