@@ -7,16 +7,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from mmengine.evaluator import BaseMetric
 from mmengine.logging import print_log
 
 from mmbeit3.datasets.checks.captions import CaptionedImage
 from mmbeit3.evaluation.captions.java import check_java
 from mmbeit3.evaluation.captions.scores import format_scores, score_captions, score_names
-from mmbeit3.evaluation.samples import check_complete, gather, once_each
+from mmbeit3.evaluation.samples import GatheredMetric, check_complete, once_each
 from mmbeit3.registry import METRICS
 from mmbeit3.utils import InputError, listed, warn
-from mmbeit3.utils.collective import broadcast_from_rank0
 from mmbeit3.utils.terminal import Table
 from mmbeit3.utils.whole_files import write_whole
 
@@ -33,7 +31,7 @@ class _Image(NamedTuple):
 
 
 @METRICS.register_module()
-class CaptionMetric(BaseMetric):
+class CaptionMetric(GatheredMetric):
     """BLEU, ROUGE-L and CIDEr of captions, as :func:`mmbeit3.evaluation.caption_scores` has them.
 
     It reports ``caption/CIDEr``, ``ROUGE-L`` and ``BLEU-1`` to ``BLEU-4`` (papers print 100 times
@@ -110,19 +108,6 @@ class CaptionMetric(BaseMetric):
                 )
             index, domain = sample.get("sample_idx"), sample.get("domain")
             self.results.append(_Image(number, path, index, texts, domain, caption))
-
-    def evaluate(self, size: int) -> dict[str, float]:
-        """Gather what all processes have, score it and write it.
-
-        Args:
-            size: The number of images of the data set.
-
-        Returns:
-            The metrics by name, with prefix.
-        """
-        results, self.results = gather(self.results), []
-        metrics = broadcast_from_rank0(lambda: self.compute_metrics(results, size))
-        return {f"{self.prefix}/{name}" if self.prefix else name: v for name, v in metrics.items()}
 
     def compute_metrics(self, results: list[_Image], size: int | None = None) -> dict[str, float]:
         """Score what was gathered, and write it if ``out_file`` says where.

@@ -6,14 +6,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
-from mmengine.evaluator import BaseMetric
 from torch import Tensor
 
 from mmbeit3.evaluation.retrieval import KS, feature_recall, recall_names
-from mmbeit3.evaluation.samples import check_complete, gather, once_each
+from mmbeit3.evaluation.samples import GatheredMetric, check_complete, once_each
 from mmbeit3.registry import METRICS
 from mmbeit3.utils import InputError
-from mmbeit3.utils.collective import broadcast_from_rank0
 
 
 class _Image(NamedTuple):
@@ -28,7 +26,7 @@ class _Image(NamedTuple):
 
 
 @METRICS.register_module()
-class RetrievalMetric(BaseMetric):
+class RetrievalMetric(GatheredMetric):
     """Recall at 1, 5 and 10 of retrieval, text by image (TR) and image by text (IR), in percent.
 
     It reports ``TR@k``, ``IR@k`` and ``mean_recall``, the mean of these six, as
@@ -106,19 +104,6 @@ class RetrievalMetric(BaseMetric):
                     features.detach().float().cpu(),
                 )
             )
-
-    def evaluate(self, size: int) -> dict[str, float]:
-        """Gather what all processes have, and score it.
-
-        Args:
-            size: The number of images of the data set.
-
-        Returns:
-            The metrics by name, with prefix.
-        """
-        results, self.results = gather(self.results), []
-        metrics = broadcast_from_rank0(lambda: self.compute_metrics(results, size))
-        return {f"{self.prefix}/{name}" if self.prefix else name: v for name, v in metrics.items()}
 
     def compute_metrics(self, results: list[_Image], size: int | None = None) -> dict[str, float]:
         """Score what was gathered.

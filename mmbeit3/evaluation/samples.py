@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Iterable, Sequence
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from mmengine.dist import all_gather_object, is_distributed
+from mmengine.evaluator import BaseMetric
 
 from mmbeit3.utils import InputError, listed
+from mmbeit3.utils.collective import broadcast_from_rank0
 
 
 class Sample(Protocol):
@@ -27,6 +30,37 @@ class Sample(Protocol):
 
 
 Kept = TypeVar("Kept", bound=Sample)
+
+
+class GatheredMetric(BaseMetric):
+    """A metric that keeps a :class:`Sample` of each, and scores those of all processes once."""
+
+    results: list[Any]
+
+    def evaluate(self, size: int) -> dict[str, float]:
+        """Gather what all processes have, score it and write it.
+
+        Args:
+            size: The number of samples of the data set.
+
+        Returns:
+            The metrics by name, with prefix.
+        """
+        results, self.results = gather(self.results), []
+        metrics = broadcast_from_rank0(lambda: self.compute_metrics(results, size))
+        return {f"{self.prefix}/{name}" if self.prefix else name: v for name, v in metrics.items()}
+
+    @abstractmethod
+    def compute_metrics(self, results: list[Any], size: int | None = None) -> dict[str, float]:
+        """Score what was gathered.
+
+        Args:
+            results: The samples, in any order.
+            size: How many there must be. Defaults to None, not known.
+
+        Returns:
+            The metrics by name.
+        """
 
 
 def gather(samples: list[Kept]) -> list[Kept]:
