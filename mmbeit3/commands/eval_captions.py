@@ -22,7 +22,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=Path,
         help="captions in COCO's format, Karpathy's dataset_coco.json, or a table of image,text",
     )
-    parser.add_argument("results", type=Path, help="JSON list of image_id and caption")
+    parser.add_argument(
+        "results",
+        type=Path,
+        help="JSON list of image_id and caption, or the captions.csv of infer",
+    )
     parser.add_argument(
         "--java",
         action="store_true",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from os import path as osp
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from mmbeit3.datasets.checks.coco import (
 from mmbeit3.datasets.coco_captions import read_coco_captions
 from mmbeit3.datasets.image_text_table import ImageTextTableDataset
 from mmbeit3.datasets.karpathy import KarpathyDataset
+from mmbeit3.datasets.table_rows import read_rows
 from mmbeit3.utils import InputError, listed, warn
 
 Id = int | str
@@ -80,7 +82,8 @@ def read_results(
 
     Args:
         source: Captions by image id, or a list of ``image_id`` and ``caption``, or a JSON file of
-            such a list, as COCO's server takes it.
+            such a list, as COCO's server takes it; or a table of ``file_name`` and ``caption``, as
+            ``mmbeit3 infer`` writes it, whose names must be those of the references.
         images: The images with references.
         answered_only: Whether images may lack a caption. Defaults to False.
 
@@ -91,14 +94,16 @@ def read_results(
         InputError: An entry cannot be used, is of no image of the references, or is the second of
             its image; or images have none.
     """
+    report = Report()
     if isinstance(source, Mapping):
         entries: Any = [{"image_id": key, "caption": text} for key, text in source.items()]
         name = "the results"
+    elif isinstance(source, (str, Path)) and Path(source).suffix.lower() != ".json":
+        entries, name = _of_table(str(source), images, report), str(source)
     elif isinstance(source, (str, Path)):
         entries, name = read_json(source), str(source)
     else:
         entries, name = source, "the results"
-    report = Report()
     known = {image.image_id for image in images}
     captions: dict[Id, str] = {}
     if not isinstance(entries, Sequence) or isinstance(entries, str):
@@ -119,6 +124,28 @@ def read_results(
     return {
         image.image_id: captions[image.image_id] for image in images if image.image_id in captions
     }
+
+
+def _of_table(path: str, images: Sequence[CaptionedImage], report: Report) -> list[dict[str, Any]]:
+    """Give the captions of a table the ids of the images that have the names."""
+    numbers: dict[str, Id | None] = {}
+    for image in images:
+        file = osp.normpath(image.file.replace("\\", "/"))
+        for name in {file, osp.basename(file)}:  # folders may be left out where that is clear
+            numbers[name] = None if name in numbers else image.image_id
+    columns = {name: name for name in ("file_name", "caption")}
+    cures = ("name the columns as `mmbeit3 infer` does", "separate them by commas")
+    entries = []
+    for line, row in read_rows(path, columns, report, other_formats="or .json", cures=cures):
+        number = numbers.get(osp.normpath(str(row["file_name"])))
+        if number is None:
+            report.error(
+                f"line {line}: file_name {shortened(row['file_name'])} is not the name of one "
+                "image of the references"
+            )
+        else:
+            entries.append({"image_id": number, "caption": row["caption"]})
+    return entries
 
 
 def _result_problem(entry: Any, known: set, captions: Mapping[Id, str]) -> str | None:

@@ -33,7 +33,7 @@ def caption_scores(
             :func:`mmbeit3.evaluation.captions.files.read_references`: a list of captions by image
             id, or a file.
         results: The caption of each image: by image id, as a list of ``image_id`` and ``caption``,
-            or a JSON file of one.
+            or a JSON file of one; or a table of ``file_name`` and ``caption``.
         java: Whether to split words by the official tokenizer, and to add METEOR; needs Java and
             pycocoevalcap. Defaults to False.
         answered_only: Whether to leave out images that have no result, with a warning. Defaults to

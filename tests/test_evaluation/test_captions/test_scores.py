@@ -164,6 +164,30 @@ def test_files_of_every_kind_are_references(tmp_path: Path) -> None:
     assert caption_scores(texts, results) == expected
 
 
+def test_results_by_file_name(tmp_path: Path) -> None:
+    data = coco()
+    for image in data["images"]:
+        image["file_name"] = f"val2014/{image['id']}.jpg"
+    data["images"][5]["file_name"] = "other/4.jpg"
+    references = write(tmp_path, "coco.json", data)
+    names = [f"{index}.jpg" for index in range(4)] + ["val2014/4.jpg", "./other/4.jpg"]
+    rows = [f"{name},{entry['caption']},0.5" for name, entry in zip(names, RESULTS, strict=True)]
+    table = write(tmp_path, "captions.csv", "\n".join(["file_name,caption,score", *rows[::-1]]))
+    assert caption_scores(references, table) == caption_scores(references, RESULTS)
+    for change, message in (
+        (rows[:5], "1 of the 6 images have no caption in .*: the ids 5"),
+        ([*rows, rows[0]], r"results\[6\]: image_id 0 is there twice"),
+        ([*rows, "4.jpg,a dog,0"], "line 8: file_name '4.jpg' is not the name of one image"),
+        ([*rows, "9.jpg,a dog,0"], "line 8: file_name '9.jpg' is not the name of one image"),
+    ):
+        write(tmp_path, "captions.csv", "\n".join(["file_name,caption,score", *change]))
+        with pytest.raises(InputError, match=message):
+            caption_scores(references, table)
+    write(tmp_path, "captions.csv", "image,text\na.jpg,a dog\n")
+    with pytest.raises(InputError, match="no column 'file_name' and 'caption'.* `mmbeit3 infer`"):
+        caption_scores(references, table)
+
+
 def test_domains_are_scored_by_themselves(tmp_path: Path) -> None:
     scores = caption_scores(write(tmp_path, "nocaps.json", coco(domains=True)), RESULTS)
     assert list(scores["domains"]) == ["in-domain", "out-domain"]
