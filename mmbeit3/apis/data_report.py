@@ -28,7 +28,13 @@ from mmbeit3.config.classes import resolve_classes
 from mmbeit3.config.data_checks import build_dataset
 from mmbeit3.config.datasets import COCO_TYPE, dataset_class, distinct, own_datasets
 from mmbeit3.config.tokenizers import read_tokenizer
-from mmbeit3.datasets import CocoDataset, ImageFolderDataset, TextDataset
+from mmbeit3.datasets import (
+    CocoDataset,
+    ImageFolderDataset,
+    ImagesDataset,
+    TextDataset,
+    TextLinesDataset,
+)
 from mmbeit3.datasets.checks.captions import describe_long
 from mmbeit3.datasets.checks.coco import check_coco, read_json
 from mmbeit3.datasets.checks.segmentation import IGNORED, count_labels
@@ -212,7 +218,9 @@ def _inspect_all(
                 samples = _inspect_coco(report, config, scope, decode)
             elif isinstance(kind, type) and issubclass(kind, TextDataset):
                 samples = _inspect_texts(report, config, scope, decode, tokenizer)
-            elif isinstance(kind, type) and issubclass(kind, ImageFolderDataset):
+            elif isinstance(kind, type) and issubclass(kind, TextLinesDataset):
+                samples = _inspect_lines(report, config, scope)
+            elif isinstance(kind, type) and issubclass(kind, (ImageFolderDataset, ImagesDataset)):
                 samples = _inspect_folder(report, config, scope, decode)
             else:
                 samples = _inspect_seg(report, config, scope, decode)
@@ -355,11 +363,11 @@ def _draw_images(loader: Loader, paths: Sequence[str]) -> np.ndarray:
 def _inspect_folder(
     report: DatasetReport, config: ConfigDict, scope: str | None, decode: bool
 ) -> list[Sample]:
-    dataset: ImageFolderDataset = build_dataset(config, scope, lazy_init=True)
+    dataset: ImageFolderDataset | ImagesDataset = build_dataset(config, scope, lazy_init=True)
     report.source = dataset.data_prefix["img_path"]
     infos = dataset.load_data_list()  # headers and ends of the files are checked here
-    classes = dataset.metainfo["classes"]
-    counts = Counter(info["gt_label"] for info in infos)
+    classes = dataset.metainfo.get("classes", ())
+    counts = Counter(info.get("gt_label") for info in infos)
     report.num_images = len(infos)
     report.classes = [{"name": name, "images": counts[label]} for label, name in enumerate(classes)]
     loader = image_loader(dataset.pipeline.transforms)
@@ -369,9 +377,19 @@ def _inspect_folder(
         report.add_errors(list(bad.values()))
         infos = [info for info in infos if info["img_path"] not in bad]
     return [
-        Sample(partial(load_bgr, loader, info["img_path"]), (classes[info["gt_label"]],))
+        Sample(
+            partial(load_bgr, loader, info["img_path"]),
+            (classes[info["gt_label"]],) if classes else (),
+        )
         for info in infos
     ]
+
+
+def _inspect_lines(report: DatasetReport, config: ConfigDict, scope: str | None) -> list[Sample]:
+    dataset: TextLinesDataset = build_dataset(config, scope)  # all lines are checked here
+    report.source = ", ".join(dataset.files)
+    report.num_texts = len(dataset)
+    return []
 
 
 def _inspect_seg(

@@ -266,8 +266,9 @@ class _Walk:
             scope: The ``_scope_`` around it.
             certain: Whether a registry builds it; else a type that none has is left alone.
         """
-        if isinstance(node, (list, tuple)):
-            for index, entry in enumerate(node):
+        named = place.endswith(".datasets") and isinstance(node, Mapping) and "type" not in node
+        if isinstance(node, (list, tuple)) or named:
+            for index, entry in node.items() if named else enumerate(node):
                 where = f"{place}.{index}"
                 yield from self._built(where, entry, registries, given, scope, certain)
         elif isinstance(node, Mapping):

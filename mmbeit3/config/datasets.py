@@ -31,6 +31,8 @@ def innermost_datasets(node: Any, place: str = "dataset") -> Iterator[tuple[str,
             yield from innermost_datasets(entry, f"{place}.{index}")
     elif isinstance(node, dict):
         inner = [key for key in ("dataset", "datasets") if node.get(key)]
+        if not inner and "type" not in node and all(isinstance(v, dict) for v in node.values()):
+            inner = list(node)  # data sets by name
         for key in inner:
             yield from innermost_datasets(node[key], f"{place}.{key}")
         if not inner:

@@ -8,12 +8,15 @@ from mmbeit3.datasets.image_folder import ImageFolderDataset
 from mmbeit3.datasets.image_text import ImageTextDataset
 from mmbeit3.datasets.image_text_table import ImageTextTableDataset
 from mmbeit3.datasets.imagenet import imagenet_class_names
+from mmbeit3.datasets.images import ImagesDataset
 from mmbeit3.datasets.karpathy import KarpathyDataset
 from mmbeit3.datasets.nlvr2 import NLVR2Dataset, NLVR2TableDataset, StatementsDataset
+from mmbeit3.datasets.pretraining import PretrainingDataset
 from mmbeit3.datasets.questions import QuestionsDataset
 from mmbeit3.datasets.seg_folder import SegFolderDataset
 from mmbeit3.datasets.shapes import make_shapes
 from mmbeit3.datasets.text_dataset import TextDataset
+from mmbeit3.datasets.text_lines import TextLinesDataset
 from mmbeit3.datasets.transforms import (
     ChannelsFirst,
     ContiguousImage,
@@ -32,6 +35,9 @@ from mmbeit3.datasets.vqa import VQAv2Dataset
 from mmbeit3.datasets.vqa_table import VQATableDataset
 
 __all__ = [
+    "ImagesDataset",
+    "PretrainingDataset",
+    "TextLinesDataset",
     "ADE20KDataset",
     "COCOStuffDataset",
     "ChannelsFirst",

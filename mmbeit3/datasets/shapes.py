@@ -245,6 +245,8 @@ def _write_captions(
             for found, image in zip(sentences, things, strict=True)
         ]
         _write_caption_file(folder / "captions_train.json", kept)
+        lines = "".join(f"{sentence.text}\n" for found in kept for sentence in found)
+        (folder / "captions_train.txt").write_text(lines)
         if combinations:
             rest = {
                 "combinations": [list(pair) for pair in combinations],

@@ -99,6 +99,9 @@ class InfiniteSampler(Sampler):
 class PositionedDataset(DatasetWrapper):
     """A data set whose augmentation draws from the sample's position, and which says what failed.
 
+    One with a method ``at_position(position, seed)`` has an order of its own, and the sampler's
+    index is not used.
+
     Args:
         dataset (Dataset): The data set; its other attributes are found here too.
     """
@@ -107,6 +110,8 @@ class PositionedDataset(DatasetWrapper):
         with generators_kept():
             seed_generators(index.seed, Stream.SAMPLE, index.position)
             try:
+                if hasattr(self.dataset, "at_position"):
+                    return self.dataset.at_position(index.position, index.seed)
                 return self.dataset[int(index)]
             except Exception as error:
                 sample = describe_sample(self.dataset, int(index))

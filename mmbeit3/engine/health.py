@@ -78,9 +78,11 @@ def _files(data: Any) -> list[str]:
 
 def _samples(data: Any) -> list[Any]:
     """Samples of a batch, or of all parts of one that has images, texts and pairs."""
+    if isinstance(data, list):
+        return [sample for part in data for sample in _samples(part)]
     if not isinstance(data, dict):
         return []
-    parts = [part for part in data.values() if isinstance(part, dict)]
+    parts = [part for part in data.values() if isinstance(part, (dict, list))]
     return [*data.get("data_samples", ()), *(s for part in parts for s in _samples(part))]
 
 

@@ -21,12 +21,19 @@ class PretrainingPreprocessor(ImageTextPreprocessor):
         """Make a batch.
 
         Args:
-            data (dict): Batches as :class:`ImageTextPreprocessor` takes them, by what they are of,
-                such as ``images``, ``texts`` and ``pairs``.
+            data (dict): Batches as :class:`ImageTextPreprocessor` takes them, or lists of such, by
+                what they are of: ``images``, ``texts`` and ``pairs``.
             training (bool): As in mmengine; without effect. Defaults to False.
 
         Returns:
             dict: What :class:`ImageTextPreprocessor` makes of each, by the same names.
         """
         make = super().forward
-        return {name: make(part, training) for name, part in data.items()}
+        return {name: make(_joined(part), training) for name, part in data.items()}
+
+
+def _joined(part: dict[str, Any] | list[dict[str, Any]]) -> dict[str, Any]:
+    """One batch of several, as of items with several samples of a part."""
+    if isinstance(part, dict):
+        return part
+    return {name: [value for batch in part for value in batch[name]] for name in part[0]}
