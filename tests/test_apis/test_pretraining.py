@@ -1,0 +1,122 @@
+"""An image tokenizer and a pretraining by the tools: trained and resumed."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from mmengine.config import Config
+
+from mmbeit3.apis.data_report import report_config
+from mmbeit3.apis.training import train
+from mmbeit3.checkpoint import read_checkpoint
+from mmbeit3.config.loading import load_config
+from mmbeit3.models import BEiT3
+from mmbeit3.text import Tokenizer
+from mmbeit3.utils import InputError
+from tests.small_tokenizer import sentences
+
+ROOT = Path(__file__).parents[2]
+SMALL = dict(embed_dims=32, num_layers=2, num_heads=2, feedforward_channels=64)
+
+
+@pytest.fixture
+def folder(tmp_path: Path, tokenizer_file: Path) -> Path:
+    """Data as make-shapes writes them: six images, three with sentences, and lines of text."""
+    (tmp_path / "train").mkdir()
+    (tmp_path / "annotations").mkdir()
+    draw = np.random.default_rng(0)
+    for index in range(6):
+        image = cv2.resize(draw.integers(0, 256, (4, 4, 3), np.uint8), (40, 40))
+        cv2.imwrite(str(tmp_path / "train" / f"{index}.png"), image)
+    captions = {
+        "images": [dict(id=i, file_name=f"{i}.png", width=40, height=40) for i in range(3)],
+        "annotations": [dict(id=i, image_id=i, caption=sentences()[i]) for i in range(3)],
+    }
+    (tmp_path / "annotations/captions_train.json").write_text(json.dumps(captions))
+    (tmp_path / "annotations/captions_train.txt").write_text("\n".join(sentences()[10:17]))
+    (tmp_path / "captions.spm").write_bytes(tokenizer_file.read_bytes())
+    return tmp_path
+
+
+def load(name: str, folder: Path, work_dir: Path, max_iters: int, **options: Any) -> Config:
+    """A config of the trial, as small as the data, which it has in this folder."""
+    text = (ROOT / "configs/_base_/datasets/shapes_pretraining.py").read_text(encoding="utf-8")
+    text = text.replace('"data/shapes_pretraining/"', repr(f"{folder}/"))
+    pairs = 'LoadImageFromFile", _scope_="mmbeit3"),\n    dict(type="PackImageText"),  # no crop'
+    assert pairs in text
+    text = text.replace(pairs, pairs.replace("\n", '\n    dict(type="Resize", scale=(32, 32)),\n'))
+    (folder / "data.py").write_text(text.replace("img_size = 128", "img_size = 32"))
+    config = (ROOT / "configs/beit3_pretraining" / f"{name}.py").read_text(encoding="utf-8")
+    config = config.replace("../_base_/datasets/shapes_pretraining.py", str(folder / "data.py"))
+    config = config.replace("../_base_", str(ROOT / "configs/_base_"))
+    config = config.replace('arch="tiny"', f"arch={SMALL}").replace("img_size=128", "img_size=32")
+    config = config.replace(
+        "vocab_size=258", f"vocab_size={Tokenizer(folder / 'captions.spm').vocab_size}"
+    )
+    (folder / f"{name}.py").write_text(config)
+    options |= {"train_cfg.max_iters": max_iters, "default_hooks.checkpoint.interval": 2}
+    options |= {"train_dataloader.batch_size": 3, "log_level": "WARNING"}
+    return load_config(folder / f"{name}.py", options, work_dir)
+
+
+def same(first: Path, second: Path) -> bool:
+    one, two = (read_checkpoint(file)["state_dict"] for file in (first, second))
+    return one.keys() == two.keys() and all(torch.equal(two[n], v) for n, v in one.items())
+
+
+def test_a_tokenizer_and_a_pretraining_resume_bit_for_bit(folder: Path, tmp_path: Path) -> None:
+    start: dict[str, Any] = {}
+    for name in ("vqkd-tiny_128_shapes", "beit3-tiny_128_shapes"):
+        whole, parted = tmp_path / f"{name}_whole", tmp_path / f"{name}_parted"
+        train(load(name, folder, whole, 4, **start))
+        train(load(name, folder, parted, 2, **start))
+        train(load(name, folder, parted, 4, **start), resume=True)
+        assert same(whole / "iter_4.pth", parted / "iter_4.pth")
+        start = {"model.image_tokenizer.init_cfg.checkpoint": str(whole / "iter_4.pth")}
+    logs = next(parted.glob("*/vis_data/scalars.json")).read_text().splitlines()
+    assert not logs or "loss" in json.loads(logs[0])
+    tower = BEiT3(
+        SMALL,
+        32,
+        8,
+        window_size=2,
+        init_cfg=dict(type="Pretrained", checkpoint=str(whole / "iter_4.pth")),
+    )
+    tower.init_weights()
+    state = read_checkpoint(whole / "iter_4.pth")["state_dict"]
+    assert torch.equal(
+        tower.layers[1].ffn.fc2.weight, state["encoder.vision.layers.1.ffn.fc2.weight"]
+    )
+
+
+def test_data_that_cannot_be_used_are_named_before_the_first_step(
+    folder: Path, tmp_path: Path
+) -> None:
+    name = "beit3-tiny_128_shapes"
+    tokenizer = load("vqkd-tiny_128_shapes", folder, tmp_path / "vqkd", 2)
+    train(tokenizer)
+    start = {"model.image_tokenizer.init_cfg.checkpoint": str(tmp_path / "vqkd" / "iter_2.pth")}
+    (folder / "train" / "9.png").write_bytes(b"none")
+    (folder / "annotations/captions_train.txt").write_text("")
+    place = "train_dataloader.dataset.datasets"
+    with pytest.raises(InputError) as caught:
+        train(load(name, folder, tmp_path / "run", 2, **start))
+    assert f"{place}.images: 1 of the 7 images" in str(caught.value)
+    assert f"{place}.texts: " in str(caught.value) and "captions_train.txt has no text" in str(
+        caught.value
+    )
+
+
+def test_check_data_counts_all_parts(folder: Path, tmp_path: Path) -> None:
+    cfg = load("beit3-tiny_128_shapes", folder, tmp_path / "run", 2)
+    reports = report_config(cfg, ("train",), tmp_path / "report", num_samples=2)
+    counts = {r.place.rpartition(".")[2]: (r.num_images, r.num_texts) for r in reports}
+    assert counts == dict(images=(6, 0), texts=(0, 7), pairs=(3, 3))
+    assert not any(report.num_errors for report in reports)
+    assert [len(report.pictures) for report in reports] == [2, 0, 2]
