@@ -77,7 +77,7 @@ def test_builds_from_another_folder(
     monkeypatch.chdir(tmp_path)
     cfg = config(path, tokenizer_file)
     init_default_scope(cfg.default_scope)
-    for entry in ("infer",):
+    for entry in ("train", "test"):
         check_arguments(cfg, entry)
     with torch.device("meta"):
         model = MODELS.build(cfg.model)
