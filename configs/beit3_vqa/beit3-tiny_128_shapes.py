@@ -1,0 +1,34 @@
+"""The trial: a tiny BEiT-3 learns in minutes to answer questions about shapes.
+
+Reproduces: nothing published; it shows on the CPU that the path works (docs/benchmarks.md).
+Run: mmbeit3 make-shapes --out data/shapes_captions --train 3000 --val 200 --held-out 3
+     mmbeit3 train configs/beit3_vqa/beit3-tiny_128_shapes.py
+"""
+
+_base_ = [
+    "../_base_/models/beit3_tiny_shapes.py",
+    "../_base_/datasets/shapes_vqa.py",
+    "../_base_/schedules/shapes_trial.py",
+    "../_base_/default_runtime_vqa.py",
+]
+
+# ============ often changed ============
+max_iters = 4000
+learning_rate = 1e-3
+start = None  # a checkpoint whose towers to start from, such as that of the retrieval trial
+
+# ============ rarely changed ============
+model = dict(
+    type="mmbeit3.BEiT3VQA",
+    encoder=dict(init_cfg=dict(type="Pretrained", checkpoint=start) if start else None),
+    num_classes=29,  # answers that make-shapes has
+)
+
+train_cfg = dict(type="mmbeit3.TrainLoop", max_iters=max_iters, val_interval=max_iters // 4)
+optim_wrapper = dict(optimizer=dict(lr=learning_rate))
+param_scheduler = [
+    dict(type="LinearLR", start_factor=0.01, by_epoch=False, begin=0, end=100),
+    dict(type="CosineAnnealingLR", by_epoch=False, begin=100, end=max_iters, eta_min=1e-5),
+]
+default_hooks = dict(checkpoint=dict(interval=max_iters, max_keep_ckpts=1))
+randomness = dict(seed=0)
