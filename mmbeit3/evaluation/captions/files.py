@@ -135,16 +135,19 @@ def _of_table(path: str, images: Sequence[CaptionedImage], report: Report) -> li
             numbers[name] = None if name in numbers else image.image_id
     columns = {name: name for name in ("file_name", "caption")}
     cures = ("name the columns as `mmbeit3 infer` does", "separate them by commas")
-    entries = []
+    entries, others = [], []
     for line, row in read_rows(path, columns, report, other_formats="or .json", cures=cures):
-        number = numbers.get(osp.normpath(str(row["file_name"])))
-        if number is None:
-            report.error(
-                f"line {line}: file_name {shortened(row['file_name'])} is not the name of one "
-                "image of the references"
-            )
-        else:
+        file = osp.normpath(str(row["file_name"]))
+        number = numbers.get(file)
+        if number is not None:
             entries.append({"image_id": number, "caption": row["caption"]})
+        elif file in numbers:
+            report.error(f"line {line}: several images of the references are called {file!r}")
+        else:
+            others.append(file)
+    if others:
+        count = f"{len(others):,} captions are of images that are not in the references"
+        warn(f"{path}: {count}, and left out: {listed(others, 3)}")
     return entries
 
 

@@ -164,7 +164,7 @@ def test_files_of_every_kind_are_references(tmp_path: Path) -> None:
     assert caption_scores(texts, results) == expected
 
 
-def test_results_by_file_name(tmp_path: Path) -> None:
+def test_results_by_file_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     data = coco()
     for image in data["images"]:
         image["file_name"] = f"val2014/{image['id']}.jpg"
@@ -173,12 +173,19 @@ def test_results_by_file_name(tmp_path: Path) -> None:
     names = [f"{index}.jpg" for index in range(4)] + ["val2014/4.jpg", "./other/4.jpg"]
     rows = [f"{name},{entry['caption']},0.5" for name, entry in zip(names, RESULTS, strict=True)]
     table = write(tmp_path, "captions.csv", "\n".join(["file_name,caption,score", *rows[::-1]]))
-    assert caption_scores(references, table) == caption_scores(references, RESULTS)
+    expected = caption_scores(references, RESULTS)
+    assert caption_scores(references, table) == expected
+    said: list[str] = []
+    monkeypatch.setattr("mmbeit3.evaluation.captions.files.warn", said.append)
+    write(tmp_path, "captions.csv", "\n".join(["file_name,caption,score", "9.jpg,a,0", *rows]))
+    assert caption_scores(references, table) == expected
+    assert "1 captions are of images that are not in the references" in said[0]
+    assert "left out: 9.jpg" in said[0]
     for change, message in (
         (rows[:5], "1 of the 6 images have no caption in .*: the ids 5"),
         ([*rows, rows[0]], r"results\[6\]: image_id 0 is there twice"),
-        ([*rows, "4.jpg,a dog,0"], "line 8: file_name '4.jpg' is not the name of one image"),
-        ([*rows, "9.jpg,a dog,0"], "line 8: file_name '9.jpg' is not the name of one image"),
+        ([*rows, "4.jpg,a dog,0"], "line 8: several images of the references are called '4.jpg'"),
+        (["8.jpg,a,0", *rows[1:]], "1 of the 6 images have no caption in .*: the ids 0"),
     ):
         write(tmp_path, "captions.csv", "\n".join(["file_name,caption,score", *change]))
         with pytest.raises(InputError, match=message):
