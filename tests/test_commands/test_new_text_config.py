@@ -59,7 +59,14 @@ def write(data: Path, kind: str, *options: str) -> int:
 OUT = {"captions": "out.json", "questions": "out.json", "statements": "out.csv"}
 
 
-@pytest.mark.parametrize("kind", ["captions"])  # until the other metrics are there
+@pytest.mark.parametrize(
+    "kind",
+    [
+        "questions",
+        pytest.param("captions", marks=pytest.mark.slow),
+        pytest.param("statements", marks=pytest.mark.slow),
+    ],
+)
 def test_what_is_written_trains_is_tested_and_runs(
     kind: str, data: Path, capsys: pytest.CaptureFixture
 ) -> None:
