@@ -135,7 +135,9 @@ def _row_problem(
 ) -> str | None:
     for name in images:
         file = row[name]
-        if not is_text(file) or not file.strip():
+        # What is written for an image has its path: one that leaves the folder would leave out_dir.
+        leaves = is_text(file) and (Path(file).is_absolute() or ".." in Path(file).parts)
+        if leaves or not is_text(file) or not file.strip():
             return f"{name} is {shortened(file)}, expected the path of an image below {root}"
         place = os.path.join(root, file)
         if file not in exists:

@@ -312,6 +312,8 @@ def test_statements_are_judged(models: dict, photos: Path, tmp_path: Path) -> No
         ("vqa", "--questions", "q.csv", "image;question\na.jpg;why\n", "save it with commas"),
         ("vqa", "--questions", "q.csv", "image,question\na.jpg, \n", "line 2: question is ' '"),
         ("vqa", "--questions", "q.csv", "image,question\nA.jpg,b\n", "did you mean"),
+        ("vqa", "--questions", "q.csv", "image,question\n../photos/a.jpg,b\n", "expected the path"),
+        ("vqa", "--questions", "q.csv", "image,question\n/a.jpg,b\n", "below"),
         ("vqa", "--questions", "q.jsonl", '{"image": 1, "question": "b"}', "image is 1"),
         ("vqa", "--questions", "q.jsonl", '{"image": "a.jpg"}', "name them image, question"),
         ("vqa", "--statements", "s.csv", "left,right,text\n", "which takes questions"),
