@@ -1,4 +1,4 @@
-"""VQA and NLVR2 trained by one process, by two, and sharded: the same weights."""
+"""VQA, NLVR2 and captioning trained by one process, by two, and sharded: the same weights."""
 
 from __future__ import annotations
 
@@ -17,12 +17,18 @@ from mmbeit3.text import Tokenizer
 
 ROOT = Path(__file__).resolve().parents[2]
 ITERS = 4
-RECIPES = dict(vqa="beit3_vqa/beit3-base_480_vqav2", nlvr2="beit3_nlvr2/beit3-base_224_nlvr2")
+RECIPES = dict(
+    vqa="beit3_vqa/beit3-base_480_vqav2",
+    nlvr2="beit3_nlvr2/beit3-base_224_nlvr2",
+    captioning="beit3_captioning/beit3-base_480_coco",
+)
 DATA = dict(
     vqa="""type="mmbeit3.VQAv2Dataset", questions="annotations/questions_train.json",
     annotations="annotations/answers_train.json", min_count=1""",
     nlvr2="""type="mmbeit3.NLVR2TableDataset", ann_file="annotations/statements_train.jsonl",
     text_column="sentence\"""",
+    captioning="""type="mmbeit3.CocoCaptionsDataset",
+    ann_file="annotations/captions_train.json\"""",
 )
 RESIZE = 'dict(step, scale=(64, 64)) if step["type"] == "Resize" else step'
 PIPELINE = dict(
@@ -32,9 +38,11 @@ PIPELINE = dict(
          transforms=[{RESIZE} for step in _base_.test_pipeline[0]["transforms"]]),
     _base_.test_pipeline[1]]""",
 )
+PIPELINE["captioning"] = PIPELINE["vqa"]
 CONFIG = """
 _base_ = "{base}"
 model = dict(
+    init_cfg=None,
     data_preprocessor=dict(tokenizer=dict(file="{tokenizer}")),
     encoder=dict(
         _delete_=True, type="mmbeit3.BEiT3Multiway", img_size=64, final_norm={final_norm},
@@ -89,7 +97,7 @@ def test_two_processes_and_sharded_ones_end_where_one_does(
     config = CONFIG.format(
         base=ROOT / "configs" / f"{RECIPES[task]}.py",
         data=data,
-        final_norm=task == "nlvr2",
+        final_norm=task != "vqa",
         tokenizer=tokenizer_file,
         words=Tokenizer(tokenizer_file).vocab_size,
         dataset=DATA[task],
