@@ -76,7 +76,11 @@ TASKS = {
         "configs/beit3_captioning",
         starts_from=("pretraining",),
     ),
-    "pretraining": Task("pretraining (masked data modeling)", _names(["mlm_head", "mim_head"])),
+    "pretraining": Task(
+        "pretraining (masked data modeling)",
+        _names(["mlm_head", "mim_head"]),
+        "configs/beit3_pretraining",
+    ),
     "towers": Task("no task: towers alone", frozenset()),
 }
 

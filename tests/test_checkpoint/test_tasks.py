@@ -20,7 +20,13 @@ from mmbeit3.checkpoint import (
     state_dict_of,
     to_official,
 )
-from mmbeit3.models import BEiT3, BEiT3Multiway, BEiT3Pretraining, BEiT3Retrieval
+from mmbeit3.models import (
+    BEiT3,
+    BEiT3Captioning,
+    BEiT3Multiway,
+    BEiT3Pretraining,
+    BEiT3Retrieval,
+)
 from mmbeit3.utils import InputError
 
 from .official import (
@@ -350,7 +356,13 @@ def test_all_models_start_from_a_pretrained_file(tmp_path: Path, layout: str) ->
     again = pretraining()
     again.init_cfg = start
     again.init_weights()
+    sizes = dict(arch=SMALL.arch, img_size=48, patch_size=SMALL.patch, vocab_size=SMALL.vocabulary)
+    writer = BEiT3Captioning(dict(type="mmbeit3.BEiT3Multiway", **sizes), init_cfg=start)
+    writer.init_weights()
+    assert torch.equal(writer.mlm_head.weight, model.mlm_head.weight)
     want = model.encoder.state_dict()
+    for name, value in writer.encoder.state_dict().items():
+        assert torch.equal(value, want[name]), name
     for name, value in detector.state_dict().items():
         kept = want[f"vision.{name}"]
         assert torch.equal(value, kept[:, 1:] if name == "pos_embed" else kept), name
