@@ -106,7 +106,9 @@ def make_shapes(
         held_out: How many combinations of color and shape no image shows that a caption, question
             or statement for training speaks of; ``held_out.json`` has them, and
             ``captions_val_held_out.json`` those of the sentences of ``captions_val_unique.json``
-            that name one, as ``{questions,answers,statements}_val_held_out`` do. The images
+            that name one, as ``{questions,answers,statements}_val_held_out`` do.
+            ``named_{train,val}.json`` have all objects, the held-out ones too, with a color and a
+            shape as the class, or a shape where nobody would be sure of the color. The images
             themselves and their other annotations stay the same. Defaults to 0: those files are
             not written.
 
@@ -127,6 +129,8 @@ def make_shapes(
         folder = partial / "annotations"
         _write_captions(folder, split, split_index, things, seed, combinations)
         _write_questions(folder, split, split_index, things, seed, combinations)
+        if combinations:
+            _write_named(folder, split, things)
     answers = dict.fromkeys(answer for one in all_questions() for answer in one.choices)
     (partial / "annotations" / "answer_list.txt").write_text("\n".join(answers) + "\n")
     if out_dir.exists():
@@ -204,6 +208,17 @@ def _write_split(
     }
     (root / "annotations" / f"{split}.json").write_text(json.dumps(data))
     return things
+
+
+def _write_named(folder: Path, split: str, things: list[list[Thing]]) -> None:
+    """Write the objects of a split with colors in the names of their classes."""
+    data = json.loads((folder / f"{split}.json").read_text())
+    names = [*CLASSES, *(f"{color} {shape}" for shape in CLASSES for color in COLORS)]
+    said = [f"{one.color or ''} {one.shape}".strip() for image in things for one in image]
+    for annotation, name in zip(data["annotations"], said, strict=True):
+        annotation["category_id"] = names.index(name) + 1
+    data["categories"] = [{"id": i, "name": name} for i, name in enumerate(names, start=1)]
+    (folder / f"named_{split}.json").write_text(json.dumps(data))
 
 
 def tokenizer_texts() -> list[str]:

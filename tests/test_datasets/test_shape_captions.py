@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from mmbeit3.datasets import CocoCaptionsDataset, make_shapes
-from mmbeit3.datasets.shape_captions import Thing, write_sentences
+from mmbeit3.datasets.shape_captions import COLORS, SHAPES, Thing, write_sentences
 from mmbeit3.datasets.shape_questions import all_questions
 from mmbeit3.datasets.shape_statements import all_statements
 from mmbeit3.datasets.shapes import tokenizer_texts
@@ -109,11 +109,34 @@ def test_no_training_caption_is_of_an_image_with_a_held_out_combination(shapes: 
     assert found and all(re.search(pattern, text) for texts in found.values() for text in texts)
 
 
+def test_named_objects_are_those_of_the_classes_and_of_the_captions(shapes: Path) -> None:
+    for split in ("train", "val"):
+        plain, named = (
+            json.loads((shapes / "annotations" / f"{name}{split}.json").read_text())
+            for name in ("", "named_")
+        )
+        names = {one["id"]: one["name"] for one in named["categories"]}
+        classes = {one["id"]: one["name"] for one in plain["categories"]}
+        assert len(set(names.values())) == 5 + 5 * 12 and plain["images"] == named["images"]
+        found: dict[int, set[str]] = {image["id"]: set() for image in named["images"]}
+        for one, other in zip(plain["annotations"], named["annotations"], strict=True):
+            name = names[other["category_id"]]
+            assert name.split()[-1] == classes[one["category_id"]]
+            assert one | {"category_id": 0} == other | {"category_id": 0}
+            found[one["image_id"]].add(name)
+        pattern = re.compile(f"\\b({'|'.join(COLORS)}) (?:\\w+ )?({'|'.join(SHAPES)})\\b")
+        for image, texts in captions(shapes, split).items():
+            said = {" ".join(pair) for text in texts for pair in pattern.findall(text)}
+            assert said <= found[image]
+    held_out = json.loads((shapes / "annotations" / "held_out.json").read_text())["combinations"]
+    assert {" ".join(pair) for pair in held_out} <= set(names.values())
+
+
 def test_captions_leave_all_else_as_it_was(shapes: Path, tmp_path: Path) -> None:
     """Numbers in the docs were measured on images and boxes of these bytes."""
     root = make_shapes(tmp_path / "shapes", num_train=60, num_val=40, size=SIZE, seed=2)
     for path in sorted(shapes.rglob("*")):
-        texts = ("captions", "questions", "answers_", "statements", "held_out")
+        texts = ("captions", "questions", "answers_", "statements", "held_out", "named_")
         if path.is_file() and not path.name.startswith(texts):
             assert (root / path.relative_to(shapes)).read_bytes() == path.read_bytes()
     assert not (root / "annotations" / "held_out.json").exists()
@@ -126,7 +149,10 @@ def test_captions_leave_all_else_as_it_was(shapes: Path, tmp_path: Path) -> None
 
 def test_a_data_set_reads_them(shapes: Path) -> None:
     dataset = CocoCaptionsDataset(
-        "annotations/captions_train.json", str(shapes), dict(img="train"), test_mode=True
+        "annotations/captions_train.json",
+        data_root=str(shapes),
+        data_prefix=dict(img="train"),
+        test_mode=True,
     )
     assert 0 < len(dataset) < 60 and len(dataset.get_data_info(0)["texts"]) == 5
 
