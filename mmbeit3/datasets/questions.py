@@ -11,7 +11,12 @@ from typing import Any
 from mmengine.logging import print_log
 
 from mmbeit3.datasets.answers import answer_score, checked_answers, make_answers, read_answers
-from mmbeit3.datasets.checks.coco import MAX_EXAMPLES, Report, raise_on_errors
+from mmbeit3.datasets.checks.coco import (
+    MAX_EXAMPLES,
+    Report,
+    no_garbage_collection,
+    raise_on_errors,
+)
 from mmbeit3.datasets.checks.questions import Question, check_questions
 from mmbeit3.datasets.text_dataset import TextDataset
 from mmbeit3.utils import InputError, compare_classes
@@ -103,6 +108,7 @@ class QuestionsDataset(TextDataset):
             questions = self._part(questions)
         return questions, report
 
+    @no_garbage_collection()
     def items_of(self, entries: Iterable[Question]) -> list[dict]:
         """Turn questions into the items of the data set."""
         labels = {answer: n for n, answer in enumerate(self._metainfo.get("classes", ()))}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence, Set
 from os import path as osp
@@ -17,6 +18,7 @@ from mmbeit3.datasets.checks.coco import (
     is_text,
     kind_of,
     missing_key,
+    no_garbage_collection,
     read_json,
     shortened,
 )
@@ -90,6 +92,7 @@ class VQAv2Dataset(QuestionsDataset):
         """str: The questions files."""
         return " and ".join(self.questions)
 
+    @no_garbage_collection()
     def read(self, report: Report) -> list[Question]:
         """Read the questions of all files; see the base class."""
         found: dict[int, Question] = {}
@@ -196,7 +199,7 @@ def _add_answers(path: str, questions: Sequence[Question], report: Report) -> No
             continue
         question = by_id[entry["question_id"]]
         answered.add(question.question_id)
-        question.answers = [answer["answer"] for answer in entry["answers"]]
+        question.answers = [sys.intern(answer["answer"]) for answer in entry["answers"]]
         main = entry.get("multiple_choice_answer")
         if main is None:
             main = Counter(question.answers).most_common(1)[0][0]

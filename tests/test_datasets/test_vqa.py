@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,8 @@ from mmengine.registry import DefaultScope
 from mmbeit3.datasets import VQAv2Dataset
 from mmbeit3.registry import DATASETS
 from mmbeit3.utils import InputError
+
+from .test_caption_fuzzing import mutated_values
 
 NAMES = ("COCO_train2014_000000000042.jpg", "COCO_train2014_000000000043.jpg")
 TEST_PIPELINE = [
@@ -347,3 +350,24 @@ def test_tables_to_test_need_no_answers(tmp_path: Path) -> None:
     cv2.imwrite(str(tmp_path / "a.jpg"), np.zeros((4, 4, 3), np.uint8))
     dataset = build(tmp_path, "VQATableDataset", ann_file="t.csv", test_mode=True)
     assert dataset.get_data_info(0)["answers"] == []
+
+
+@pytest.mark.parametrize("name", ["q_train", "a_train"])
+def test_mutations_are_read_or_refused(name: str, tmp_path: Path) -> None:
+    draw = random.Random(0)
+    num_refused = 0
+    for _ in range(200):
+        official(tmp_path)
+        content = json.loads((tmp_path / f"{name}.json").read_text())
+        write(tmp_path, **{name: mutated_values(content, draw)})
+        dataset = VQAv2Dataset(**TRAIN, data_root=str(tmp_path), min_count=1, lazy_init=True)
+        try:
+            items = dataset.load_data_list()
+        except InputError as error:
+            num_refused += 1
+            assert "_train.json" in str(error) and len(str(error)) < 5000
+            continue
+        for item in items:
+            assert isinstance(item["img_path"], str) and item["texts"][0].strip()
+            assert len(item["answer_labels"]) == len(item["answer_scores"]) > 0
+    assert 40 < num_refused < 200
