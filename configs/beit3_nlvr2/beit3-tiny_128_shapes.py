@@ -14,7 +14,7 @@ _base_ = [
 
 # ============ often changed ============
 max_iters = 4000
-learning_rate = 1e-3
+learning_rate = 5e-4
 start = None  # a checkpoint whose towers to start from, such as that of the retrieval trial
 
 # ============ rarely changed ============
