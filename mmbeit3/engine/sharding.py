@@ -6,6 +6,7 @@ training may be resumed with another number of devices, sharded or not, and test
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
 import torch
@@ -32,7 +33,8 @@ class FullySharded:
             initialized alike in every process.
 
     Raises:
-        InputError: The backbone has no layers to divide by, or this torch has no ``fully_shard``.
+        InputError: The backbone has no layers to divide by, layers share parameters, or this torch
+            has no ``fully_shard``.
     """
 
     def __new__(cls, module: nn.Module) -> nn.Module:
@@ -50,6 +52,13 @@ class FullySharded:
             raise InputError(
                 "mmbeit3.FullySharded divides a model by the layers of its backbone; "
                 f"{type(module).__name__} has no backbone with repeated_layers"
+            )
+        owners = Counter(id(p) for layer in layers.values() for p in layer.parameters())
+        if any(number > 1 for number in owners.values()):
+            raise InputError(
+                "mmbeit3.FullySharded divides each parameter with one layer, and layers of "
+                f"{type(module).__name__} share some (attention='shared' of the encoder): leave "
+                "model_wrapper_cfg out"
             )
         for tensor in (*module.parameters(), *module.buffers()):
             broadcast(tensor.data)

@@ -11,6 +11,7 @@ from torch import Tensor, distributed, multiprocessing, nn
 
 from mmbeit3.engine.sharding import FullySharded
 from mmbeit3.models import BEiT3Multiway
+from mmbeit3.utils import InputError
 
 SMALL = dict(embed_dims=48, num_layers=3, num_heads=4, feedforward_channels=80)
 OPTIONS = [{}, dict(with_cp=True, vl_layers=1)]
@@ -75,3 +76,8 @@ def test_sharded_pairs_have_the_gradients_of_one_process(tmp_path: Path) -> None
                 else:
                     difference = (found[name] - param.grad).abs().max()
                     assert difference <= 1e-5 * param.grad.abs().max(), (read, options, name)
+
+
+def test_layers_that_share_parameters_are_refused() -> None:
+    with pytest.raises(InputError, match="layers of Model share some .attention='shared'"):
+        FullySharded(Model(attention="shared"))
