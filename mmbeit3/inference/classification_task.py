@@ -21,19 +21,9 @@ from mmbeit3.utils import InputError
 class ClassificationTask(Task):
     """One class for an image."""
 
+    inferencer_type = Classifier
     writer_type = ClassificationWriter
     options = ("templates",)
-
-    def load(
-        self,
-        cfg: Config,
-        checkpoint: str | Path | Mapping[str, Any],
-        device: str,
-        dtype: str,
-        compiles: bool,
-    ) -> Classifier:
-        """Load a trained classifier."""
-        return Classifier(cfg, checkpoint, device, dtype, compiles)
 
     def writer(self, model: Classifier, out_dir: Path, **options: Any) -> ClassificationWriter:
         """Make what writes the classes; ``templates`` are sentences about them."""

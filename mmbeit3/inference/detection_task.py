@@ -24,20 +24,10 @@ class DetectionTask(Task):
     """Objects with boxes, labels, scores and maybe masks."""
 
     scope = "mmdet"
+    inferencer_type = Detector
     writer_type = DetectionWriter
     options = ("score_thr", "hide_duplicates")
     drawing = ("hide_duplicates",)
-
-    def load(
-        self,
-        cfg: Config,
-        checkpoint: str | Path | Mapping[str, Any],
-        device: str,
-        dtype: str,
-        compiles: bool,
-    ) -> Detector:
-        """Load a trained detector."""
-        return Detector(cfg, checkpoint, device, dtype, compiles)
 
     def writer(self, model: Detector, out_dir: Path, **options: Any) -> DetectionWriter:
         """Make what writes the results; options as of :class:`DetectionWriter`."""

@@ -6,8 +6,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from mmengine.config import Config
-
 from mmbeit3.inference.asked_lists import state_pairs
 from mmbeit3.inference.image_list import NotListed, Source
 from mmbeit3.inference.judge import Judge
@@ -21,19 +19,9 @@ from mmbeit3.utils import InputError
 class NLVR2Task(SubmissionTask):
     """Whether a statement about two images is true."""
 
+    inferencer_type = Judge
     writer_type = JudgmentWriter
     options = ("statements",)
-
-    def load(
-        self,
-        cfg: Config,
-        checkpoint: str | Path | Mapping[str, Any],
-        device: str,
-        dtype: str,
-        compiles: bool,
-    ) -> Judge:
-        """Load a trained judge."""
-        return Judge(cfg, checkpoint, device, dtype, compiles)
 
     def list_sources(
         self,

@@ -21,19 +21,9 @@ from mmbeit3.utils import InputError
 class RetrievalTask(Task):
     """Images and texts as features of one space."""
 
+    inferencer_type = Retriever
     writer_type = RetrievalWriter
     options = ("texts", "templates", "top")
-
-    def load(
-        self,
-        cfg: Config,
-        checkpoint: str | Path | Mapping[str, Any],
-        device: str,
-        dtype: str,
-        compiles: bool,
-    ) -> Retriever:
-        """Load a trained dual encoder."""
-        return Retriever(cfg, checkpoint, device, dtype, compiles)
 
     def writer(self, model: Retriever, out_dir: Path, **options: Any) -> RetrievalWriter:
         """Make what writes the features and what is found by them."""

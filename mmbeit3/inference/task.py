@@ -29,6 +29,8 @@ class Task(ABC):
 
     #: The package whose models solve it, where a config names no task.
     scope: ClassVar[str | None] = None
+    #: The class that loads its trained models.
+    inferencer_type: ClassVar[type[Inferencer]]
     #: The class that writes what is found in images.
     writer_type: ClassVar[type[ResultWriter]]
     #: Options of its own that a run over a folder takes.
@@ -40,7 +42,6 @@ class Task(ABC):
     #: The model that merges views in an augmented test, where a config names none.
     tta_model: ClassVar[str | None] = None
 
-    @abstractmethod
     def load(
         self,
         cfg: Config,
@@ -50,8 +51,8 @@ class Task(ABC):
         compiles: bool,
     ) -> Inferencer:
         """Load a trained model; arguments as :class:`mmbeit3.inference.inferencer.Inferencer`."""
+        return self.inferencer_type(cfg, checkpoint, device, dtype, compiles)
 
-    @abstractmethod
     def writer(self, model: Any, out_dir: Path, **options: Any) -> ResultWriter:
         """Make what writes the results of a model.
 
@@ -60,6 +61,7 @@ class Task(ABC):
             out_dir (Path): Where the results go.
             **options: Of those that ``options`` names, the ones that were given.
         """
+        return self.writer_type(out_dir, **options)
 
     def list_sources(
         self,

@@ -6,8 +6,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from mmengine.config import Config
-
 from mmbeit3.inference.answer_writer import AnswerWriter
 from mmbeit3.inference.answerer import Answerer
 from mmbeit3.inference.asked_lists import ask_images
@@ -21,19 +19,9 @@ from mmbeit3.utils import InputError
 class VQATask(SubmissionTask):
     """An answer, one of a list, to a question about an image."""
 
+    inferencer_type = Answerer
     writer_type = AnswerWriter
     options = ("questions", "show_attention")
-
-    def load(
-        self,
-        cfg: Config,
-        checkpoint: str | Path | Mapping[str, Any],
-        device: str,
-        dtype: str,
-        compiles: bool,
-    ) -> Answerer:
-        """Load a trained model that answers."""
-        return Answerer(cfg, checkpoint, device, dtype, compiles)
 
     def list_sources(
         self,
