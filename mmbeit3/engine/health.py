@@ -20,6 +20,7 @@ NO_MEMORY = re.compile(r"out of memory|can't allocate memory|not enough memory",
 LOST = re.compile(
     r"Connection (reset|closed|refused)|Broken pipe|ncclRemoteError|NCCL error.*abort"
 )
+UNUSED = "find_unused_parameters=True"  # DDP, of weights without a gradient
 REMEDY = "lower the learning rate or set optim_wrapper.clip_grad=dict(max_norm=1.0), and resume"
 
 
@@ -106,6 +107,12 @@ def explain(error: BaseException, loop: TrainLoop) -> str | None:
             f"another process of the training has ended, seen by process {get_rank()} in iteration "
             f"{loop.iter + 1}: {reason}\nIts own output says why; without a word it was killed, "
             "mostly as main memory ran out"
+        )
+    if loop.world_size > 1 and isinstance(error, RuntimeError) and UNUSED in text:
+        return (
+            f"iteration {loop.iter + 1}: some weights got no gradient, as those of a tower whose "
+            "kind of data is absent, and several processes wait for them: set "
+            "find_unused_parameters=True in the config"
         )
     if isinstance(error, (torch.OutOfMemoryError, MemoryError)) or (
         isinstance(error, RuntimeError) and NO_MEMORY.search(text)

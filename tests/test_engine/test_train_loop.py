@@ -207,6 +207,18 @@ def test_a_device_without_memory_gets_advice(tmp_path: Path) -> None:
         train(tmp_path, model__no_memory_at=3)
 
 
+def test_ddp_that_waits_for_weights_without_a_gradient_is_explained() -> None:
+    text = (
+        "Expected to have finished reduction in the prior iteration before starting a new one. You "
+        "can enable unused parameter detection by passing the keyword argument "
+        "`find_unused_parameters=True` to `torch.nn.parallel.DistributedDataParallel`"
+    )
+    loop = SimpleNamespace(iter=1, world_size=2)
+    message = explain(RuntimeError(text), loop)
+    assert message.startswith("iteration 2: some weights got no gradient")
+    assert message.endswith("set find_unused_parameters=True in the config")
+
+
 def test_a_gpu_without_memory_gets_the_plan(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[tuple] = []
     monkeypatch.setattr(analysis, "advise", lambda *given: asked.append(given) or "use less")
