@@ -10,7 +10,8 @@ from types import ModuleType
 from typing import Any, NoReturn
 
 from mmbeit3.commands import console
-from mmbeit3.commands.beginning import WEIGHTS, say
+from mmbeit3.commands.beginning import WEIGHTS, is_first_here, say
+from mmbeit3.utils import InputError
 from mmbeit3.version import __version__
 
 # In the order of --help. Of each there is a module of that name in mmbeit3/commands.
@@ -44,7 +45,7 @@ def build_parser() -> console.Parser:
     """
     parser = console.Parser(
         prog="mmbeit3",
-        description="BEiT-3 for object detection and segmentation.",
+        description="BEiT-3 for objects, masks, classes, captions and questions about images.",
         epilog="mmbeit3 COMMAND --help explains a command. On several GPUs: torchrun "
         "--nproc_per_node 8 -m mmbeit3 COMMAND ... --launcher pytorch",
     )
@@ -87,7 +88,12 @@ def run_script(name: str) -> NoReturn:
 
 def _run(arguments: argparse.Namespace) -> int | None:
     """Run a command; what can be said before PyTorch is imported, which takes seconds, is said."""
-    beginning = arguments.start(arguments) if arguments.start is not None else None
+    try:
+        beginning = arguments.start(arguments) if arguments.start is not None else None
+    except InputError:
+        if is_first_here():  # files may be absent on one machine alone
+            raise
+        return 0  # that one says it
     if beginning:
         say(beginning)
     return arguments.run(arguments)

@@ -11,6 +11,12 @@ from mmbeit3.utils import InputError
 WEIGHTS = (".pth", ".safetensors")
 # Set by torchrun, Slurm and MPI.
 RANKS = ("RANK", "SLURM_PROCID", "OMPI_COMM_WORLD_RANK")
+LOCAL_RANKS = ("LOCAL_RANK", "SLURM_LOCALID", "OMPI_COMM_WORLD_LOCAL_RANK")
+
+
+def is_first_here() -> bool:
+    """Whether this is the first of several processes on this machine, or the only one."""
+    return not any(os.environ.get(name, "0") != "0" for name in LOCAL_RANKS)
 
 
 def say(text: str) -> None:

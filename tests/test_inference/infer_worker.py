@@ -54,7 +54,11 @@ def main() -> None:
         if command["kills"] and rank == 1:
             be_killed(after=2)
         further = command["second"] if rank == 1 else []
-        status = command_line(["infer", *command["arguments"], "--launcher", "pytorch", *further])
+        line = ["infer", *command["arguments"], "--launcher", "pytorch", *further]
+        try:
+            status = command_line(line)
+        except SystemExit as left:  # the other process says why
+            status = left.code
         with statuses.open("a") as file:
             print(status, file=file)
 

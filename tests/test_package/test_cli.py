@@ -266,3 +266,18 @@ def test_run_names_a_script_that_is_not_there(
 def test_doctor_status_is_passed_on(status: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(doctor, "main", lambda: status)
     assert cli.main(["doctor"]) == status
+
+
+@pytest.mark.parametrize(("rank", "local_rank", "status"), [(0, 0, 2), (1, 1, 0), (8, 0, 2)])
+def test_the_first_process_of_a_machine_says_what_is_absent(
+    rank: int,
+    local_rank: int,
+    status: int,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("RANK", str(rank))
+    monkeypatch.setenv("LOCAL_RANK", str(local_rank))
+    command = ["infer", "absent.py", "absent.pth", "photos", "--out-dir", "out"]
+    assert cli.main([*command, "--launcher", "pytorch"]) == status
+    assert ("error: " in capsys.readouterr().err) == (status == 2)
