@@ -205,13 +205,10 @@ def load_task(
         raise InputError(
             f"{describe_task(state, origin)}. Expected a checkpoint of a {type(model).__name__}"
         )
-    if starts_task(state, model.released_task):
-        unused = TASKS[find_task(state)].heads - TASKS[model.released_task].heads
-        state = {name: value for name, value in state.items() if name not in unused}
     task = find_task(state)
     if task is not None and starts_task(state, model.released_task):
-        others = TASKS[task].heads - TASKS[model.released_task].heads
-        state = {name: value for name, value in state.items() if name not in others}
+        unused = TASKS[task].heads - TASKS[model.released_task].heads
+        state = {name: value for name, value in state.items() if name not in unused}
     check_values(state, origin)
     return _load(model, *_fit_towers(towers, state, origin), True, logger, origin)
 

@@ -152,7 +152,7 @@ def describe(shape: str, appearance: Appearance, box: Sequence[int], area: int, 
     main, second, pattern = appearance
     contrast = np.linalg.norm(main - second)
     is_seen = contrast >= MIN_PATTERN and area >= MIN_PATTERN_AREA * size**2
-    shares = (0,) if pattern == "flat" else (0, 0.5)
+    shares: tuple[float, ...] = (0,) if pattern == "flat" else (0, 0.5)
     mixed = {name_color(main + share * (second - main)) for share in shares}
     color = mixed.pop() if len(mixed) == 1 else None
     shares = (0,) if pattern == "flat" else (0, 0.5, 1)

@@ -10,6 +10,7 @@ import itertools
 import json
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -263,21 +264,36 @@ def _shapes() -> Iterator[Question]:
         yield Question(kind, f"which shape is {what}?", SHAPES, answer, (what, None))
 
 
+def _count(shape: str, scene: Scene) -> str:
+    return str(scene.counts[shape])
+
+
+def _has_more(first: str, second: str, scene: Scene) -> str | None:
+    return _yes_no(scene.counts[first] > scene.counts[second])
+
+
+def _place_of(axis: int, thing: Thing) -> str | None:
+    return thing.place[axis]
+
+
+def _is_there(color: str | None, shape: str | None, scene: Scene) -> str | None:
+    return _yes_no(scene.has(color, shape))
+
+
+def _has_color(color: str, thing: Thing) -> str | None:
+    return _yes_no(is_colored(thing, color))
+
+
 def _numbers() -> Iterator[Question]:
     few, many = tuple("0123"), tuple("234567")
     for shape in SHAPES:
         text = f"how many {shape}s are there?"
-        yield Question("how many", text, few, lambda scene, s=shape: str(scene.counts[s]))
+        yield Question("how many", text, few, partial(_count, shape))
     text = "how many shapes are there?"
     yield Question("how many shapes", text, many, lambda scene: str(scene.counts.total()))
     for first, second in itertools.permutations(SHAPES, 2):
         text = f"are there more {first}s than {second}s?"
-        yield Question(
-            "are there more",
-            text,
-            YES_NO,
-            lambda scene, a=first, b=second: _yes_no(scene.counts[a] > scene.counts[b]),
-        )
+        yield Question("are there more", text, YES_NO, partial(_has_more, first, second))
 
 
 def _places() -> Iterator[Question]:
@@ -285,7 +301,7 @@ def _places() -> Iterator[Question]:
     for axis, (first, second) in enumerate(sides):
         choices = (first.split()[-1], second.split()[-1])
         for name in (*SHAPES, *COLORED, *EXTREMES):
-            answer = _ask_about(name, lambda thing, axis=axis: thing.place[axis])
+            answer = _ask_about(name, partial(_place_of, axis))
             text = f"is the {name} {first} or {second}?"
             yield Question(" or ".join(choices), text, choices, answer)
 
@@ -332,9 +348,9 @@ def _existence() -> Iterator[Question]:
             kind if None in (color, shape) else "is there a color and shape",
             text,
             YES_NO,
-            lambda scene, c=color, s=shape: _yes_no(scene.has(c, s)),
+            partial(_is_there, color, shape),
             (color or "", shape or ""),
         )
     for color, shape in itertools.product(ASKED, SHAPES):
-        answer = _ask_about(shape, lambda one, c=color: _yes_no(is_colored(one, c)))
+        answer = _ask_about(shape, partial(_has_color, color))
         yield Question("is the", f"is the {shape} {color}?", YES_NO, answer, (color, shape))

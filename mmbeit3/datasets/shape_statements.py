@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -75,10 +76,12 @@ def judge(scenes: Mapping[int, Scene], rng: np.random.Generator) -> list[Judged]
     for _ in range(ROUNDS):
         order = rng.permutation(images)
         for first in range(0, len(order) - 3, 4):
-            pairs = [tuple(map(int, order[first + i : first + i + 2])) for i in (0, 2)]
+            numbers = [int(number) for number in order[first : first + 4]]
+            pairs = [(numbers[0], numbers[1]), (numbers[2], numbers[3])]
             sides = [tuple(scenes[image] for image in pair) for pair in pairs]
-            chosen = [_only_true_of(sides[one], sides[1 - one], kinds, rng) for one in range(2)]
-            if None in chosen:
+            tried = [_only_true_of(sides[one], sides[1 - one], kinds, rng) for one in range(2)]
+            chosen = [statement for statement in tried if statement is not None]
+            if len(chosen) < len(tried):
                 continue
             found += [
                 Judged((len(found) // 4, p, s), pairs[p], statement, p == s)
@@ -132,59 +135,73 @@ def _not(value: bool | None) -> bool | None:
     return None if value is None else not value
 
 
+def _has(
+    has: Callable[[Scene], bool | None],
+    on_left: bool | None,
+    on_right: bool | None,
+    left: Scene,
+    right: Scene,
+) -> bool | None:
+    """Whether each picture has it or not as said; None says nothing of a picture."""
+    said = ((has(scene), wanted) for scene, wanted in ((left, on_left), (right, on_right)))
+    return _all([found if wanted else _not(found) for found, wanted in said if wanted is not None])
+
+
 def _existence() -> Iterator[Statement]:
     for color, shape in itertools.product((None, *ASKED), (None, *SHAPES)):
         if color is None and shape is None:
             continue
         what, pair = str(Words(shape or "shape", color)), (color or "", shape or "")
 
-        def has(scene: Scene, color: str | None = color, shape: str | None = shape) -> bool | None:
-            return scene.has(color, shape)
-
+        has = partial(Scene.has, color=color, shape=shape)
         forms: dict[str, Callable[[Scene, Scene], bool | None]] = {
-            "the left picture has": lambda left, right, has=has: has(left),
-            "the right picture has": lambda left, right, has=has: has(right),
-            "both pictures have": lambda left, right, has=has: _all([has(left), has(right)]),
-            "neither picture has": lambda left, right, has=has: _all(
-                [_not(has(left)), _not(has(right))]
-            ),
-            "only the left picture has": lambda left, right, has=has: _all(
-                [has(left), _not(has(right))]
-            ),
-            "only the right picture has": lambda left, right, has=has: _all(
-                [has(right), _not(has(left))]
-            ),
+            "the left picture has": partial(_has, has, True, None),
+            "the right picture has": partial(_has, has, None, True),
+            "both pictures have": partial(_has, has, True, True),
+            "neither picture has": partial(_has, has, False, False),
+            "only the left picture has": partial(_has, has, True, False),
+            "only the right picture has": partial(_has, has, False, True),
         }
         said = "a shape" if color is None else "a color" if shape is None else "both"
         for form, holds in forms.items():
             yield Statement(f"{form} {said}", f"{form} {what}", holds, pair)
 
 
+def _count(noun: str, scene: Scene) -> int:
+    return scene.counts.total() if noun == "shape" else scene.counts[noun]
+
+
+def _has_more(noun: str, sign: int, left: Scene, right: Scene) -> bool:
+    return sign * (_count(noun, left) - _count(noun, right)) > 0
+
+
+def _has_as_many(noun: str, left: Scene, right: Scene) -> bool:
+    return _count(noun, left) == _count(noun, right)
+
+
+def _has_in_all(noun: str, number: int, left: Scene, right: Scene) -> bool:
+    return _count(noun, left) + _count(noun, right) == number
+
+
 def _numbers() -> Iterator[Statement]:
     for noun in (*SHAPES, "shape"):
-
-        def count(scene: Scene, noun: str = noun) -> int:
-            return scene.counts.total() if noun == "shape" else scene.counts[noun]
-
         for side, other in (("left", "right"), ("right", "left")):
             yield Statement(
                 "more",
                 f"the {side} picture has more {noun}s than the {other} one",
-                lambda left, right, count=count, sign=1 if side == "left" else -1: (
-                    sign * (count(left) - count(right)) > 0
-                ),
+                partial(_has_more, noun, 1 if side == "left" else -1),
             )
         yield Statement(
             "same number",
             f"both pictures have the same number of {noun}s",
-            lambda left, right, count=count: count(left) == count(right),
+            partial(_has_as_many, noun),
         )
     for shape, number in itertools.product(SHAPES, range(1, 5)):
         noun = shape if number == 1 else f"{shape}s"
         yield Statement(
             "in all",
             f"the two pictures have {NUMBERS[number]} {noun} in all",
-            lambda left, right, s=shape, n=number: left.counts[s] + right.counts[s] == n,
+            partial(_has_in_all, shape, number),
         )
 
 
