@@ -25,7 +25,7 @@ Written by `mmbeit3 new-config`. It works in any folder:
     mmbeit3 check-data {out}
     mmbeit3 train {out}
     mmbeit3 test {out} CHECKPOINT
-    mmbeit3 infer {out} CHECKPOINT FOLDER --out-dir DIR
+    mmbeit3 infer {out} CHECKPOINT FOLDER {asked}--out-dir DIR
 """
 '''
 SCHEDULE = """\
@@ -176,7 +176,7 @@ def write_config(out: Path, parts: Sequence[str], values: dict[str, Any]) -> Non
     Args:
         out: The file.
         parts: Its text, with the names of values in braces.
-        values: The values.
+        values: The values; ``asked`` ("") has the options without which the model cannot infer.
     """
-    values = values | {"out": out.name}
+    values = {"asked": ""} | values | {"out": out.name}
     write_whole(out, "".join(part.format(**values) for part in parts).encode())

@@ -41,6 +41,7 @@ class Kind:
         metric: The metric's type.
         img_size: Side of the images that base and large see, as released.
         splits: Whether the data set can set images aside for validation.
+        asked: What ``infer`` must be given besides images.
     """
 
     task: str
@@ -49,15 +50,29 @@ class Kind:
     metric: str
     img_size: int
     splits: bool = True
+    asked: str = ""
 
 
 KINDS = {
     "captions": Kind(
         "captioning", "captions", "ImageTextTableDataset", "CaptionMetric", img_size=480
     ),
-    "questions": Kind("vqa", "answers", "VQATableDataset", "VQAMetric", img_size=480),
+    "questions": Kind(
+        "vqa",
+        "answers",
+        "VQATableDataset",
+        "VQAMetric",
+        img_size=480,
+        asked="--questions FILE ",
+    ),
     "statements": Kind(
-        "nlvr2", "judgments", "NLVR2TableDataset", "NLVR2Metric", img_size=224, splits=False
+        "nlvr2",
+        "judgments",
+        "NLVR2TableDataset",
+        "NLVR2Metric",
+        img_size=224,
+        splits=False,
+        asked="--statements TABLE ",
     ),
 }
 HEAD = '''"""BEiT-3 {size}: {does}, from {num_images} {name} of {train_table}.
@@ -209,6 +224,7 @@ def write_text_config(
     values |= {
         "name": name,
         "does": kind.does,
+        "asked": kind.asked,
         "task": kind.task,
         "dataset": kind.dataset,
         "metric": kind.metric,

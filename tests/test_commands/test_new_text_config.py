@@ -137,3 +137,13 @@ def test_statements_are_not_split(data: Path, capsys: pytest.CaptureFixture) -> 
     command = ["new-config", "--statements", str(data / "statements.csv"), "--out", "my.py"]
     assert main([*command, "--images", str(data / "images")]) == 2
     assert "--val: is needed" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("kind", "asked"),
+    [("captions", ""), ("questions", " --questions FILE"), ("statements", " --statements TABLE")],
+)
+def test_the_head_says_what_infer_needs(kind: str, asked: str, data: Path) -> None:
+    assert write(data, kind) == 0
+    line = f"    mmbeit3 infer my.py CHECKPOINT FOLDER{asked} --out-dir DIR\n"
+    assert line in Path("my.py").read_text()
