@@ -62,7 +62,7 @@ def state_pairs(path: str | Path, folder: Path) -> list[AskedSource]:
     Args:
         path (str | Path): A table with the columns ``left`` and ``right``, the paths of two images
             below the folder, and ``text``.
-        folder (Path): The folder.
+        folder (Path): The folder, or one of the images in it.
 
     Returns:
         list[AskedSource]: The statements, in the order of the table.
@@ -77,8 +77,9 @@ def state_pairs(path: str | Path, folder: Path) -> list[AskedSource]:
             "statements",
         )
     rows = read_asked(path, ("left", "right"), "text", folder, "statements")
+    root = folder if folder.is_dir() else folder.parent
     return [
-        AskedSource.of(number, tuple(Source(number, folder / f, f, None) for f in files), text)
+        AskedSource.of(number, tuple(Source(number, root / f, f, None) for f in files), text)
         for number, (files, text) in enumerate(rows, 1)
     ]
 

@@ -299,6 +299,15 @@ def test_statements_are_judged(models: dict, photos: Path, tmp_path: Path) -> No
     assert sum(summary["judgments"].values()) == 2
 
 
+def test_images_of_statements_lie_beside_the_one_that_is_given(
+    models: dict, photos: Path, tmp_path: Path
+) -> None:
+    table, out = tmp_path / "statements.csv", tmp_path / "out"
+    table.write_text("left,right,text\n=cmd.png,a.jpg,two stars\n")
+    assert infer(models, "nlvr2", photos / "a.jpg", out, "--statements", str(table)) == 0
+    assert len(json.loads((out / "judgments.json").read_text())) == 1
+
+
 @pytest.mark.parametrize(
     ("task", "option", "name", "content", "message"),
     [
