@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
+from numbers import Integral, Real
 from typing import Any, NamedTuple
 
 import torch
@@ -52,10 +53,17 @@ class Decoding:
     released: bool = False
 
     def __post_init__(self) -> None:
-        for name, least in (("beams", 1), ("length_penalty", 0), ("max_length", 3)):
-            if not getattr(self, name) >= least:
+        for name, least, kind in (
+            ("beams", 1, Integral),
+            ("length_penalty", 0, Real),
+            ("max_length", 3, Integral),
+        ):
+            value = getattr(self, name)
+            is_number = isinstance(value, kind) and not isinstance(value, bool)
+            if not (is_number and least <= value < float("inf")):
+                whole = "a whole number of " if kind is Integral and not is_number else ""
                 raise InputError(
-                    f"{name} of the generation is {getattr(self, name)}; expected {least} or more"
+                    f"{name} of the generation is {value!r}; expected {whole}{least} or more"
                 )
 
     def changed(self, **options: Any) -> Decoding:
