@@ -51,6 +51,15 @@ def csv_text(rows: Iterable[Sequence[Any]]) -> str:
     return "".join(lines)
 
 
+def without_apostrophe(cell: str) -> str:
+    """Undo what :func:`csv_text` does to a text that looks like a formula.
+
+    Args:
+        cell: A text of a CSV file.
+    """
+    return cell[1:] if cell.startswith("'") and cell[1:].startswith(FORMULA) else cell
+
+
 def _plain(cell: Any) -> Any:
     if not isinstance(cell, str) or not cell.startswith(FORMULA):
         return cell

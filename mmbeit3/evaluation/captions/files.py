@@ -23,6 +23,7 @@ from mmbeit3.datasets.image_text_table import ImageTextTableDataset
 from mmbeit3.datasets.karpathy import KarpathyDataset
 from mmbeit3.datasets.table_rows import read_rows
 from mmbeit3.utils import InputError, listed, warn
+from mmbeit3.utils.tables import without_apostrophe
 
 Id = int | str
 References = Mapping[Id, Sequence[str]] | str | Path
@@ -137,10 +138,14 @@ def _of_table(path: str, images: Sequence[CaptionedImage], report: Report) -> li
     cures = ("name the columns as `mmbeit3 infer` does", "separate them by commas")
     entries, others = [], []
     for line, row in read_rows(path, columns, report, other_formats="or .json", cures=cures):
-        file = osp.normpath(str(row["file_name"]))
+        file, caption = osp.normpath(str(row["file_name"])), row["caption"]
+        if file not in numbers:
+            file = osp.normpath(without_apostrophe(file))
+        if isinstance(caption, str):
+            caption = without_apostrophe(caption)
         number = numbers.get(file)
         if number is not None:
-            entries.append({"image_id": number, "caption": row["caption"]})
+            entries.append({"image_id": number, "caption": caption})
         elif file in numbers:
             report.error(f"line {line}: several images of the references are called {file!r}")
         else:

@@ -12,13 +12,16 @@ from typing import Any
 import numpy as np
 import pytest
 
+from mmbeit3.datasets.checks.captions import CaptionedImage
 from mmbeit3.evaluation import caption_scores
 from mmbeit3.evaluation.captions.bleu import bleu
 from mmbeit3.evaluation.captions.cider import cider
+from mmbeit3.evaluation.captions.files import read_results
 from mmbeit3.evaluation.captions.ngrams import count_ngrams
 from mmbeit3.evaluation.captions.rouge import rouge_l
 from mmbeit3.evaluation.captions.scores import format_scores
 from mmbeit3.utils import InputError
+from mmbeit3.utils.tables import csv_text
 
 WORDS = ["a", "the", "dog", "cat", "red", "on", "runs", "sits", "grass", "-lrb-", "'s"]
 
@@ -193,6 +196,19 @@ def test_results_by_file_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     write(tmp_path, "captions.csv", "image,text\na.jpg,a dog\n")
     with pytest.raises(InputError, match="no column 'file_name' and 'caption'.* `mmbeit3 infer`"):
         caption_scores(references, table)
+
+
+@pytest.mark.parametrize("name", ["=1.jpg", "-2/a.jpg", "@größe.png", "plain.jpg", "'=a.jpg"])
+@pytest.mark.parametrize("caption", ["a dog", "-a dog", "=dog", "@dog", "'t is a dog"])
+def test_results_are_found_whatever_a_spreadsheet_takes_them_for(
+    name: str, caption: str, tmp_path: Path
+) -> None:
+    table = tmp_path / "captions.csv"
+    table.write_text(csv_text([("file_name", "caption"), (name, caption), ("b.jpg", "a cat")]))
+    images = [
+        CaptionedImage(number, file, file, ["a dog"]) for number, file in ((1, name), (2, "b.jpg"))
+    ]
+    assert read_results(table, images) == {1: caption, 2: "a cat"}
 
 
 def test_domains_are_scored_by_themselves(tmp_path: Path) -> None:
