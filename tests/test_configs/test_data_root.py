@@ -39,10 +39,10 @@ def test_data_root_with_and_without_a_slash(path: Path, tmp_path: Path) -> None:
         keys = [key for key in cfg if key.endswith(("_dataloader", "_evaluator"))]
         found.append([paths(cfg[key]) for key in keys])
         for key in ("val_evaluator", "test_evaluator"):
-            if "ann_file" in cfg[key]:
+            if "ann_file" in cfg.get(key, {}):  # pretraining evaluates nothing
                 dataset = cfg[key.replace("evaluator", "dataloader")].dataset
                 joined = osp.join(dataset.data_root, dataset.ann_file)
                 assert cfg[key].ann_file == joined
                 assert "//" not in joined
     assert found[0] == found[1]
-    assert len(found[0][0]) == 1
+    assert len(set(found[0][0])) == 1
