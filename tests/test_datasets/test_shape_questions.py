@@ -12,7 +12,7 @@ import pytest
 
 from mmbeit3.datasets import make_shapes
 
-from .shape_scenes import NUMBERS, Scene, has_color, is_typical, related, scenes
+from .shape_scenes import NUMBERS, TYPICAL, Scene, has_color, is_typical, related, scenes
 
 SIDES = {"top": (1, -1), "bottom": (1, 1), "left": (0, -1), "right": (0, 1)}
 
@@ -155,6 +155,25 @@ def test_every_statement_is_labeled_right(shapes: Path, name: str) -> None:
     ]
     assert len(wrong) <= 0.02 * len(rows), wrong  # a thin ring of two greens, as above
     assert len({row["identifier"] for row in rows}) == len(rows)
+
+
+def test_plain_pictures_have_colors_that_nobody_doubts(tmp_path: Path) -> None:
+    root = make_shapes(tmp_path / "shapes", 20, 20, seed=3, plain=True)
+    found = scenes(root, "val")
+    colors = {
+        name
+        for one in found.values()
+        for name in TYPICAL
+        for thing in one.objects
+        if is_typical(thing["color"], name) or has_color(thing["color"], name)
+    }
+    assert colors >= set(TYPICAL)
+    asked = questions(root, "val")
+    assert len(asked) > 100
+    assert all(
+        may_be_answered(found[one["image_id"] + 1], one["question"], one["multiple_choice_answer"])
+        for one in asked
+    )
 
 
 def test_the_checker_would_notice(shapes: Path) -> None:
