@@ -76,7 +76,7 @@ class BuildPyWithMim(build_py):
 setup(
     name="mmbeit3",
     version=runpy.run_path(str(ROOT / "mmbeit3" / "version.py"))["__version__"],
-    description="BEiT-3 for object detection and segmentation, in MMDetection and MMSegmentation",
+    description="BEiT-3 for detection, segmentation, retrieval, captions and questions",
     long_description=(ROOT / "README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
     license="Apache-2.0",

@@ -74,6 +74,13 @@ class Judge(Inferencer):
         """Refuse: an image alone is no statement."""
         raise InputError("this model judges statements: model.judge(left, right, text)")
 
+    def attention(self, *images: Any, **options: Any) -> Any:
+        """Refuse: an image alone is no statement."""
+        raise InputError(
+            "this model judges statements about two images; the attention of detectors, "
+            "segmentors and models that answer questions can be shown"
+        )
+
     def judge(self, left: Any, right: Any, text: str, *, channels: str = "bgr") -> JudgmentResult:
         """Judge a statement about two images.
 

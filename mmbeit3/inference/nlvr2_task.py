@@ -22,6 +22,7 @@ class NLVR2Task(SubmissionTask):
     inferencer_type = Judge
     writer_type = JudgmentWriter
     options = ("statements",)
+    submission_suffix = ".csv"
 
     def list_sources(
         self,

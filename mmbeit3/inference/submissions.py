@@ -6,7 +6,7 @@ from abc import ABC
 from collections.abc import Mapping
 from inspect import signature
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from mmengine.config import Config
 from mmengine.hooks import Hook
@@ -20,8 +20,17 @@ from mmbeit3.utils import InputError
 class SubmissionTask(Task, ABC):
     """A task whose metrics write the file of an official server, their ``out_file``."""
 
+    #: Of that file.
+    submission_suffix: ClassVar[str] = ".json"
+
     def keep_predictions(self, cfg: Config, out: Path, outputs: EvaluationOutputs) -> None:
         """Have the metric write its submission file."""
+        if out.suffix.lower() != self.submission_suffix:
+            raise InputError(
+                f"the file is {out.name!r}; expected the suffix {self.submission_suffix}, what the "
+                f"server of the task {self.writer_type.task!r} takes",
+                "out",
+            )
         found = evaluators(cfg)
         writers = [entry for entry in found if _takes_file(entry)]
         if not writers:

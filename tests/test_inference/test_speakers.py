@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +13,13 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from mmengine.config import Config
 
 from mmbeit3 import load
 from mmbeit3.cli import main
+from mmbeit3.inference.evaluation_outputs import EvaluationOutputs
 from mmbeit3.inference.folder import print_summary
+from mmbeit3.inference.task import named_task
 from mmbeit3.utils import InputError
 from tests.small_speakers import ANSWERS, write_speaker
 
@@ -399,3 +403,19 @@ def test_answers_without_names_are_numbers_until_they_are_given(
     assert named == [ANSWERS[int(number)] for number in numbers]
     with pytest.raises(InputError, match="there are 1 names"):
         model.set_classes(["yes"])
+
+
+@pytest.mark.parametrize(
+    ("task", "name"),
+    [("captioning", "caps.csv"), ("vqa", "answers"), ("nlvr2", "judgments.json")],
+)
+def test_the_file_of_a_server_has_its_suffix(task: str, name: str, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="expected the suffix .(json|csv), what the server"):
+        outputs = EvaluationOutputs(Config(), ExitStack())
+        named_task(task).keep_predictions(Config(), tmp_path / name, outputs)
+
+
+@pytest.mark.parametrize("model", ["nlvr2"], indirect=True)
+def test_a_judge_shows_no_attention(model: Any, photos: Path) -> None:
+    with pytest.raises(InputError, match="judges statements about two images"):
+        model.attention(str(photos))
