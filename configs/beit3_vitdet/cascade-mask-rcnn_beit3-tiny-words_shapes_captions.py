@@ -5,14 +5,14 @@ tower is the dual encoder's, with larger patches than that of the other tiny det
 
 Reproduces: nothing published.
 Run: mmbeit3 make-shapes --out data/shapes_captions --train 3000 --val 200 --held-out 3
-     mmbeit3 train beit3-tiny_128_shapes
+     mmbeit3 train beit3-tiny-retrieval_128_shapes
      mmbeit3 train configs/beit3_vitdet/cascade-mask-rcnn_beit3-tiny-words_shapes_captions.py
 """
 
 _base_ = "./cascade-mask-rcnn_beit3-tiny-words_shapes.py"
 
 # ============ often changed ============
-dual_encoder = "work_dirs/beit3-tiny_128_shapes/iter_1100.pth"
+dual_encoder = "work_dirs/beit3-tiny-retrieval_128_shapes/iter_2500.pth"
 data_root = "data/shapes_captions/"
 max_iters = 700
 learning_rate = 4e-4
@@ -20,7 +20,7 @@ learning_rate = 4e-4
 # ============ rarely changed ============
 load_from = None
 init_cfg = dict(type="Pretrained", checkpoint=dual_encoder)
-# That of beit3-tiny_128_shapes.
+# That of beit3-tiny-retrieval_128_shapes.
 arch = dict(embed_dims=128, num_layers=2, num_heads=4, feedforward_channels=512)
 model = dict(
     backbone=dict(

@@ -72,7 +72,7 @@ def same(first: Path, second: Path) -> bool:
 
 def test_a_tokenizer_and_a_pretraining_resume_bit_for_bit(folder: Path, tmp_path: Path) -> None:
     start: dict[str, Any] = {}
-    for name in ("vqkd-tiny_128_shapes", "beit3-tiny_128_shapes"):
+    for name in ("vqkd-tiny_128_shapes", "beit3-tiny-pretraining_128_shapes"):
         whole, parted = tmp_path / f"{name}_whole", tmp_path / f"{name}_parted"
         train(load(name, folder, whole, 4, **start))
         train(load(name, folder, parted, 2, **start))
@@ -98,7 +98,7 @@ def test_a_tokenizer_and_a_pretraining_resume_bit_for_bit(folder: Path, tmp_path
 def test_data_that_cannot_be_used_are_named_before_the_first_step(
     folder: Path, tmp_path: Path
 ) -> None:
-    name = "beit3-tiny_128_shapes"
+    name = "beit3-tiny-pretraining_128_shapes"
     tokenizer = load("vqkd-tiny_128_shapes", folder, tmp_path / "vqkd", 2)
     train(tokenizer)
     start = {"model.image_tokenizer.init_cfg.checkpoint": str(tmp_path / "vqkd" / "iter_2.pth")}
@@ -114,7 +114,7 @@ def test_data_that_cannot_be_used_are_named_before_the_first_step(
 
 
 def test_check_data_counts_all_parts(folder: Path, tmp_path: Path) -> None:
-    cfg = load("beit3-tiny_128_shapes", folder, tmp_path / "run", 2)
+    cfg = load("beit3-tiny-pretraining_128_shapes", folder, tmp_path / "run", 2)
     reports = report_config(cfg, ("train",), tmp_path / "report", num_samples=2)
     counts = {r.place.rpartition(".")[2]: (r.num_images, r.num_texts) for r in reports}
     assert counts == dict(images=(6, 0), texts=(0, 7), pairs=(3, 3))

@@ -20,7 +20,7 @@ def test_metafile_and_table_list_every_config() -> None:
 
 
 def test_the_trials_tower_is_that_of_the_tiny_detector() -> None:
-    encoder = Config.fromfile(FOLDER / "beit3-tiny_128_shapes.py").model.encoder
+    encoder = Config.fromfile(FOLDER / "beit3-tiny-pretraining_128_shapes.py").model.encoder
     file = CONFIGS / "beit3_vitdet/cascade-mask-rcnn_beit3-tiny_shapes.py"
     backbone = Config.fromfile(file).model.backbone
     for key in ("arch", "img_size", "patch_size"):
@@ -28,7 +28,7 @@ def test_the_trials_tower_is_that_of_the_tiny_detector() -> None:
 
 
 def test_the_trials_tokenizer_is_the_one_that_is_trained() -> None:
-    own = Config.fromfile(FOLDER / "beit3-tiny_128_shapes.py").model
+    own = Config.fromfile(FOLDER / "beit3-tiny-pretraining_128_shapes.py").model
     trained = Config.fromfile(FOLDER / "vqkd-tiny_128_shapes.py").model
     for key, value in own.image_tokenizer.items():
         if key not in ("init_cfg", "out_channels"):

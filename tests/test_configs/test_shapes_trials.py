@@ -33,7 +33,8 @@ def start(shapes: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def train_and_test(task: str, shapes: Path, run: Path, **encoder: dict) -> tuple[dict, Path]:
-    cfg = load_config(CONFIGS / f"beit3_{task}" / "beit3-tiny_128_shapes.py", work_dir=run)
+    [path] = (CONFIGS / f"beit3_{task}").glob(f"beit3-tiny-{task}_*_shapes.py")
+    cfg = load_config(path, work_dir=run)
     for split in ("train", "val", "test"):
         cfg[f"{split}_dataloader"].dataset.data_root = str(shapes)
     cfg.model.data_preprocessor.tokenizer.file = str(shapes / "captions.spm")
@@ -56,3 +57,8 @@ def test_a_trial_starts_from_the_towers_of_retrieval_and_is_tested(
     init_cfg = dict(type="Pretrained", checkpoint=str(start))
     metrics, _ = train_and_test(task, shapes, tmp_path, init_cfg=init_cfg)
     assert 0 <= metrics[score] <= 100
+
+
+def test_no_two_configs_have_one_name() -> None:
+    names = [path.stem for path in CONFIGS.glob("beit3_*/*.py")]
+    assert sorted(names) == sorted(set(names))

@@ -17,7 +17,7 @@ from mmbeit3.text.training import train_tokenizer
 
 pytestmark = pytest.mark.slow
 ROOT = Path(__file__).resolve().parents[2]
-TINY = ROOT / "configs/beit3_retrieval/beit3-tiny_128_shapes.py"
+TINY = ROOT / "configs/beit3_retrieval/beit3-tiny-retrieval_128_shapes.py"
 ITERS = 20
 BATCH = 8  # of all processes
 

@@ -1,9 +1,11 @@
 """Statements about two images of the generated trial data; half of each sentence's are true.
 
-Data: mmbeit3 make-shapes --out data/shapes_captions --train 3000 --val 200 --held-out 3
+Data: mmbeit3 make-shapes --plain --size 64 --out data/plain --train 3000 --val 200 --held-out 3
 """
 
 _base_ = "./shapes_retrieval.py"
+
+data_root = "data/plain/"
 
 pipeline = [
     dict(type="ForEachImage", transforms=[_base_.train_pipeline[0]]),
@@ -11,7 +13,7 @@ pipeline = [
 ]
 dataset = dict(
     type="mmbeit3.NLVR2TableDataset",
-    data_root=_base_.data_root,
+    data_root=data_root,
     text_column="sentence",
     pipeline=pipeline,
 )

@@ -1,13 +1,15 @@
 """Questions of the generated trial data, in VQAv2's format; answers are balanced.
 
-Data: mmbeit3 make-shapes --out data/shapes_captions --train 3000 --val 200 --held-out 3
+Data: mmbeit3 make-shapes --plain --size 64 --out data/plain --train 3000 --val 200 --held-out 3
 """
 
 _base_ = "./shapes_retrieval.py"
 
+data_root = "data/plain/"
+
 dataset = dict(
     type="mmbeit3.VQAv2Dataset",
-    data_root=_base_.data_root,
+    data_root=data_root,
     answers="annotations/answer_list.txt",
     pipeline=_base_.train_pipeline,
 )

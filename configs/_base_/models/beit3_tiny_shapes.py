@@ -5,13 +5,13 @@ model = dict(
         type="mmbeit3.BEiT3Multiway",
         # Two layers of the tiny size's four, and two thirds of its width: more steps in the time.
         arch=dict(embed_dims=128, num_layers=2, num_heads=4, feedforward_channels=512),
-        img_size=128,
+        img_size=64,
         patch_size=16,
         vocab_size=258,  # of the tokenizer that make-shapes writes
         max_tokens=64,
     ),
     data_preprocessor=dict(
         type="mmbeit3.ImageTextPreprocessor",
-        tokenizer=dict(file="data/shapes_captions/captions.spm"),
+        tokenizer=dict(file="data/plain/captions.spm"),
     ),
 )

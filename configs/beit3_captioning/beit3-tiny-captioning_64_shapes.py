@@ -1,8 +1,8 @@
 """The trial: a tiny BEiT-3 learns in minutes to caption pictures of shapes.
 
 Reproduces: nothing published; it shows on the CPU that the path works (docs/benchmarks.md).
-Run: mmbeit3 make-shapes --out data/shapes_captions --train 3000 --val 200 --held-out 3
-     mmbeit3 train configs/beit3_captioning/beit3-tiny_128_shapes.py
+Run: mmbeit3 make-shapes --plain --size 64 --out data/plain --train 3000 --val 200 --held-out 3
+     mmbeit3 train configs/beit3_captioning/beit3-tiny-captioning_64_shapes.py
 """
 
 _base_ = [
@@ -13,14 +13,12 @@ _base_ = [
 ]
 
 # ============ often changed ============
-max_iters = 4000
+max_iters = 8000
 learning_rate = 1e-3
-start = None  # a checkpoint whose towers to start from, such as that of the retrieval trial
 
 # ============ rarely changed ============
 model = dict(
     type="mmbeit3.BEiT3Captioning",
-    encoder=dict(init_cfg=dict(type="Pretrained", checkpoint=start) if start else None),
 )
 
 train_cfg = dict(type="mmbeit3.TrainLoop", max_iters=max_iters, val_interval=max_iters // 4)

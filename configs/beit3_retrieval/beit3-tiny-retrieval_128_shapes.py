@@ -2,7 +2,7 @@
 
 Reproduces: nothing published; it shows on the CPU that the path works (docs/benchmarks.md).
 Run: mmbeit3 make-shapes --out data/shapes_captions --train 3000 --val 200 --held-out 3
-     mmbeit3 train configs/beit3_retrieval/beit3-tiny_128_shapes.py
+     mmbeit3 train configs/beit3_retrieval/beit3-tiny-retrieval_128_shapes.py
 """
 
 _base_ = [
@@ -13,13 +13,19 @@ _base_ = [
 ]
 
 # ============ often changed ============
-max_iters = 1100
+max_iters = 2500
 learning_rate = 6e-4
 
 # ============ rarely changed ============
-model = dict(type="mmbeit3.BEiT3Retrieval", same_image="positive", max_logit_scale=100)
+model = dict(
+    type="mmbeit3.BEiT3Retrieval",
+    encoder=dict(img_size=128),
+    same_image="positive",
+    max_logit_scale=100,
+    data_preprocessor=dict(tokenizer=dict(file=_base_.data_root + "captions.spm")),
+)
 
-train_cfg = dict(type="mmbeit3.TrainLoop", max_iters=max_iters, val_interval=275)
+train_cfg = dict(type="mmbeit3.TrainLoop", max_iters=max_iters, val_interval=500)
 optim_wrapper = dict(
     optimizer=dict(lr=learning_rate),
     paramwise_cfg=dict(custom_keys={"logit_scale": dict(decay_mult=0.0)}),

@@ -1,27 +1,24 @@
-"""The trial: a tiny BEiT-3 learns in minutes to answer questions about shapes.
+"""The trial: a tiny BEiT-3 learns in minutes to judge statements about two pictures.
 
 Reproduces: nothing published; it shows on the CPU that the path works (docs/benchmarks.md).
-Run: mmbeit3 make-shapes --out data/shapes_captions --train 3000 --val 200 --held-out 3
-     mmbeit3 train configs/beit3_vqa/beit3-tiny_128_shapes.py
+Run: mmbeit3 make-shapes --plain --size 64 --out data/plain --train 3000 --val 200 --held-out 3
+     mmbeit3 train configs/beit3_nlvr2/beit3-tiny-nlvr2_64_shapes.py
 """
 
 _base_ = [
     "../_base_/models/beit3_tiny_shapes.py",
-    "../_base_/datasets/shapes_vqa.py",
+    "../_base_/datasets/shapes_nlvr2.py",
     "../_base_/schedules/shapes_trial.py",
-    "../_base_/default_runtime_vqa.py",
+    "../_base_/default_runtime_nlvr2.py",
 ]
 
 # ============ often changed ============
-max_iters = 4000
+max_iters = 8000
 learning_rate = 5e-4
-start = None  # a checkpoint whose towers to start from, such as that of the retrieval trial
 
 # ============ rarely changed ============
 model = dict(
-    type="mmbeit3.BEiT3VQA",
-    encoder=dict(init_cfg=dict(type="Pretrained", checkpoint=start) if start else None),
-    num_classes=29,  # answers that make-shapes has
+    type="mmbeit3.BEiT3NLVR2",
 )
 
 train_cfg = dict(type="mmbeit3.TrainLoop", max_iters=max_iters, val_interval=max_iters // 4)

@@ -3,7 +3,7 @@
 Reproduces: nothing published; masked data modeling at a size that two CPU cores run.
 Run: mmbeit3 make-shapes --out data/shapes_pretraining --train 10000 --val 200 --seed 1
      mmbeit3 train configs/beit3_pretraining/vqkd-tiny_128_shapes.py
-     mmbeit3 train configs/beit3_pretraining/beit3-tiny_128_shapes.py
+     mmbeit3 train configs/beit3_pretraining/beit3-tiny-pretraining_128_shapes.py
 """
 
 _base_ = [
