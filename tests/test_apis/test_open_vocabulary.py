@@ -129,7 +129,7 @@ def test_a_folder_is_searched_for_a_list_of_names(
 
     names.write_text("star\nstar\n")
     assert main(words) == 2
-    assert "2 times" in capsys.readouterr().err
+    assert "has 'star' twice, in line 1 and 2" in capsys.readouterr().err
 
 
 def test_a_model_of_fixed_classes_says_so(root: Path, tmp_path: Path) -> None:
