@@ -67,17 +67,14 @@ def _measure(
 ) -> Memory:
     torch.set_num_threads(threads)
     on_cpu = torch.device(device).type == "cpu"
-    libraries = _status("VmRSS") if on_cpu else 0
+    libraries = _resident() if on_cpu else 0
     call = build(**arguments)
     return _of_cpu(call, libraries) if on_cpu else _of_gpu(call, device)
 
 
 def _of_cpu(call: Callable[[], Any], libraries: int) -> Memory:
-    gc.collect()
-    if sys.platform == "linux":
-        ctypes.CDLL(None).malloc_trim(0)  # what building has freed, glibc may still hold
+    before = _resident()
     CLEAR_REFS.write_text("5")
-    before = _status("VmRSS")
     call()
     peak = _status("VmHWM")
     return Memory(peak - libraries, peak - before)
@@ -90,6 +87,14 @@ def _of_gpu(call: Callable[[], Any], device: str) -> Memory:
     torch.cuda.synchronize(device)
     peak = torch.cuda.max_memory_allocated(device)
     return Memory(peak, peak - before)
+
+
+def _resident() -> int:
+    """Bytes of the process, without those that are free and that glibc still holds."""
+    gc.collect()
+    if sys.platform == "linux":
+        ctypes.CDLL(None).malloc_trim(0)
+    return _status("VmRSS")
 
 
 def _status(key: str) -> int:

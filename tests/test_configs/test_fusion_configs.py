@@ -18,9 +18,7 @@ from mmbeit3.registry import MODELS
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 FOLDERS = [CONFIGS / "beit3_vqa", CONFIGS / "beit3_nlvr2"]
-PATHS = sorted(
-    path for folder in FOLDERS for path in folder.glob("*.py") if "tiny" not in path.stem
-)
+PATHS = sorted(path for folder in FOLDERS for path in folder.glob("*.py"))
 NAMES = pytest.mark.parametrize("path", PATHS, ids=lambda path: path.stem)
 
 
@@ -129,28 +127,28 @@ def test_recipes_have_the_released_values(name: str, tokenizer_file: Path) -> No
         assert curve.lr[-1] == pytest.approx(1e-6 * scale, rel=0.01)
 
 
-@NAMES
-def test_groups_learn_and_decay_as_released(path: Path, tokenizer_file: Path) -> None:
-    cfg = config(path, tokenizer_file)
+@pytest.mark.parametrize("name", RECIPES)
+def test_groups_learn_and_decay_as_released(name: str, tokenizer_file: Path) -> None:
+    cfg = config(path_of(name), tokenizer_file)
     with torch.device("meta"):
         model = MODELS.build(cfg.model)
     wrapper = cfg.optim_wrapper
     groups = LayerDecayConstructor(wrapper, wrapper.paramwise_cfg).groups(model)
-    found = {name: group for group, members in groups.items() for name, _ in members}
+    found = {key: group for group, members in groups.items() for key, _ in members}
     assert found.keys() == dict(model.named_parameters()).keys()
     decay, is_vqa = wrapper.optimizer.weight_decay, cfg.task == "vqa"
-    for name, param in model.named_parameters():
-        spared = param.ndim == 1 or name.endswith(("cls_token", "vision.pos_embed"))
-        assert found[name].weight_decay == (0 if spared else decay), name
-        if name.startswith(("head", "pooler")):
-            want = 20 if is_vqa and name.startswith("head") else 1
-            assert found[name].lr_scale == pytest.approx(want), name
+    for key, param in model.named_parameters():
+        spared = param.ndim == 1 or key.endswith(("cls_token", "vision.pos_embed"))
+        assert found[key].weight_decay == (0 if spared else decay), key
+        if key.startswith(("head", "pooler")):
+            want = 20 if is_vqa and key.startswith("head") else 1
+            assert found[key].lr_scale == pytest.approx(want), key
     assert found["encoder.text.pos_embed"].weight_decay == decay  # as released: table B decays
 
 
-@NAMES
-def test_pictures_are_changed_as_released(path: Path) -> None:
-    cfg = Config.fromfile(path)
+@pytest.mark.parametrize("name", RECIPES)
+def test_pictures_are_changed_as_released(name: str) -> None:
+    cfg = Config.fromfile(path_of(name))
     size = cfg.model.encoder.img_size
 
     def steps(loader: str) -> list[dict]:
