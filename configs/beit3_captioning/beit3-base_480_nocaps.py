@@ -15,10 +15,4 @@ _base_ = [
 ]
 
 optim_wrapper = dict(optimizer=dict(lr=1e-5))
-param_scheduler = [
-    dict(type="LinearLR", start_factor=1e-6, by_epoch=False, begin=0, end=2213),
-    dict(
-        type="CosineAnnealingLR", by_epoch=False, begin=2213, end=22130, eta_min_ratio=1e-6 / 1e-5
-    ),
-]
 default_hooks = dict(checkpoint=dict(interval=2213))  # an epoch

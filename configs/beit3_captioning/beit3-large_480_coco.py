@@ -17,9 +17,3 @@ model = dict(
     ),
 )
 optim_wrapper = dict(optimizer=dict(lr=8e-6))
-param_scheduler = [
-    dict(type="LinearLR", start_factor=1e-6, by_epoch=False, begin=0, end=2213),
-    dict(
-        type="CosineAnnealingLR", by_epoch=False, begin=2213, end=22130, eta_min_ratio=1e-6 / 8e-6
-    ),
-]

@@ -3,47 +3,41 @@
 data/nlvr2/images/train/N, dev, test1, and data/nlvr2/nlvr, a clone of github.com/lil-lab/nlvr.
 """
 
+_base_ = "./coco_retrieval_384.py"
+
 data_root = "data/nlvr2/"
 img_size = 224
 
-# As released: Pillow's bicubic interpolation, with antialiasing; each of the two images is cut and
-# mirrored by itself, and the statement stays, "left" and "right" too.
+# As released: each of the two images is cut and mirrored by itself, and the statement stays, "left"
+# and "right" too.
 train_pipeline = [
     dict(
         type="ForEachImage",
         transforms=[
-            dict(type="LoadImageFromFile", _scope_="mmbeit3"),
-            dict(type="RandomResizedCrop", scale=img_size, crop_ratio_range=(0.5, 1.0)),
-            dict(type="RandomFlip", prob=0.5),
+            _base_.train_pipeline[0],
+            dict(_base_.train_pipeline[1], scale=img_size),
+            _base_.train_pipeline[2],
         ],
     ),
-    dict(type="PackImageText"),
+    _base_.train_pipeline[3],
 ]
 test_pipeline = [
     dict(
         type="ForEachImage",
         transforms=[
-            dict(type="LoadImageFromFile", _scope_="mmbeit3"),
-            dict(
-                type="Resize",
-                scale=(img_size, img_size),
-                keep_ratio=False,
-                interpolation="bicubic",
-                backend="pillow",
-            ),
+            _base_.test_pipeline[0],
+            dict(_base_.test_pipeline[1], scale=(img_size, img_size)),
         ],
     ),
-    dict(type="PackImageText"),
+    _base_.test_pipeline[2],
 ]
 
+nlvr2 = dict(_delete_=True, type="mmbeit3.NLVR2Dataset", data_root=data_root)
 train_dataloader = dict(
     batch_size=32,  # on 8 GPUs
     num_workers=10,
-    persistent_workers=True,
-    sampler=dict(type="mmbeit3.InfiniteSampler", shuffle=True),
     dataset=dict(
-        type="mmbeit3.NLVR2Dataset",
-        data_root=data_root,
+        nlvr2,
         ann_file="nlvr/nlvr2/data/train.json",
         data_prefix=dict(img="images/train/"),
         pipeline=train_pipeline,
@@ -52,12 +46,8 @@ train_dataloader = dict(
 val_dataloader = dict(
     batch_size=48,
     num_workers=10,
-    persistent_workers=True,
-    drop_last=False,
-    sampler=dict(type="DefaultSampler", shuffle=False),
     dataset=dict(
-        type="mmbeit3.NLVR2Dataset",
-        data_root=data_root,
+        nlvr2,
         ann_file="nlvr/nlvr2/data/dev.json",
         data_prefix=dict(img="dev/"),
         test_mode=True,
@@ -67,11 +57,8 @@ val_dataloader = dict(
 test_dataloader = dict(
     batch_size=48,
     num_workers=10,
-    drop_last=False,
-    sampler=dict(type="DefaultSampler", shuffle=False),
     dataset=dict(
-        type="mmbeit3.NLVR2Dataset",
-        data_root=data_root,
+        nlvr2,
         ann_file="nlvr/nlvr2/data/test1.json",
         data_prefix=dict(img="test1/"),
         test_mode=True,
@@ -79,5 +66,5 @@ test_dataloader = dict(
     ),
 )
 
-val_evaluator = dict(type="mmbeit3.NLVR2Metric")
+val_evaluator = dict(_delete_=True, type="mmbeit3.NLVR2Metric")
 test_evaluator = val_evaluator

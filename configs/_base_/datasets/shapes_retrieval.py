@@ -6,7 +6,6 @@ wrong.
 """
 
 data_root = "data/shapes_captions/"
-img_size = 128
 
 train_pipeline = [
     dict(type="LoadImageFromFile", _scope_="mmbeit3"),

@@ -1,27 +1,9 @@
 """Answers from an image and a question: BEiT-3 base at 480 pixels, from the pretrained towers."""
 
+_base_ = "./beit3_nlvr2.py"
+
 model = dict(
     type="mmbeit3.BEiT3VQA",
-    data_preprocessor=dict(
-        type="mmbeit3.ImageTextPreprocessor",
-        mean=[127.5, 127.5, 127.5],  # as released for every task with texts
-        std=[127.5, 127.5, 127.5],
-        bgr_to_rgb=True,
-        tokenizer=dict(file="beit3.spm"),  # the error for an absent one says where it is
-        max_length=64,  # as released
-    ),
-    encoder=dict(
-        type="mmbeit3.BEiT3Multiway",
-        arch="base",
-        img_size=480,
-        patch_size=16,
-        drop_path_rate=0.1,
-        final_norm=False,  # as released
-        init_cfg=dict(
-            type="Pretrained",
-            checkpoint="https://github.com/addf400/files/releases/download/beit3/"
-            "beit3_base_patch16_224.pth",
-        ),
-    ),
+    encoder=dict(img_size=480, drop_path_rate=0.1, final_norm=False),  # no final LN, as released
     num_classes=3129,  # becomes that of the data's answers
 )

@@ -17,8 +17,6 @@ optim_wrapper = dict(
 param_scheduler = [
     # From 0 to the peak, and to 1e-6, as released.
     dict(type="LinearLR", start_factor=1e-6, by_epoch=False, begin=0, end=2213),
-    dict(
-        type="CosineAnnealingLR", by_epoch=False, begin=2213, end=22130, eta_min_ratio=1e-6 / 4e-5
-    ),
+    dict(type="CosineAnnealingLR", by_epoch=False, begin=2213, end=22130, eta_min=1e-6),
 ]
 auto_scale_lr = dict(base_batch_size=256)

@@ -7,32 +7,14 @@ released --model_ema is in none of its commands; custom_hooks=[dict(type="mmbeit
 be it.
 """
 
-train_cfg = dict(type="mmbeit3.TrainLoop", max_iters=50000, val_interval=5000)
-val_cfg = dict(type="ValLoop")
-test_cfg = dict(type="TestLoop")
+_base_ = "./beit3_nlvr2_20e.py"
 
+train_cfg = dict(max_iters=50000, val_interval=5000)
 optim_wrapper = dict(
-    type="mmbeit3.AmpOptimWrapper",
-    dtype="bfloat16",  # released: float16, with a scaled loss
-    loss_scale=1.0,
-    optimizer=dict(type="AdamW", lr=3e-5, betas=(0.9, 0.98), eps=1e-8, weight_decay=0.01),
-    # As many micro-batches as make auto_scale_lr.base_batch_size on the devices that there are.
-    accumulative_counts="auto",
-    clip_grad=None,
-    constructor="mmbeit3.LayerDecayConstructor",
-    # As released: vectors, CLS and the positions of patches do not decay; the head learns 20 times
-    # as fast as all else, the pooler among it.
-    paramwise_cfg=dict(
-        layer_decay_rate=1.0,
-        flat_decay_mult=0.0,
-        custom_keys={
-            "vision.pos_embed": dict(decay_mult=0.0),
-            "cls_token": dict(decay_mult=0.0),
-            "head.": dict(lr_mult=20.0),
-        },
-    ),
+    optimizer=dict(lr=3e-5, betas=(0.9, 0.98), weight_decay=0.01),
+    # As released: the head, without the pooler, learns 20 times as fast as all else.
+    paramwise_cfg=dict(layer_decay_rate=1.0, custom_keys={"head.": dict(lr_mult=20.0)}),
 )
-
 param_scheduler = [
     # From 0, as released: its warmup_lr is read and never used. LinearLR cannot start at 0 itself.
     dict(type="LinearLR", start_factor=1e-6, by_epoch=False, begin=0, end=5000),
@@ -42,4 +24,4 @@ param_scheduler = [
     ),
 ]
 
-auto_scale_lr = dict(enable=False, base_batch_size=128)
+auto_scale_lr = dict(base_batch_size=128)
