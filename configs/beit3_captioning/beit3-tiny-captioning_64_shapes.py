@@ -1,6 +1,6 @@
-"""The trial: a tiny BEiT-3 learns in minutes to caption pictures of shapes.
+"""The trial: a tiny BEiT-3 captions pictures of shapes.
 
-Reproduces: nothing published; it shows on the CPU that the path works (docs/benchmarks.md).
+Reproduces: nothing published; a test trains a step, and no more was measured.
 Run: mmbeit3 make-shapes --plain --size 64 --out data/plain --train 3000 --val 200 --held-out 3
      mmbeit3 train configs/beit3_captioning/beit3-tiny-captioning_64_shapes.py
 """

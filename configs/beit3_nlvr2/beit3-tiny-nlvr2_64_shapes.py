@@ -1,6 +1,6 @@
-"""The trial: a tiny BEiT-3 learns in minutes to judge statements about two pictures.
+"""The trial: a tiny BEiT-3 judges statements about two pictures of shapes.
 
-Reproduces: nothing published; it shows on the CPU that the path works (docs/benchmarks.md).
+Reproduces: nothing published; a test trains a step, and no more was measured.
 Run: mmbeit3 make-shapes --plain --size 64 --out data/plain --train 3000 --val 200 --held-out 3
      mmbeit3 train configs/beit3_nlvr2/beit3-tiny-nlvr2_64_shapes.py
 """
