@@ -18,7 +18,6 @@ from mmbeit3.config.datasets import (
     COCO_TYPE,
     SEG_FOLDER_TYPE,
     data_path,
-    dataset_class,
     distinct,
     find_datasets,
     own_datasets,
@@ -58,8 +57,8 @@ def check_training_data(cfg: Config) -> None:
     with _no_warnings():
         for place, config in distinct(own_datasets(cfg, ("train", "val"))):
             try:
-                found = _load(config, cfg.get("default_scope"))
-                remarks += _long_texts(place, config, cfg.get("default_scope"), tokenizer)
+                found, dataset = _load(config, cfg.get("default_scope"))
+                remarks += _long_texts(place, dataset, tokenizer)
             except NoMasksError as error:
                 problems.append(f"{place}: {error}. These options train boxes:\n{boxes_alone(cfg)}")
             except InputError as error:
@@ -124,27 +123,29 @@ def build_dataset(config: ConfigDict, scope: str | None, **changes: Any) -> Base
         return DATASETS.build(ConfigDict(config, **changes))
 
 
-def _load(config: ConfigDict, scope: str | None) -> int | None:
-    """Load a data set, and give the number of objects to learn where they are counted."""
+def _load(config: ConfigDict, scope: str | None) -> tuple[int | None, BaseDataset | None]:
+    """Load a data set: the number of objects to learn where they are counted, and the data set.
 
-    def check() -> int | None:
-        return getattr(build_dataset(config, scope), "num_learnable", None)
+    The data set of a large file is None.
+    """
+
+    def load() -> tuple[int | None, BaseDataset]:
+        dataset = build_dataset(config, scope)
+        return getattr(dataset, "num_learnable", None), dataset
 
     file = data_path(config, "ann_file")
     is_large = config["type"] == COCO_TYPE and osp.isfile(file)
     if not (is_large and os.path.getsize(file) >= LARGE_FILE):
-        return check()
-    return keep(f"objects {config}", [file], file, check, is_costly=True)
+        return load()
+    return keep(f"objects {config}", [file], file, lambda: load()[0], is_costly=True), None
 
 
-def _long_texts(
-    place: str, config: ConfigDict, scope: str | None, tokenizer: Tokenizer | None
-) -> list[str]:
+def _long_texts(place: str, dataset: BaseDataset | None, tokenizer: Tokenizer | None) -> list[str]:
     """Say how many texts of a data set the tokenizer cuts, if any."""
-    if tokenizer is None or not issubclass(dataset_class(config), TextDataset):
+    if tokenizer is None or not isinstance(dataset, TextDataset):
         return []
-    dataset: TextDataset = build_dataset(config, scope, lazy_init=True)
-    texts = [text for entry in dataset.inspect()[0] for text in entry.texts]
+    items = map(dataset.get_data_info, range(len(dataset)))
+    texts = [text for item in items for text in item["texts"]]
     long = describe_long(texts, tokenizer.lengths(texts), tokenizer.max_length)
     return [f"{place}: {long}"] if long else []
 

@@ -10,6 +10,7 @@ import json
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +47,7 @@ MAX_PERIODS = 32  # re.UNICODE, which the official code hands to ``sub`` as the 
 ENOUGH = 3  # equal answers of other people that make an answer fully right
 
 
+@lru_cache(maxsize=1 << 16)  # most answers are there many times
 def normalize_answer(text: str) -> str:
     """Write an answer as VQAv2's evaluation compares it: lower case, digits, no articles or signs.
 

@@ -56,7 +56,13 @@ class QuestionsDataset(TextDataset):
     kind = "file of questions"
     text_name = "questions"
     #: Arguments on which the list depends.
-    list_arguments: tuple[str, ...] = ("ann_file", "data_root", "answers", "min_count")
+    list_arguments: tuple[str, ...] = (
+        "ann_file",
+        "data_root",
+        "data_prefix",
+        "answers",
+        "min_count",
+    )
 
     def __init__(
         self,

@@ -67,7 +67,7 @@ class TextDataset(BaseDataset):
         data_prefix = dict(data_prefix or {"img": ""})
         if set(data_prefix) != {"img"}:
             raise InputError(f"data_prefix has the keys {sorted(data_prefix)}, expected 'img'")
-        self._has_backslashes = False
+        self._reads_backslashes: bool | None = None  # the first name that has one tells
         super().__init__(
             ann_file=ann_file, data_root=data_root or "", data_prefix=data_prefix, **kwargs
         )
@@ -116,12 +116,15 @@ class TextDataset(BaseDataset):
 
     def _path(self, file: str) -> str:
         path = osp.join(self.data_prefix["img"], file)
-        if "\\" not in file or osp.exists(path):
+        if "\\" not in file:
             return path
-        if not self._has_backslashes:
-            self._has_backslashes = True
-            text = f"{self.source}: file names have backslashes, the first is {file!r}; they are "
-            print_log(f"{text}read as /", "current")
+        if self._reads_backslashes is None:
+            self._reads_backslashes = not osp.exists(path)
+            if self._reads_backslashes:
+                text = f"{self.source}: file names have backslashes, the first is {file!r}; they "
+                print_log(f"{text}are read as /", "current")
+        if not self._reads_backslashes:
+            return path
         return osp.join(self.data_prefix["img"], file.replace("\\", "/"))
 
     def filter_data(self) -> list[dict]:

@@ -60,7 +60,14 @@ class VQAv2Dataset(QuestionsDataset):
 
     kind = "set of VQAv2 files"
     needs_ann_file = False
-    list_arguments = ("annotations", "questions", "data_root", "answers", "min_count")
+    list_arguments = (
+        "annotations",
+        "questions",
+        "data_root",
+        "data_prefix",
+        "answers",
+        "min_count",
+    )
 
     def __init__(
         self,

@@ -38,7 +38,7 @@ class VQATableDataset(QuestionsDataset):
     kind = "table of questions"
     list_arguments = (
         *("ann_file", "image_column", "question_column", "answer_column", "delimiter"),
-        *("data_root", "answers", "min_count"),
+        *("data_root", "data_prefix", "answers", "min_count"),
     )
 
     def __init__(

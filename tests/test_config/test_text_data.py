@@ -13,8 +13,12 @@ from mmengine.config import Config
 from PIL import Image
 
 from mmbeit3.apis.data_report import report_config
-from mmbeit3.config import resolve_classes
+from mmbeit3.config import data_checks, resolve_classes
 from mmbeit3.config.data_checks import check_training_data
+from mmbeit3.datasets import VQAv2Dataset
+from mmbeit3.datasets.checks.coco import Report
+from mmbeit3.datasets.shape_captions import any_sentences
+from mmbeit3.text import train_tokenizer
 from mmbeit3.utils import InputError
 
 PIPELINE = [dict(type="LoadImageFromFile", _scope_="mmbeit3"), dict(type="PackImageText")]
@@ -104,3 +108,45 @@ def test_both_images_of_a_statement_are_shown(folder: Path) -> None:
     assert (report["num_images"], report["num_texts"]) == (2, 2)
     assert report["texts"][0] == ["Two dogs.", "True"]
     assert Image.open(out / report["pictures"][0]).size == (40 + 10, 24)
+
+
+def official(root: Path) -> dict[str, Any]:
+    """Questions in VQAv2's format about an image in a folder of its own, and a stray name."""
+    (root / "images").mkdir()
+    picture = np.zeros((8, 8, 3), np.uint8)
+    cv2.imwrite(str(root / "images" / "COCO_000000000042.jpg"), picture)
+    cv2.imwrite(str(root / "overview_2014.jpg"), picture)
+    questions = [{"question_id": 1, "image_id": 42, "question": "What color is the sky here?"}]
+    (root / "q.json").write_text(json.dumps({"questions": questions}))
+    answers = [{"question_id": 1, "answers": [{"answer": "blue"}]}]
+    (root / "a.json").write_text(json.dumps({"annotations": answers}))
+    return dict(questions="q.json", annotations="a.json", min_count=1, ann_file="")
+
+
+def test_answers_are_read_with_the_images_of_the_data_set(tmp_path: Path) -> None:
+    given = official(tmp_path)
+    cfg = config(tmp_path, "VQAv2Dataset", data_prefix=dict(img="images"), **given)
+    assert resolve_classes(cfg) == ("blue",)
+    check_training_data(cfg)
+
+
+def test_questions_are_read_once_by_the_checks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = official(tmp_path)
+    cfg = config(tmp_path, "VQAv2Dataset", data_prefix=dict(img="images"), **given)
+    cfg.pop("val_dataloader")
+    train_tokenizer(any_sentences(300), tmp_path / "t.spm")
+    tokenizer = dict(file=str(tmp_path / "t.spm"))
+    cfg.model.data_preprocessor = dict(tokenizer=tokenizer, max_length=4)
+    read, said, times = VQAv2Dataset.read, list[str](), []
+
+    def counted(self: VQAv2Dataset, report: Report) -> list:
+        times.append(self)
+        return read(self, report)
+
+    monkeypatch.setattr(VQAv2Dataset, "read", counted)
+    monkeypatch.setattr(data_checks, "warn", said.append)
+    check_training_data(cfg)
+    assert len(times) == 1
+    assert len(said) == 1 and "1 of 1 texts are longer than 4 tokens" in said[0]

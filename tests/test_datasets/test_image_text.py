@@ -21,6 +21,7 @@ from mmbeit3.datasets import (
     ImageTextTableDataset,
     KarpathyDataset,
     PackImageText,
+    text_dataset,
 )
 from mmbeit3.registry import DATASETS
 from mmbeit3.utils import InputError
@@ -366,6 +367,20 @@ def test_mistakes_in_tables_are_named(
     file = write(folder, name, content)
     with pytest.raises(InputError, match=message):
         build("ImageTextTableDataset", folder, file)
+
+
+def test_the_first_backslash_tells_how_all_are_read(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked: list[str] = []
+    monkeypatch.setattr(text_dataset.osp, "exists", lambda path: looked.append(str(path)) or False)
+    rows = "".join(f"val2014\\{name},x\n" for name in ("c.png", "d.png", "e.png"))
+    file = write(folder, "t.csv", "image,text\n" + rows)
+    dataset = build("ImageTextTableDataset", folder, file, lazy_init=True)
+    items = dataset.load_data_list()
+    paths = [str(folder / "images" / "val2014" / name) for name in ("c.png", "d.png", "e.png")]
+    assert [item["img_path"] for item in items] == paths
+    assert len([path for path in looked if "\\" in path]) == 1
 
 
 def test_all_mistakes_are_counted(folder: Path) -> None:
