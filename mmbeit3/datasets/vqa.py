@@ -174,7 +174,7 @@ def _names(folder: str) -> dict[int, str]:
 
 def _entries(path: str, key: str, several: str, report: Report) -> tuple[list, dict]:
     """The list of a file, and the file; an empty list where there is none."""
-    data = read_json(path)
+    data = read_json(path, f"check data_root and {key}")
     entries = data.get(key) if isinstance(data, dict) else None
     if isinstance(entries, list):
         return entries, data

@@ -194,7 +194,7 @@ def _load_ground_truth(source: dict | str | Path | COCO, iou_type: str) -> dict:
     the id 0 would never count as found.
     """
     if isinstance(source, (str, Path)):
-        data = load_coco(source, check_meaning=False)
+        data = load_coco(source, check_meaning=False, cure="check the path")
     elif isinstance(source, dict):
         data = to_python(source)
         raise_on_errors(check_coco(data, check_meaning=False), "the ground truth")
@@ -235,7 +235,7 @@ def _load_results(source: list[dict] | str | Path, truth: dict, iou_type: str) -
     small, medium and large by the size of their boxes.
     """
     if isinstance(source, (str, Path)):
-        name, results = str(source), read_json(source)
+        name, results = str(source), read_json(source, "check the path")
     else:
         name, results = "results", source
     if isinstance(results, np.ndarray):

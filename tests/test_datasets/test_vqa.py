@@ -278,6 +278,13 @@ def test_files_given_for_one_another_are_named(folder: Path) -> None:
         build(folder, questions="q_train.json", ann_file="a_train.json")
 
 
+@pytest.mark.parametrize("key", ["questions", "annotations"])
+def test_absent_files_are_named_with_their_argument(folder: Path, key: str) -> None:
+    official(folder)
+    with pytest.raises(InputError, match=rf"no file .*nope.json; check data_root and {key}(?!\w)"):
+        build(folder, **TRAIN | {key: "nope.json"})
+
+
 def test_a_missing_folder_of_images_is_said_once(folder: Path) -> None:
     official(folder)
     for name in NAMES:

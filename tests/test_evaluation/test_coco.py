@@ -325,3 +325,10 @@ def test_the_tool(
         runpy.run_path(tool, run_name="__main__")
     assert end.value.code == 2
     assert "does not exist" in capsys.readouterr().err
+
+
+def test_absent_files_are_named_with_what_to_check(truth: dict, tmp_path: Path) -> None:
+    absent = str(tmp_path / "nope.json")
+    for given in ((absent, []), (truth, absent)):
+        with pytest.raises(InputError, match=f"there is no file {absent}; check the path"):
+            evaluate_coco(*given, "bbox")

@@ -25,6 +25,7 @@ from mmbeit3.utils.similar_paths import describe_similar
 from mmbeit3.utils.text_files import read_text
 
 MAX_EXAMPLES = 10
+ABSENT_CURE = "check data_root and ann_file"
 MAX_SHOWN = 3  # of the errors that end a run
 MAX_ID = 2**63  # ids become 64-bit integers in evaluation
 MAX_PIXELS = 2**30  # OpenCV reads no larger image
@@ -78,25 +79,27 @@ def no_garbage_collection() -> Iterator[None]:
 
 
 @no_garbage_collection()
-def read_json(path: str | Path) -> Any:
+def read_json(path: str | Path, cure: str = ABSENT_CURE) -> Any:
     """Read a JSON file, once while a run starts; nobody may change what is returned.
+
+    Args:
+        path: The file.
+        cure: What to do if it is absent. Defaults to 'check data_root and ann_file'.
 
     Raises:
         InputError: The file is absent or is not JSON (with the line and column), or a key stands
             twice in one object (with its place).
     """
-    return read_once("json", path, lambda: _read_json(path))
+    return read_once("json", path, lambda: _read_json(path, cure))
 
 
-def _read_json(path: str | Path) -> Any:
+def _read_json(path: str | Path, cure: str) -> Any:
     try:
         return json.loads(read_text(path), object_pairs_hook=unique_keys)
     except TwiceError as error:
         raise _twice_error(path, error.args[0]) from error
     except FileNotFoundError as error:
-        raise InputError(
-            f"there is no file {path}; check data_root and ann_file{describe_similar(str(path))}"
-        ) from error
+        raise InputError(f"there is no file {path}; {cure}{describe_similar(str(path))}") from error
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror}") from error
     except json.JSONDecodeError as error:
@@ -129,6 +132,7 @@ def load_coco(
     name: str | None = None,
     require_annotations: bool = True,
     check_meaning: bool = True,
+    cure: str = ABSENT_CURE,
 ) -> dict:
     """Read and check a COCO file; warnings go to the log.
 
@@ -137,11 +141,12 @@ def load_coco(
         name: What to call the file in messages. Defaults to ``path``.
         require_annotations: See :func:`check_coco`. Defaults to True.
         check_meaning: See :func:`check_coco`. Defaults to True.
+        cure: See :func:`read_json`.
 
     Raises:
         InputError: The file is absent, is not JSON, or :func:`check_coco` finds errors in it.
     """
-    data = read_json(path)
+    data = read_json(path, cure)
     report = read_once(
         ("check", require_annotations, check_meaning),
         path,

@@ -23,6 +23,7 @@ from mmbeit3.datasets.image_text_table import ImageTextTableDataset
 from mmbeit3.datasets.karpathy import KarpathyDataset
 from mmbeit3.datasets.table_rows import read_rows
 from mmbeit3.utils import InputError, listed, warn
+from mmbeit3.utils.similar_paths import describe_similar
 from mmbeit3.utils.tables import without_apostrophe
 
 Id = int | str
@@ -43,6 +44,7 @@ def read_references(source: References, split: str = "test") -> list[CaptionedIm
         InputError: It cannot be used, or an image has no caption.
     """
     report = Report()
+    _check_path(source)
     if isinstance(source, Mapping):
         images = _of_mapping(source, report)
     elif Path(source).suffix.lower() != ".json":
@@ -61,6 +63,14 @@ def read_references(source: References, split: str = "test") -> list[CaptionedIm
     name = "the references" if isinstance(source, Mapping) else str(source)
     raise_on_errors(report, name, "file of reference captions")
     return images
+
+
+def _check_path(source: Any) -> None:
+    """Say that a file is absent in words that do not speak of a data set, as its reader does."""
+    if isinstance(source, (str, Path)) and not osp.exists(source):
+        raise InputError(
+            f"there is no file {source}; check the path{describe_similar(str(source))}"
+        )
 
 
 def _of_mapping(captions: Mapping[Id, Sequence[str]], report: Report) -> list[CaptionedImage]:
@@ -96,6 +106,7 @@ def read_results(
             its image; or images have none.
     """
     report = Report()
+    _check_path(source)
     if isinstance(source, Mapping):
         entries: Any = [{"image_id": key, "caption": text} for key, text in source.items()]
         name = "the results"

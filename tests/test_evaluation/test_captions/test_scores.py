@@ -277,3 +277,11 @@ def test_answered_images_alone(tmp_path: Path) -> None:
     assert scores["num_images"] == 4
     with pytest.raises(InputError, match="6 of the 6 images"):
         caption_scores(references, [], answered_only=True)
+
+
+@pytest.mark.parametrize("name", ["nope.json", "nope.csv"])
+def test_absent_files_are_named_with_what_to_check(name: str, tmp_path: Path) -> None:
+    absent = str(tmp_path / name)
+    for given in ((absent, RESULTS), (write(tmp_path, "coco.json", coco()), absent)):
+        with pytest.raises(InputError, match=f"there is no file {absent}; check the path"):
+            caption_scores(*given)
