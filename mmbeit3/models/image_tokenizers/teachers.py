@@ -6,6 +6,7 @@ to (B, height * width, out_channels), row by row. It learns nothing itself.
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import timm
@@ -119,7 +120,8 @@ class TimmTeacher(BaseModule):
         self.model = timm.create_model(model, pretrained=pretrained, **kwargs).eval()
         self.head = self.model.get_classifier() if with_head else nn.Identity()
         given = self.model.pretrained_cfg
-        self.size = tuple(given["input_size"][-2:])
+        patches = getattr(self.model, "patch_embed", None)  # knows of img_size among ``kwargs``
+        self.size = getattr(patches, "img_size", None) or tuple(given["input_size"][-2:])
         for name in ("mean", "std"):
             value = torch.tensor(given[name]).view(3, 1, 1)
             self.register_buffer(name, value, persistent=False)
@@ -137,9 +139,12 @@ class TimmTeacher(BaseModule):
         """Tokens with a prefix, or a map, to (B, h, w, C)."""
         if isinstance(found, Tensor) and found.ndim == 3:
             found = found[:, getattr(self.model, "num_prefix_tokens", 0) :]
-            side = int(found.shape[1] ** 0.5)
-            return found.unflatten(1, (side, -1))
-        if isinstance(found, Tensor) and found.ndim == 4:
+            side = math.isqrt(found.shape[1])
+            patches = getattr(self.model, "patch_embed", None)
+            grid = getattr(patches, "grid_size", None) or (side, side)
+            if math.prod(grid) == found.shape[1]:
+                return found.unflatten(1, grid)
+        elif isinstance(found, Tensor) and found.ndim == 4:
             is_last = found.shape[-1] == self.model.num_features != found.shape[1]
             return found if is_last else found.permute(0, 2, 3, 1)
         raise InputError(

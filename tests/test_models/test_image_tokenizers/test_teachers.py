@@ -73,6 +73,33 @@ def test_models_of_timm_teach(tmp_path: Path, name: str, head: bool) -> None:
     assert teacher.features(images(1), (4, 4)).shape[1] == 16
 
 
+@pytest.mark.parametrize(
+    ("size", "grid"), [(64, (4, 4)), ((64, 256), (4, 16)), ((96, 48), (6, 3))], ids=str
+)
+def test_a_model_of_timm_teaches_at_its_own_size(
+    size: int | tuple[int, int], grid: tuple[int, int]
+) -> None:
+    torch.manual_seed(1)
+    teacher = TimmTeacher("vit_tiny_patch16_224", img_size=size).eval()
+    found = teacher.features(images(2), grid)
+    with torch.no_grad():
+        pixels = torch.nn.functional.interpolate(
+            images(2), [side * 16 for side in grid], mode="bicubic", antialias=True
+        )
+        want = teacher.model.forward_features((pixels / 2 + 0.5 - teacher.mean) / teacher.std)
+    assert torch.allclose(found, want[:, 1:], atol=1e-5)
+    # and on another grid rows and columns are what they are
+    wide = want[:, 1:].unflatten(1, grid).permute(0, 3, 1, 2)
+    wide = torch.nn.functional.interpolate(wide, (2, 3), mode="bilinear").flatten(2)
+    assert torch.allclose(teacher.features(images(2), (2, 3)), wide.transpose(1, 2), atol=1e-5)
+
+
+def test_a_model_of_timm_without_a_map_is_refused() -> None:
+    teacher = TimmTeacher("pit_ti_224").eval()
+    with pytest.raises(InputError, match="makes no tokens or map of an image"):
+        teacher.features(images(1), (4, 4))
+
+
 def test_own_towers_teach() -> None:
     torch.manual_seed(0)
     teacher = TowerTeacher(TOWER).eval()
