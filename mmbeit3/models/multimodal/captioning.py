@@ -81,10 +81,12 @@ class BEiT3Captioning(BaseModel):
         init_cfg: dict | None = None,
     ) -> None:
         super().__init__(data_preprocessor, init_cfg)
-        given = dict(mask_rate=mask_rate, label_smoothing=label_smoothing)
-        for name, value in (given | dict(drop_worst_ratio=drop_worst_ratio)).items():
-            if not 0 <= value < 1 and not (name == "mask_rate" and value == 1):
-                raise InputError(f"{name} is {value}; expected a share from 0 to 1")
+        if not 0 < mask_rate <= 1:
+            raise InputError(f"mask_rate is {mask_rate}; expected above 0 and at most 1")
+        shares = dict(label_smoothing=label_smoothing, drop_worst_ratio=drop_worst_ratio)
+        for name, value in shares.items():
+            if not 0 <= value < 1:
+                raise InputError(f"{name} is {value}; expected 0 or more and below 1")
         self.encoder = MODELS.build(encoder)
         self.mlm_head = nn.Linear(self.encoder.embed_dims, self.encoder.text.vocab_size)
         self.mask_rate = mask_rate

@@ -191,9 +191,12 @@ def test_predictions_are_captions_of_each_image(tokenizer_file: Path) -> None:
 
 def test_what_does_not_fit_is_named(tokenizer_file: Path) -> None:
     for wrong, match in (
-        (dict(mask_rate=0.0 - 0.1), "mask_rate is -0.1"),
-        (dict(label_smoothing=1.0), "label_smoothing is 1.0"),
-        (dict(drop_worst_ratio=1.0), "drop_worst_ratio is 1.0"),
+        (dict(mask_rate=-0.1), "mask_rate is -0.1; expected above 0 and at most 1"),
+        (dict(mask_rate=0), "mask_rate is 0; expected above 0 and at most 1"),
+        (dict(mask_rate=1.1), "mask_rate is 1.1; expected above 0 and at most 1"),
+        (dict(label_smoothing=1.0), "label_smoothing is 1.0; expected 0 or more and below 1"),
+        (dict(label_smoothing=-0.1), "label_smoothing is -0.1; expected 0 or more"),
+        (dict(drop_worst_ratio=1.0), "drop_worst_ratio is 1.0; expected 0 or more and below 1"),
         (dict(generation=dict(beam=3)), "generation has no option 'beam'; expected beams, "),
         (dict(generation=dict(beams=0)), "beams of the generation is 0; expected 1 or more"),
         (dict(generation=dict(beams=1.5)), "beams of the generation is 1.5; expected a whole"),
