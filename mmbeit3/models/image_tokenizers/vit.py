@@ -3,76 +3,14 @@
 from __future__ import annotations
 
 import math
+from functools import partial
+from typing import Any
 
 import torch
-import torch.nn.functional as F
+from timm.models.beit import Block
 from torch import Tensor, nn
 
 EPS = 1e-6  # of every LN
-
-
-class ViTAttention(nn.Module):
-    """Self-attention whose queries and values have a bias, and whose keys have none.
-
-    Args:
-        embed_dims (int): Width C of a token.
-        num_heads (int): Number of heads.
-    """
-
-    def __init__(self, embed_dims: int, num_heads: int) -> None:
-        super().__init__()
-        self.num_heads = num_heads
-        self.qkv = nn.Linear(embed_dims, 3 * embed_dims, bias=False)
-        self.q_bias = nn.Parameter(torch.zeros(embed_dims))
-        self.v_bias = nn.Parameter(torch.zeros(embed_dims))
-        self.proj = nn.Linear(embed_dims, embed_dims)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """``x`` (B, N, C) -> (B, N, C)."""
-        bias = torch.cat([self.q_bias, torch.zeros_like(self.q_bias), self.v_bias])
-        qkv = F.linear(x, self.qkv.weight, bias).unflatten(-1, (3, self.num_heads, -1))
-        q, k, v = qkv.permute(2, 0, 3, 1, 4).unbind(0)  # each (B, heads, N, head_dim)
-        return self.proj(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2))
-
-
-class ViTFFN(nn.Module):
-    """Two linear maps with a GELU between them.
-
-    Args:
-        embed_dims (int): Width C of a token.
-        feedforward_channels (int): Hidden width.
-    """
-
-    def __init__(self, embed_dims: int, feedforward_channels: int) -> None:
-        super().__init__()
-        self.fc1 = nn.Linear(embed_dims, feedforward_channels)
-        self.fc2 = nn.Linear(feedforward_channels, embed_dims)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """``x`` (..., C) -> (..., C)."""
-        return self.fc2(F.gelu(self.fc1(x)))
-
-
-class ViTBlock(nn.Module):
-    """A pre-LN layer.
-
-    Args:
-        embed_dims (int): Width C of a token.
-        num_heads (int): Number of heads.
-        feedforward_channels (int): Hidden width of the FFN.
-    """
-
-    def __init__(self, embed_dims: int, num_heads: int, feedforward_channels: int) -> None:
-        super().__init__()
-        self.norm1 = nn.LayerNorm(embed_dims, eps=EPS)
-        self.attn = ViTAttention(embed_dims, num_heads)
-        self.norm2 = nn.LayerNorm(embed_dims, eps=EPS)
-        self.mlp = ViTFFN(embed_dims, feedforward_channels)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """``x`` (B, N, C) -> (B, N, C)."""
-        x = x + self.attn(self.norm1(x))
-        return x + self.mlp(self.norm2(x))
 
 
 class PatchProjection(nn.Module):
@@ -112,9 +50,13 @@ class TokenizerViT(nn.Module):
         self.patch_embed = PatchProjection(in_channels, dims, patch_size)
         self.cls_token = nn.Parameter(torch.zeros(1, 1, dims))
         self.pos_embed = nn.Parameter(torch.zeros(1, math.prod(grid_size) + 1, dims))
+        options: dict[str, Any] = dict(
+            qkv_bias=True,
+            mlp_ratio=(arch["feedforward_channels"] + 0.5) / dims,  # timm cuts the product
+            norm_layer=partial(nn.LayerNorm, eps=EPS),
+        )
         self.blocks = nn.ModuleList(
-            ViTBlock(dims, arch["num_heads"], arch["feedforward_channels"])
-            for _ in range(arch["num_layers"])
+            Block(dims, arch["num_heads"], **options) for _ in range(arch["num_layers"])
         )
         self.fc_norm = nn.LayerNorm(dims, eps=EPS)
 

@@ -65,6 +65,42 @@ def timms(prefix: str, model: VQKD, **size: int) -> torch.nn.Module:
     return tower.eval()
 
 
+def by_hand(block: dict[str, Tensor], x: Tensor, heads: int) -> Tensor:
+    """A layer of BEiT by its formulas: the keys have no bias."""
+    width = x.shape[-1] // heads
+
+    def norm(name: str, x: Tensor) -> Tensor:
+        x = (x - x.mean(-1, True)) / (x.var(-1, correction=0, keepdim=True) + 1e-6).sqrt()
+        return x * block[f"{name}.weight"] + block[f"{name}.bias"]
+
+    inside = norm("norm1", x)
+    q, k, v = (inside @ part.T for part in block["attn.qkv.weight"].chunk(3))
+    q, v = q + block["attn.q_bias"], v + block["attn.v_bias"]
+    attended = []
+    for own in (slice(head * width, (head + 1) * width) for head in range(heads)):
+        scores = q[..., own] @ k[..., own].transpose(1, 2) / width**0.5
+        scores = scores.exp() / scores.exp().sum(-1, keepdim=True)
+        attended.append(scores @ v[..., own])
+    x = x + torch.cat(attended, -1) @ block["attn.proj.weight"].T + block["attn.proj.bias"]
+    hidden = norm("norm2", x) @ block["mlp.fc1.weight"].T + block["mlp.fc1.bias"]
+    hidden = hidden / 2 * (1 + torch.erf(hidden / 2**0.5))
+    return x + hidden @ block["mlp.fc2.weight"].T + block["mlp.fc2.bias"]
+
+
+# of the second one 50 * (115 / 50) is 114.99...
+@pytest.mark.parametrize(
+    "arch", [ARCH, dict(ARCH, embed_dims=50, num_heads=5, feedforward_channels=115)]
+)
+@torch.no_grad()
+def test_a_layer_is_what_its_formulas_say(arch: dict[str, int]) -> None:
+    model = vqkd(arch=arch).double()
+    for block in (*model.encoder.blocks, *model.decoder.blocks):
+        assert len(block.mlp.fc1.weight) == arch["feedforward_channels"]
+        x = torch.randn(2, 17, arch["embed_dims"], dtype=torch.float64)
+        want = by_hand(block.state_dict(), x, arch["num_heads"])
+        assert torch.allclose(block(x), want, atol=1e-12)
+
+
 @torch.no_grad()
 def test_both_towers_are_beits_vit() -> None:
     model = vqkd()
