@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from mmbeit3.checkpoint import load_weights, read_checkpoint, state_dict_of
 from mmbeit3.checkpoint.fetching import without_secrets
 from mmbeit3.checkpoint.resizing import resize_position_embedding
+from mmbeit3.models.frozen import AsksFrozen
 from mmbeit3.models.image_tokenizers.quantizer import Quantizer
 from mmbeit3.models.image_tokenizers.vit import TokenizerViT, init_linear
 from mmbeit3.registry import MODELS
@@ -25,7 +26,7 @@ NOT_OF_THE_TOKENIZER = ("loss", "teacher", "scaling")
 
 
 @MODELS.register_module()
-class VQKD(BaseModel):
+class VQKD(AsksFrozen, BaseModel):
     """Vector-quantized knowledge distillation (arXiv 2208.06366).
 
     A ViT makes a feature of each patch, of which the nearest of a book of vectors is its code. In
@@ -63,6 +64,7 @@ class VQKD(BaseModel):
     #: Whether random weights are a usual start.
     starts_from_nothing = True
 
+    frozen_name = "teacher"
     teacher: Any
 
     def __init__(
@@ -98,10 +100,7 @@ class VQKD(BaseModel):
         self.encode_task_layer = nn.Sequential(
             nn.Linear(dims, dims), nn.Tanh(), nn.Linear(dims, code_dims)
         )
-        # No module of this one: files hold the tokenizer alone, as the published ones do.
-        self.__dict__["teacher"] = None
-        if teacher is not None:
-            self.__dict__["teacher"] = MODELS.build(teacher).eval().requires_grad_(False)
+        self._keep_frozen(None if teacher is None else MODELS.build(teacher))
         known = getattr(self.teacher, "out_channels", out_channels or 512)
         if out_channels not in (None, known):
             raise InputError(
@@ -184,15 +183,9 @@ class VQKD(BaseModel):
         if (self.init_cfg or {}).get("type") == "Pretrained":
             origin = self.init_cfg["checkpoint"]
             state = self._fitted(state_dict_of(read_checkpoint(origin)))
-            load_weights(self, {"state_dict": state}, origin=without_secrets(str(origin)))
-
+            load_weights(self, state, origin=without_secrets(str(origin)))
         if self.teacher is not None:
             self.teacher.init_weights()
-
-    def _apply(self, *args: Any, **kwargs: Any) -> VQKD:
-        if self.teacher is not None:
-            self.teacher._apply(*args, **kwargs)
-        return super()._apply(*args, **kwargs)
 
     def _fitted(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Weights of a file in this model's size, without those of a teacher."""

@@ -5,13 +5,11 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from mmengine.logging import MessageHub
-from mmengine.model import BaseModel
 from mmengine.structures import BaseDataElement
 from torch import Tensor, nn
 
-from mmbeit3.checkpoint import load_task
 from mmbeit3.models.multimodal.caption_loss import caption_loss, mask_words
-from mmbeit3.models.multimodal.fusion import init_head
+from mmbeit3.models.multimodal.fusion import ImageTextModel, init_head
 from mmbeit3.models.multimodal.generation import Decoding, Vocabulary, write_captions
 from mmbeit3.registry import MODELS
 from mmbeit3.text import Tokenizer
@@ -33,7 +31,7 @@ class Caption(NamedTuple):
 
 
 @MODELS.register_module()
-class BEiT3Captioning(BaseModel):
+class BEiT3Captioning(ImageTextModel):
     """Images to sentences, trained by guessing masked words.
 
     What the released code does for captioning: the image sees itself alone, a word the image and
@@ -66,7 +64,6 @@ class BEiT3Captioning(BaseModel):
         InputError: The options or the tokenizer do not fit the encoder.
     """
 
-    #: The kind of official file that holds all weights.
     released_task = "captioning"
 
     def __init__(
@@ -80,22 +77,19 @@ class BEiT3Captioning(BaseModel):
         data_preprocessor: dict | nn.Module | None = None,
         init_cfg: dict | None = None,
     ) -> None:
-        super().__init__(data_preprocessor, init_cfg)
+        super().__init__(encoder, data_preprocessor, init_cfg)
         if not 0 < mask_rate <= 1:
             raise InputError(f"mask_rate is {mask_rate}; expected above 0 and at most 1")
         shares = dict(label_smoothing=label_smoothing, drop_worst_ratio=drop_worst_ratio)
         for name, value in shares.items():
             if not 0 <= value < 1:
                 raise InputError(f"{name} is {value}; expected 0 or more and below 1")
-        self.encoder = MODELS.build(encoder)
         self.mlm_head = nn.Linear(self.encoder.embed_dims, self.encoder.text.vocab_size)
         self.mask_rate = mask_rate
         self.label_smoothing = label_smoothing
         self.drop_worst_ratio = drop_worst_ratio
         self.drop_worst_after = drop_worst_after
         tokenizer = getattr(self.data_preprocessor, "tokenizer", None)
-        if tokenizer is not None:
-            tokenizer.check_fits(self.encoder.text.vocab_size, self.encoder.text.max_tokens)
         longest = self.encoder.text.max_tokens if tokenizer is None else tokenizer.max_length
         generation = dict(max_length=longest) | dict(generation or {})
         self.decoding = self._check_length(Decoding().changed(**generation))
@@ -200,12 +194,9 @@ class BEiT3Captioning(BaseModel):
         """The model's ``decoding`` with other options; see :meth:`generate`."""
         return self._check_length(self.decoding.changed(**options))
 
-    def init_weights(self) -> None:
-        """Initialize for training from nothing, the head as released, then as ``init_cfg`` says."""
-        self.encoder.init_weights()
+    def init_heads(self) -> None:
+        """Draw the head."""
         init_head(self.mlm_head)
-        if (self.init_cfg or {}).get("type") == "Pretrained":
-            load_task(self, self.init_cfg["checkpoint"])
 
     def _check_length(self, decoding: Decoding) -> Decoding:
         if decoding.max_length > self.encoder.text.max_tokens:

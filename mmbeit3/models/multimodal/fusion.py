@@ -1,9 +1,9 @@
-"""What models share that judge images and a text which they read together."""
+"""What models of images and texts share, and those that judge both read together."""
 
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import ClassVar
 
 from mmengine.model import BaseModel
@@ -16,7 +16,50 @@ from mmbeit3.registry import MODELS
 from mmbeit3.utils import InputError
 
 
-class FusionModel(BaseModel):
+class ImageTextModel(BaseModel):
+    """Heads around both towers of BEiT-3.
+
+    Args:
+        encoder (dict): Config of a :class:`mmbeit3.models.BEiT3Multiway`.
+        data_preprocessor (dict, optional): Config of a
+            :class:`mmbeit3.models.ImageTextPreprocessor` with the tokenizer. Defaults to None: the
+            model is given tensors.
+        init_cfg (dict, optional): ``dict(type="Pretrained", checkpoint=FILE)`` starts from an
+            official file of the task or one of this project, of which everything is needed.
+            Defaults to None.
+
+    Raises:
+        InputError: The tokenizer does not fit the encoder.
+    """
+
+    #: The kind of official file that holds all weights.
+    released_task: ClassVar[str]
+
+    def __init__(
+        self,
+        encoder: dict,
+        data_preprocessor: dict | nn.Module | None = None,
+        init_cfg: dict | None = None,
+    ) -> None:
+        super().__init__(data_preprocessor, init_cfg)
+        self.encoder = MODELS.build(encoder)
+        tokenizer = getattr(self.data_preprocessor, "tokenizer", None)
+        if tokenizer is not None:
+            tokenizer.check_fits(self.encoder.text.vocab_size, self.encoder.text.max_tokens)
+
+    @abstractmethod
+    def init_heads(self) -> None:
+        """Initialize what is around the encoder, as released."""
+
+    def init_weights(self) -> None:
+        """Initialize for training from nothing, heads as released, then as ``init_cfg`` says."""
+        self.encoder.init_weights()
+        self.init_heads()
+        if (self.init_cfg or {}).get("type") == "Pretrained":
+            load_task(self, self.init_cfg["checkpoint"])
+
+
+class FusionModel(ImageTextModel):
     """Scores of classes from images and a text that passed the encoder as one sequence.
 
     Args:
@@ -32,22 +75,8 @@ class FusionModel(BaseModel):
         InputError: The tokenizer does not fit the encoder.
     """
 
-    #: The kind of official file that holds all weights.
-    released_task: ClassVar[str]
     #: What the texts are called in messages.
     text_name: ClassVar[str]
-
-    def __init__(
-        self,
-        encoder: dict,
-        data_preprocessor: dict | nn.Module | None = None,
-        init_cfg: dict | None = None,
-    ) -> None:
-        super().__init__(data_preprocessor, init_cfg)
-        self.encoder = MODELS.build(encoder)
-        tokenizer = getattr(self.data_preprocessor, "tokenizer", None)
-        if tokenizer is not None:
-            tokenizer.check_fits(self.encoder.text.vocab_size, self.encoder.text.max_tokens)
 
     def forward(
         self,
@@ -103,17 +132,6 @@ class FusionModel(BaseModel):
     def scores(self, logits: Tensor) -> Tensor:
         """Logits -> probabilities, (B, num_classes)."""
 
-    @abstractmethod
-    def init_heads(self) -> None:
-        """Initialize what is around the encoder, as released."""
-
-    def init_weights(self) -> None:
-        """Initialize for training from nothing, heads as released, then as ``init_cfg`` says."""
-        self.encoder.init_weights()
-        self.init_heads()
-        if (self.init_cfg or {}).get("type") == "Pretrained":
-            load_task(self, self.init_cfg["checkpoint"])
-
     def _checked(
         self, images: Tensor | None, ids: Tensor | None, samples: Sequence[BaseDataElement]
     ) -> tuple[Tensor, Tensor]:
@@ -138,11 +156,9 @@ def init_head(head: nn.Module, scale: float = 1.0) -> None:
         head (nn.Module): The head.
         scale (float): Factor on what is drawn. Defaults to 1.
     """
-    for layer in _linear_layers(head):
-        nn.init.trunc_normal_(layer.weight, std=0.02, a=-0.02, b=0.02)
-        layer.weight.data.mul_(scale)
-        nn.init.zeros_(layer.bias)
-
-
-def _linear_layers(head: nn.Module) -> Iterable[nn.Linear]:
-    return (module for module in head.modules() if isinstance(module, nn.Linear))
+    for layer in head.modules():
+        if isinstance(layer, nn.Linear):
+            nn.init.trunc_normal_(layer.weight, std=0.02, a=-0.02, b=0.02)
+            layer.weight.data.mul_(scale)
+            if layer.bias is not None:
+                nn.init.zeros_(layer.bias)

@@ -8,18 +8,18 @@ from typing import Any, NamedTuple
 import torch
 import torch.nn.functional as F
 from mmengine.dist import all_reduce
-from mmengine.model import BaseModel
 from torch import Tensor, nn
 
-from mmbeit3.checkpoint import load_task
 from mmbeit3.models.data_preprocessors import ImageTextPreprocessor
+from mmbeit3.models.frozen import AsksFrozen
+from mmbeit3.models.multimodal.fusion import ImageTextModel, init_head
 from mmbeit3.models.multimodal.masking import check_rate, mask_images, mask_texts
 from mmbeit3.registry import MODELS
 from mmbeit3.text.tokenizer import Tokenizer
 from mmbeit3.utils import InputError, warn
 
 PARTS = ("image", "text", "pair_image", "pair_text")
-NEUTRAL = 127.5  # mean and std of pixels that make them -1 to 1
+NEUTRAL = 127.5  # mean and std that make pixels -1 to 1
 
 
 class MaskedPart(NamedTuple):
@@ -35,7 +35,7 @@ class MaskedPart(NamedTuple):
 
 
 @MODELS.register_module()
-class BEiT3Pretraining(BaseModel):
+class BEiT3Pretraining(AsksFrozen, ImageTextModel):
     """Tells masked patches and words from what is left (section 2.2 of arXiv 2208.10442).
 
     A step takes images alone, texts alone and pairs, of which any may be absent, through the same
@@ -70,11 +70,11 @@ class BEiT3Pretraining(BaseModel):
         InputError: The options or a tokenizer do not fit the encoder.
     """
 
-    #: The kind of official file that holds all weights.
     released_task = "pretraining"
     #: Whether random weights are a usual start.
     starts_from_nothing = True
 
+    frozen_name = "image_tokenizer"
     image_tokenizer: Any
 
     def __init__(
@@ -89,7 +89,7 @@ class BEiT3Pretraining(BaseModel):
         data_preprocessor: dict | nn.Module | None = None,
         init_cfg: dict | None = None,
     ) -> None:
-        super().__init__(data_preprocessor, init_cfg)
+        super().__init__({**encoder, "with_mask_token": True}, data_preprocessor, init_cfg)
         check_rate("image_mask_rate", image_mask_rate)
         check_rate("text_mask_rate", text_mask_rate)
         check_rate("pair_text_mask_rate", pair_text_mask_rate)
@@ -97,15 +97,11 @@ class BEiT3Pretraining(BaseModel):
         self.text_mask_rate = text_mask_rate
         self.pair_text_mask_rate = pair_text_mask_rate
         self.loss_weights = _weights(loss_weights or {})
-        self.encoder = MODELS.build({**encoder, "with_mask_token": True})
         self.mlm_head = nn.Linear(self.encoder.embed_dims, self.encoder.text.vocab_size)
         self.mim_head = nn.Linear(self.encoder.embed_dims, num_codes)
-        # No module of this one: a pretrained file has towers and heads alone, as released ones do.
-        self.__dict__["image_tokenizer"] = None
-        if image_tokenizer is not None:
-            self.__dict__["image_tokenizer"] = self._build_image_tokenizer(image_tokenizer)
-        if self.tokenizer is not None:
-            self.tokenizer.check_fits(self.encoder.text.vocab_size, self.encoder.text.max_tokens)
+        self._keep_frozen(
+            None if image_tokenizer is None else self._build_image_tokenizer(image_tokenizer)
+        )
 
     @property
     def tokenizer(self) -> Tokenizer | None:
@@ -193,14 +189,14 @@ class BEiT3Pretraining(BaseModel):
             found["pair_text"] = MaskedPart(self.mlm_head(words[chosen]), pairs["ids"][chosen])
         return found
 
+    def init_heads(self) -> None:
+        """Draw both heads."""
+        init_head(self.mlm_head)
+        init_head(self.mim_head)
+
     def init_weights(self) -> None:
-        """Initialize for training from nothing, heads as released, then as ``init_cfg`` says."""
-        self.encoder.init_weights()
-        for head in (self.mlm_head, self.mim_head):
-            nn.init.trunc_normal_(head.weight, std=0.02, a=-0.02, b=0.02)
-            nn.init.zeros_(head.bias)
-        if (self.init_cfg or {}).get("type") == "Pretrained":
-            load_task(self, self.init_cfg["checkpoint"])
+        """Initialize the model, and the image tokenizer as its own ``init_cfg`` says."""
+        super().init_weights()
         if self.image_tokenizer is not None:
             self.image_tokenizer.init_weights()
             if not self.image_tokenizer.init_cfg:
@@ -209,13 +205,8 @@ class BEiT3Pretraining(BaseModel):
                     "model.image_tokenizer.init_cfg=dict(type='Pretrained', checkpoint=...)"
                 )
 
-    def _apply(self, *args: Any, **kwargs: Any) -> BEiT3Pretraining:
-        if self.image_tokenizer is not None:
-            self.image_tokenizer._apply(*args, **kwargs)
-        return super()._apply(*args, **kwargs)
-
     def _build_image_tokenizer(self, config: dict) -> nn.Module:
-        built = MODELS.build(config).eval().requires_grad_(False)
+        built = MODELS.build(config)
         if built.num_codes != self.mim_head.out_features:
             raise InputError(
                 f"the image tokenizer has {built.num_codes} codes and num_codes is "
@@ -258,8 +249,8 @@ class BEiT3Pretraining(BaseModel):
         """Images normalized for the model -> pixels from -1 to 1, of the tokenizer's size."""
         if isinstance(self.data_preprocessor, ImageTextPreprocessor):
             mean, std = self.data_preprocessor.mean, self.data_preprocessor.std
-            if not (mean.eq(NEUTRAL).all() and std.eq(NEUTRAL).all()):
-                images = (images * std + mean - NEUTRAL) / NEUTRAL
+            # Exactly the same images where they are so normalized: times 1, plus 0.
+            images = images * (std / NEUTRAL) + (mean - NEUTRAL) / NEUTRAL
         patch, wanted = self.encoder.vision.patch_size, self.image_tokenizer.patch_size
         if patch != wanted:
             size = [side * wanted for side in self.image_tokenizer.grid_size]

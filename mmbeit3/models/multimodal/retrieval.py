@@ -7,18 +7,17 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from mmengine.model import BaseModel
 from mmengine.structures import BaseDataElement
 from torch import Tensor, nn
 
-from mmbeit3.checkpoint import load_task
+from mmbeit3.models.multimodal.fusion import ImageTextModel, init_head
 from mmbeit3.models.multimodal.image_text_loss import check_same_image, image_text_loss
 from mmbeit3.registry import MODELS
 from mmbeit3.utils import InputError
 
 
 @MODELS.register_module()
-class BEiT3Retrieval(BaseModel):
+class BEiT3Retrieval(ImageTextModel):
     """Images and texts to features of one space, trained by contrast (ITC) of pairs.
 
     What the released code does for retrieval: the CLS token and the begin token of a text, each
@@ -42,7 +41,6 @@ class BEiT3Retrieval(BaseModel):
         InputError: The options or the tokenizer do not fit the encoder.
     """
 
-    #: The kind of official file that holds all weights.
     released_task = "retrieval"
 
     def __init__(
@@ -53,11 +51,10 @@ class BEiT3Retrieval(BaseModel):
         data_preprocessor: dict | nn.Module | None = None,
         init_cfg: dict | None = None,
     ) -> None:
-        super().__init__(data_preprocessor, init_cfg)
+        super().__init__(encoder, data_preprocessor, init_cfg)
         check_same_image(same_image)
         if max_logit_scale is not None and max_logit_scale < 1:
             raise InputError(f"max_logit_scale is {max_logit_scale}; expected 1 or more, or None")
-        self.encoder = MODELS.build(encoder)
         self.same_image = same_image
         self.max_logit_scale = max_logit_scale
         if len(self.encoder.vl_layers):
@@ -69,9 +66,6 @@ class BEiT3Retrieval(BaseModel):
         self.vision_head = nn.Linear(dims, dims, bias=False)
         self.language_head = nn.Linear(dims, dims, bias=False)
         self.logit_scale = nn.Parameter(torch.tensor(math.log(1 / 0.07)))
-        tokenizer = getattr(self.data_preprocessor, "tokenizer", None)
-        if tokenizer is not None:
-            tokenizer.check_fits(self.encoder.text.vocab_size, self.encoder.text.max_tokens)
 
     def forward(
         self,
@@ -137,13 +131,10 @@ class BEiT3Retrieval(BaseModel):
         """Texts (M, N) of ids, True in the mask at padding -> (M, D) features of length 1."""
         return _unit(self.language_head(self.encoder.encode_text(ids, padding_mask)[:, 0]))
 
-    def init_weights(self) -> None:
-        """Initialize for training from nothing, heads as released, then as ``init_cfg`` says."""
-        self.encoder.init_weights()
-        for head in (self.vision_head, self.language_head):
-            nn.init.trunc_normal_(head.weight, std=0.02, a=-0.02, b=0.02)
-        if (self.init_cfg or {}).get("type") == "Pretrained":
-            load_task(self, self.init_cfg["checkpoint"])
+    def init_heads(self) -> None:
+        """Draw both heads."""
+        init_head(self.vision_head)
+        init_head(self.language_head)
 
     @staticmethod
     def _with_features(
