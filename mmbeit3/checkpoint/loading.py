@@ -29,7 +29,7 @@ from mmbeit3.checkpoint.tasks import (
     describe_task,
     find_task,
     fit_official,
-    starts_task,
+    spare_heads,
     towers_of,
 )
 from mmbeit3.checkpoint.values import check_values
@@ -205,10 +205,9 @@ def load_task(
         raise InputError(
             f"{describe_task(state, origin)}. Expected a checkpoint of a {type(model).__name__}"
         )
-    task = find_task(state)
-    if task is not None and starts_task(state, model.released_task):
-        unused = TASKS[task].heads - TASKS[model.released_task].heads
-        state = {name: value for name, value in state.items() if name not in unused}
+    spare = spare_heads(state, model.released_task)
+    if spare is not None:
+        state = {name: value for name, value in state.items() if name not in spare}
     check_values(state, origin)
     return _load(model, *_fit_towers(towers, state, origin), True, logger, origin)
 
@@ -281,7 +280,7 @@ def _check_towers(model: nn.Module, state: Mapping[str, Tensor], origin: str) ->
 def _takes_official(model: nn.Module, state: Mapping[str, Tensor], strict: bool) -> bool:
     """Whether an official file is to be taken as a whole, heads included, or refused."""
     task = getattr(model, "released_task", None)
-    return task is not None and (strict or starts_task(state, task))
+    return task is not None and (strict or spare_heads(state, task) is not None)
 
 
 def _fit_towers(

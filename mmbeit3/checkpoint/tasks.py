@@ -35,13 +35,11 @@ class Task:
         title: What it is for, in words.
         heads: Names of the weights around the towers, the same in this project.
         configs: Configs whose models take all of it, or None, where there are none.
-        starts_from: Other tasks whose files have all of its heads, and more.
     """
 
     title: str
     heads: frozenset[str]
     configs: str | None = None
-    starts_from: tuple[str, ...] = ()
 
 
 def _names(modules: Iterable[str], *others: str) -> frozenset[str]:
@@ -74,7 +72,6 @@ TASKS = {
         "captioning (_captioning, _nocaps)",
         _names(["mlm_head"]),
         "configs/beit3_captioning",
-        starts_from=("pretraining",),
     ),
     "pretraining": Task(
         "pretraining (masked data modeling)",
@@ -107,14 +104,20 @@ def find_task(state: Iterable[str]) -> str | None:
     return next((name for name, task in TASKS.items() if task.heads == heads), None)
 
 
-def starts_task(state: Iterable[str], task: str) -> bool:
-    """Whether a file has all weights of a task, and of heads maybe more.
+def spare_heads(state: Iterable[str], task: str) -> frozenset[str] | None:
+    """Tell which heads a file has beside all weights of a task.
 
     Args:
         state: As in :func:`find_task`.
         task: A key of ``TASKS``.
+
+    Returns:
+        Their names, none in a file of the task itself; None where the file cannot start it.
     """
-    return find_task(state) in (task, *TASKS[task].starts_from)
+    kind = find_task(state)
+    if kind is None or not TASKS[kind].heads >= TASKS[task].heads:
+        return None
+    return TASKS[kind].heads - TASKS[task].heads
 
 
 def describe_task(state: Iterable[str], origin: str) -> str:
@@ -151,7 +154,8 @@ def fit_official(
         InputError: The file is of another task, or its towers do not fit.
     """
     wanted = model.released_task
-    if not starts_task(state, wanted):
+    spare = spare_heads(state, wanted)
+    if spare is None:
         raise InputError(
             f"{describe_task(state, origin)}. Expected a checkpoint of {TASKS[wanted].title}, "
             f"with {listed(sorted(TASKS[wanted].heads))}"
@@ -169,8 +173,8 @@ def fit_official(
         both.unused |= fitted.unused
     branches = {tower.branch for tower in towers_of(model).values()}
     both.unused.pop("heads", None)
-    if others := TASKS[str(find_task(state))].heads - TASKS[wanted].heads:
-        both.unused["heads"] = sorted(others)
+    if spare:
+        both.unused["heads"] = sorted(spare)
     for branch, kind in (("A", "vision branch"), ("B", "text branch")):
         if branch in branches:
             both.unused.pop(kind, None)
