@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +13,7 @@ from mmengine.config import Config
 from mmengine.structures import BaseDataElement
 
 from mmbeit3.config.classes import resolve_classes
-from mmbeit3.inference.asked_images import AskedSource
+from mmbeit3.inference.asked_images import AskedSource, LastImages
 from mmbeit3.inference.classification_result import ClassificationResult
 from mmbeit3.inference.classifier import Classifier
 from mmbeit3.inference.inferencer import Loaded
@@ -77,10 +78,8 @@ class Answerer(Classifier):
         """Set ``classes`` to the answers, and fit the head to their number."""
         super().find_classes(cfg, meta)
         if not self.classes:
-            try:  # the list of answers, or the questions that it is made of, may not be here
+            with suppress(InputError):  # the list of answers, or the questions, may not be here
                 self.classes = tuple(resolve_classes(cfg) or ())
-            except InputError:
-                self.classes = ()
 
     def assumed_names(self, number: int) -> tuple[tuple[str, ...], str]:
         """Number the answers."""
@@ -138,9 +137,9 @@ class Answerer(Classifier):
         if inputs.is_stream:
             raise InputError("the images are a stream; expected one image, a list or a folder")
         pictures, single = list(inputs.sources), inputs.is_single and isinstance(questions, str)
-        texts = _checked_texts(questions)
+        texts, last = _checked_texts(questions), None
         if len(pictures) == 1:
-            pictures *= len(texts)
+            pictures, last = pictures * len(texts), LastImages()
         elif len(texts) == 1:
             texts *= len(pictures)
         if len(pictures) != len(texts):
@@ -149,7 +148,7 @@ class Answerer(Classifier):
                 "one, or as many of both"
             )
         pairs = enumerate(zip(pictures, texts, strict=True), 1)
-        sources = [AskedSource.of(number, (picture,), text) for number, (picture, text) in pairs]
+        sources = [AskedSource.of(number, (image,), text, last) for number, (image, text) in pairs]
         found = all_found(self._overlapping(sources, None, None))
         answers = [result.top(top) for result in found]
         return answers[0] if single else answers

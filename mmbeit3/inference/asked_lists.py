@@ -3,15 +3,26 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import cache
 from pathlib import Path
 
 from mmbeit3.datasets.checks.captions import text_problem
-from mmbeit3.datasets.checks.coco import Report, is_text, raise_on_errors, shortened
+from mmbeit3.datasets.checks.coco import Report, raise_on_errors, shortened
+from mmbeit3.datasets.image_text_table import path_problem
 from mmbeit3.datasets.table_rows import DELIMITERS, LINES, read_rows
-from mmbeit3.inference.asked_images import AskedSource
-from mmbeit3.inference.image_list import OVERLAYS, Source, name_files
+from mmbeit3.inference.asked_images import AskedSource, LastImages
+from mmbeit3.inference.image_list import (
+    OVERLAYS,
+    NotListed,
+    Source,
+    check_outside,
+    image_root,
+    list_sources,
+    name_files,
+)
 from mmbeit3.utils import InputError
+from mmbeit3.utils.image_folders import check_exists
 from mmbeit3.utils.similar_paths import describe_similar
 from mmbeit3.utils.text_list import read_texts
 
@@ -19,7 +30,7 @@ TABLES = (*DELIMITERS, *LINES)
 
 
 def ask_images(
-    path: str | Path, images: Sequence[Source], folder: Path, overlays: bool
+    path: str | Path, folder: Path, out_dir: Path, overlays: bool, not_listed: NotListed
 ) -> list[AskedSource]:
     """Ask questions about the images of a folder.
 
@@ -27,31 +38,37 @@ def ask_images(
         path (str | Path): A text file with one question a line, each of which is asked about each
             image; or a table with the columns ``image``, the path below the folder, and
             ``question``.
-        images (Sequence[Source]): The images of the folder, numbered from 1.
         folder (Path): The folder, or the only image.
+        out_dir (Path): Where results go.
         overlays (bool): Whether a picture is written of each question.
+        not_listed (NotListed): Takes what is left out of the folder.
 
     Returns:
         list[AskedSource]: The questions, in the order of the images or of the table.
 
     Raises:
-        InputError: The file cannot be used; each entry that is wrong is counted.
+        InputError: There are no images, or the file cannot be used; each entry that is wrong is
+            counted.
     """
+    root = image_root(folder)
     if Path(path).suffix.lower() in TABLES:
-        rows = read_asked(path, ("image",), "question", folder, "questions")
+        check_exists(folder)
+        check_outside(folder, [out_dir / OVERLAYS])
+        rows = read_asked(path, ("image",), "question", root, "questions")
         asked = [(files[0], text) for files, text in rows]
     else:
+        images = list_sources(folder, out_dir, overlays=False, not_listed=not_listed)
         texts = read_texts(path, "questions")
         asked = [(image.file_name, text) for image in images for text in texts]
-    root = folder if folder.is_dir() else folder.parent
     counts: dict[str, int] = {}
     names = []
     for file, _ in asked:
         counts[file] = counts.get(file, 0) + 1
         names.append(Path(file).with_name(f"{Path(file).stem}.{counts[file]}{Path(file).suffix}"))
     pictures: list = name_files(names, OVERLAYS, ".jpg") if overlays else [None] * len(names)
+    last = LastImages()
     return [
-        AskedSource.of(number, (Source(number, root / file, file, picture),), text)
+        AskedSource.of(number, (Source(number, root / file, file, picture),), text, last)
         for number, ((file, text), picture) in enumerate(zip(asked, pictures, strict=True), 1)
     ]
 
@@ -76,16 +93,16 @@ def state_pairs(path: str | Path, folder: Path) -> list[AskedSource]:
             "table with the columns left, right and text",
             "statements",
         )
-    rows = read_asked(path, ("left", "right"), "text", folder, "statements")
-    root = folder if folder.is_dir() else folder.parent
+    root, last = image_root(folder), LastImages()
+    rows = read_asked(path, ("left", "right"), "text", root, "statements")
     return [
-        AskedSource.of(number, tuple(Source(number, root / f, f, None) for f in files), text)
+        AskedSource.of(number, tuple(Source(number, root / f, f, None) for f in files), text, last)
         for number, (files, text) in enumerate(rows, 1)
     ]
 
 
 def read_asked(
-    path: str | Path, images: Sequence[str], text: str, folder: Path, argument: str
+    path: str | Path, images: Sequence[str], text: str, root: Path, argument: str
 ) -> list[tuple[list[str], str]]:
     """Read a table of images and texts, and look for the images.
 
@@ -93,7 +110,7 @@ def read_asked(
         path (str | Path): A CSV file with a header, or JSON Lines.
         images (Sequence[str]): Columns, or keys, of paths below the folder.
         text (str): The column, or key, of the text.
-        folder (Path): The folder, or the only image.
+        root (Path): The folder.
         argument (str): The option that names the table, for messages.
 
     Returns:
@@ -102,9 +119,8 @@ def read_asked(
     Raises:
         InputError: The file cannot be used; each entry that is wrong is counted.
     """
-    root = folder if folder.is_dir() else folder.parent
     report = Report()
-    exists: dict[str, bool] = {}
+    exists = cache(os.path.isfile)
     found = []
     columns = (*images, text)
     try:
@@ -131,19 +147,18 @@ def _row_problem(
     images: Sequence[str],
     text: str,
     root: Path,
-    exists: dict[str, bool],
+    exists: Callable[[str], bool],
     report: Report,
 ) -> str | None:
     for name in images:
         file = row[name]
+        if problem := path_problem(file, name):
+            return problem
         # What is written for an image has its path: one that leaves the folder would leave out_dir.
-        leaves = is_text(file) and (Path(file).is_absolute() or ".." in Path(file).parts)
-        if leaves or not is_text(file) or not file.strip():
+        if Path(file).is_absolute() or ".." in Path(file).parts:
             return f"{name} is {shortened(file)}, expected the path of an image below {root}"
         place = os.path.join(root, file)
-        if file not in exists:
-            exists[file] = os.path.isfile(place)
-        if not exists[file]:
+        if not exists(place):
             said = report.num_errors < report.max_examples
             similar = describe_similar(place, str(root)) if said else ""
             return f"there is no image {place}{similar}"

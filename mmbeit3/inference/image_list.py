@@ -107,13 +107,8 @@ def list_sources(
     """
     further = further or {}
     written = [out_dir / name for name in (OVERLAYS, *(folder for folder, _ in further.values()))]
-    for place in written:
-        if Path(os.path.realpath(folder)).is_relative_to(os.path.realpath(place)):
-            raise InputError(
-                f"{folder} lies in {place}, where results are written: choose another out_dir"
-            )
-    root = folder if folder.is_dir() else folder.parent
-
+    check_outside(folder, written)
+    root = image_root(folder)
     skipped = not_listed or NotListed()
 
     def unreadable(error: OSError) -> None:
@@ -138,6 +133,20 @@ def list_sources(
         )
         for index, file in enumerate(files)
     ]
+
+
+def check_outside(folder: Path, written: Sequence[Path]) -> None:
+    """Raise an InputError for images that lie in a folder where results are written."""
+    for place in written:
+        if Path(os.path.realpath(folder)).is_relative_to(os.path.realpath(place)):
+            raise InputError(
+                f"{folder} lies in {place}, where results are written: choose another out_dir"
+            )
+
+
+def image_root(folder: Path) -> Path:
+    """The folder of images that a folder, or an image, stands for."""
+    return folder if folder.is_dir() else folder.parent
 
 
 def name_files(files: Sequence[Path], folder: str, suffix: str) -> list[str]:

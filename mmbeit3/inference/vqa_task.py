@@ -9,7 +9,7 @@ from typing import Any
 from mmbeit3.inference.answer_writer import AnswerWriter
 from mmbeit3.inference.answerer import Answerer
 from mmbeit3.inference.asked_lists import ask_images
-from mmbeit3.inference.image_list import NotListed, Source, list_sources
+from mmbeit3.inference.image_list import NotListed, Source
 from mmbeit3.inference.submissions import SubmissionTask
 from mmbeit3.registry import TASKS
 from mmbeit3.utils import InputError
@@ -34,9 +34,8 @@ class VQATask(SubmissionTask):
         """List the questions; see :func:`mmbeit3.inference.asked_lists.ask_images`."""
         if "questions" not in options:
             raise InputError("this model answers questions: name a file of them", "questions")
-        images = list_sources(folder, out_dir, overlays, not_listed=not_listed)
         drawn = overlays and options.get("show_attention", False)
-        return ask_images(options["questions"], images, folder, drawn)
+        return ask_images(options["questions"], folder, out_dir, drawn, not_listed)
 
     def writer(self, model: Answerer, out_dir: Path, **options: Any) -> AnswerWriter:
         """Make what writes the answers; with ``show_attention`` also where the model looked."""

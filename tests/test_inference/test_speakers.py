@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import pickle
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
@@ -17,8 +18,11 @@ from mmengine.config import Config
 
 from mmbeit3 import load
 from mmbeit3.cli import main
+from mmbeit3.datasets.transforms.loading import LoadImageFromFile, load_image
+from mmbeit3.inference.asked_images import AskedSource, LastImages
 from mmbeit3.inference.evaluation_outputs import EvaluationOutputs
 from mmbeit3.inference.folder import print_summary
+from mmbeit3.inference.image_list import Source
 from mmbeit3.inference.task import named_task
 from mmbeit3.utils import InputError
 from tests.small_speakers import ANSWERS, write_speaker
@@ -184,9 +188,6 @@ def test_attention_does_not_depend_on_longer_questions_beside_it(model: Any, pho
 
 
 def asked(image: Path, *questions: str) -> list:
-    from mmbeit3.inference.asked_images import AskedSource
-    from mmbeit3.inference.image_list import Source
-
     pairs = enumerate(questions, 1)
     return [AskedSource.of(n, (Source(n, image, "a", None),), text) for n, text in pairs]
 
@@ -301,6 +302,87 @@ def test_statements_are_judged(models: dict, photos: Path, tmp_path: Path) -> No
     assert failure["file_name"] == "=cmd.png, broken.jpg"
     assert failure["reason"].startswith("broken.jpg: ")
     assert sum(summary["judgments"].values()) == 2
+
+
+@pytest.fixture
+def read(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The names of the images that are read, each time."""
+    names: list[str] = []
+
+    def counted(loader: Callable, results: dict) -> dict:
+        names.append(Path(results["img_path"]).name)
+        return load_image(loader, results)
+
+    monkeypatch.setattr("mmbeit3.inference.image_list.load_image", counted)
+    return names
+
+
+@pytest.mark.parametrize("model", ["vqa"], indirect=True)
+def test_an_image_with_several_questions_is_read_once(
+    model: Any, models: dict, photos: Path, tmp_path: Path, read: list[str]
+) -> None:
+    expected = [model.answer(photos / "a.jpg", question) for question in QUESTIONS]
+    read.clear()
+    assert model.answer(photos / "a.jpg", QUESTIONS) == [
+        [(answer, pytest.approx(score, abs=1e-5)) for answer, score in pairs] for pairs in expected
+    ]
+    assert read == ["a.jpg"]
+    read.clear()
+    (tmp_path / "q.txt").write_text("\n".join("abcdefg"))
+    assert infer(models, "vqa", photos, tmp_path / "out", "--questions", f"{tmp_path}/q.txt") == 0
+    assert sorted(read) == ["=cmd.png", "a.jpg", "größe.png", "narrow.png"]
+    read.clear()
+    rows = "".join(f"{file},a.jpg,{text}\n" for file in ("=cmd.png", "a.jpg") for text in "abc")
+    (tmp_path / "s.csv").write_text("left,right,text\n" + rows)
+    assert infer(models, "nlvr2", photos, tmp_path / "o", "--statements", f"{tmp_path}/s.csv") == 0
+    assert sorted(read) == ["=cmd.png", "a.jpg"]
+
+
+def test_images_that_are_kept_for_questions_are_few_and_cannot_be_written_into(
+    photos: Path, read: list[str]
+) -> None:
+    loader, last = LoadImageFromFile(), LastImages()
+    sources = [Source(n, photos / "a.jpg", f"{n}", None) for n in range(20)]
+    before = last.load(sources[0], loader)["img"].copy()
+    last.load(sources[0], loader)["img"][:] = 0
+    np.testing.assert_array_equal(last.load(sources[0], loader)["img"], before)
+    assert len(read) == 1
+    for source in sources:
+        last.load(source, loader)
+    assert len(read) == 20
+    last.load(sources[-2], loader)
+    pickle.loads(pickle.dumps(last)).load(sources[-1], loader)
+    last.load(sources[0], loader)
+    assert len(read) == 22
+    missing = Source(1, photos / "no.jpg", "no.jpg", None)
+    for _ in range(2):
+        with pytest.raises(InputError):
+            last.load(missing, loader)
+    assert len(read) == 23
+
+
+def test_a_folder_is_not_walked_for_a_table(
+    models: dict, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: Any) -> None:
+        raise InputError("a folder cannot be read")
+
+    monkeypatch.setattr("mmbeit3.inference.image_list.find_images", refuse)
+    for name, text, status in (("q.tsv", "image\tquestion\na.jpg\tb\n", 0), ("q.txt", "b\n", 2)):
+        (tmp_path / name).write_text(text)
+        options = ("--questions", str(tmp_path / name))
+        assert infer(models, "vqa", photos, tmp_path / "out", *options) == status
+
+
+def test_questions_of_a_table_are_not_about_pictures_that_would_be_overwritten(
+    models: dict, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    (tmp_path / "q.csv").write_text("image,question\na.jpg,b\n")
+    (tmp_path / "out").mkdir()
+    photos = photos.rename(tmp_path / "out" / "overlays")
+    options = ("--questions", str(tmp_path / "q.csv"), "--show-attention")
+    assert infer(models, "vqa", photos, tmp_path / "out", *options) == 2
+    assert "where results are written" in " ".join(capsys.readouterr().err.split())
 
 
 def test_images_of_statements_lie_beside_the_one_that_is_given(
