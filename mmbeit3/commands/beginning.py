@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,13 +17,17 @@ LOCAL_RANKS = ("LOCAL_RANK", "SLURM_LOCALID", "OMPI_COMM_WORLD_LOCAL_RANK")
 
 def is_first_here() -> bool:
     """Whether this is the first of several processes on this machine, or the only one."""
-    return not any(os.environ.get(name, "0") != "0" for name in LOCAL_RANKS)
+    return _is_first(LOCAL_RANKS)
 
 
 def say(text: str) -> None:
     """Say what begins, in the first process alone."""
-    if not any(os.environ.get(name, "0") != "0" for name in RANKS):
+    if _is_first(RANKS):
         print(f"{text} ...", flush=True)
+
+
+def _is_first(ranks: Sequence[str]) -> bool:
+    return all(os.environ.get(name, "0") == "0" for name in ranks)
 
 
 def check_model(
@@ -63,6 +68,24 @@ def check_weights(checkpoint: str | Path) -> None:
 
     if "://" not in str(checkpoint):
         check_file(Path(checkpoint).expanduser(), str(checkpoint))
+
+
+def check_files(args: argparse.Namespace, *names: str) -> None:
+    """Make sure that the files are there that options name.
+
+    Args:
+        args (argparse.Namespace): The options.
+        *names (str): Those that name a file; None if they were not given.
+
+    Raises:
+        InputError: One is not.
+    """
+    from mmbeit3.utils.similar_paths import describe_similar
+
+    for name in names:
+        file = getattr(args, name)
+        if file is not None and not Path(file).expanduser().is_file():
+            raise InputError(f"there is no file {file}{describe_similar(str(file))}", name)
 
 
 def check_exists(path: str | Path, what: str) -> None:

@@ -11,7 +11,7 @@ import argparse
 import os
 from pathlib import Path
 
-from mmbeit3.commands.beginning import WEIGHTS, check_model
+from mmbeit3.commands.beginning import WEIGHTS, check_files, check_model
 from mmbeit3.commands.console import (
     INTERRUPT_STATUS,
     add_acceleration,
@@ -125,7 +125,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def start(args: argparse.Namespace) -> str:
     """Check what needs no PyTorch, and say what begins."""
     from mmbeit3.utils.image_folders import check_exists
-    from mmbeit3.utils.similar_paths import describe_similar
 
     if Path(args.checkpoint).is_dir() and Path(args.folder).suffix in WEIGHTS:
         raise InputError(
@@ -134,9 +133,7 @@ def start(args: argparse.Namespace) -> str:
         )
     check_model(args.config, args.cfg_options, args.checkpoint)
     check_exists(Path(args.folder))
-    for name in ("questions", "statements"):
-        if (file := getattr(args, name)) is not None and not Path(file).is_file():
-            raise InputError(f"there is no file {file}{describe_similar(file)}", name)
+    check_files(args, "texts", "questions", "statements", "classes")
     return f"running {args.checkpoint} on {args.folder}"
 
 

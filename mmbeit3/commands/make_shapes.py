@@ -20,12 +20,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=Path("data/shapes"),
         help="folder to create (default data/shapes)",
     )
-    parser.add_argument(
+    kind = parser.add_mutually_exclusive_group()
+    kind.add_argument(
         "--crops",
         action="store_true",
         help="write the shapes one by one instead, in folders of classes such as red_disk",
     )
-    parser.add_argument(
+    kind.add_argument(
         "--plain",
         action="store_true",
         help="one pure color a shape on gray ground, easier to learn; not with --crops",
@@ -56,14 +57,11 @@ def run(args: argparse.Namespace) -> None:
     from mmbeit3.datasets.shapes import make_shapes, tokenizer_texts
     from mmbeit3.text import train_tokenizer
     from mmbeit3.text.tokenizer import SHAPES_TOKENIZER
-    from mmbeit3.utils import InputError
 
     make = make_shape_crops if args.crops else make_shapes
     given = {"num_train": args.train, "num_val": args.val, "held_out": args.held_out}
     given = {name: value for name, value in given.items() if value is not None}
     if args.plain:
-        if args.crops:
-            raise InputError("--plain and --crops are given; expected one of them")
         given["plain"] = True
     out = make(args.out, size=args.size, seed=args.seed, progress=True, **given)
     tokenizer = train_tokenizer(tokenizer_texts(), out / SHAPES_TOKENIZER)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from mmbeit3.commands.beginning import check_files
 from mmbeit3.utils import InputError, listed
 
 HELP = "write a config for your own data: annotations, masks, captions, questions or statements"
@@ -90,15 +91,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def start(args: argparse.Namespace) -> str:
     """Check what needs no PyTorch, and say what begins."""
     from mmbeit3.apis.new_config import existing_folder
-    from mmbeit3.utils.similar_paths import describe_similar
 
     _check_combination(args)
     for name in ("images", "masks", "val_images", "val_masks"):
         if (folder := getattr(args, name)) is not None:
             existing_folder(folder, name)
-    for name in (*TABLES, "tokenizer"):
-        if (file := getattr(args, name)) is not None and not file.is_file():
-            raise InputError(f"there is no file {file}{describe_similar(str(file))}", name)
+    check_files(args, "coco", "classes", *TABLES, "tokenizer", "val")
     return f"reading {getattr(args, _given(args)[0])}"
 
 

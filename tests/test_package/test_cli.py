@@ -79,6 +79,9 @@ WRONG = {
     f"train {CONFIG} --resume b.pth": "checkpoint b.pth does not exist",
     f"test {CONFIG} empty.pth": "checkpoint empty.pth is empty",
     f"infer {CONFIG} a.pth pictures --out-dir out": "no such folder or image: pictures",
+    f"infer {CONFIG} a.pth images --out-dir out --texts c.txt": "there is no file c.txt",
+    f"infer {CONFIG} a.pth images --out-dir out --classes c.txt": "there is no file c.txt",
+    f"infer {CONFIG} a.pth images --out-dir out --questions c.txt": "there is no file c.txt",
     "check-data a.json": "a COCO file needs the folder of its images",
     "check-data a.json --images pictures": "folder pictures does not exist",
     "check-data absent.py": "config absent.py does not exist",
@@ -91,6 +94,9 @@ WRONG = {
     "eval-captions c.json a.json": "reference file c.json does not exist",
     "prepare-ade20k b.zip": "archive b.zip does not exist",
     "prepare-objects365 pictures": "folder pictures does not exist",
+    "new-config --coco a.json --images images --val c.json": "there is no file c.json",
+    "new-config --coco c.json --images images": "there is no file c.json",
+    "new-config --masks images --images images --classes c.txt": "there is no file c.txt",
     "new-config --images images": "none of --coco, --masks, --captions, --questions, ",
 }
 BEGINNINGS = """
