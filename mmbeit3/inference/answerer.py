@@ -14,6 +14,7 @@ from mmengine.structures import BaseDataElement
 
 from mmbeit3.config.classes import resolve_classes
 from mmbeit3.inference.asked_images import AskedSource, LastImages
+from mmbeit3.inference.asked_model import AskedModel
 from mmbeit3.inference.classification_result import ClassificationResult
 from mmbeit3.inference.classifier import Classifier
 from mmbeit3.inference.inferencer import Loaded
@@ -22,8 +23,8 @@ from mmbeit3.inference.judge import checked_text
 from mmbeit3.inference.layer_maps import (
     AttentionMap,
     PairAttentionMap,
+    layer_calls,
     layer_number,
-    layer_tokens,
     pair_attention_maps,
 )
 from mmbeit3.inference.result import all_found, in_order
@@ -64,7 +65,7 @@ class AnswerResult(ClassificationResult):
         return f"AnswerResult({self.source.file_name}, {self.question!r}: {found})"
 
 
-class Answerer(Classifier):
+class Answerer(AskedModel, Classifier):
     """A model with trained weights that answers; arguments and errors as :class:`Inferencer`.
 
     ``classes`` are the answers that it knows: those of the checkpoint, else of the config's data,
@@ -100,10 +101,11 @@ class Answerer(Classifier):
         if self.attention_layer is None:
             return super().predict_batch(images)
         encoder, layer = self.model.encoder, self.attention_layer
-        with layer_tokens(encoder.vision.layers[layer]) as calls:
+        with layer_calls(encoder.vision.layers[layer]) as calls:
             samples = super().predict_batch(images)
         tokenizer = self.model.data_preprocessor.tokenizer
-        maps = pair_attention_maps(encoder, tokenizer, layer, calls[0], images)
+        [(tokens, *_), _] = calls[0]
+        maps = pair_attention_maps(encoder, tokenizer, layer, tokens, images)
         for sample, found in zip(samples, maps, strict=True):
             sample.set_field(found, "attention")
         return samples
@@ -191,7 +193,7 @@ class Answerer(Classifier):
         before = self.attention_layer
         self.show_attention(layer)
         try:
-            [found] = all_found(self._one_by_one([source]))
+            [found] = all_found(self._overlapping([source], None, None))
         finally:
             self.attention_layer = before
         return found.attention

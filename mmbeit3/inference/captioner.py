@@ -70,10 +70,6 @@ class Captioner(Inferencer):
             loaded.source, loaded.image, sample.pred_caption, float(sample.pred_score)
         )
 
-    def shape(self, image: Loaded) -> tuple[Any, ...]:
-        """The size of the image as prepared: what it had before does not matter."""
-        return image.packed["inputs"].shape
-
     def caption(
         self,
         images: Any,

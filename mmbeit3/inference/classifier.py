@@ -96,7 +96,3 @@ class Classifier(Inferencer):
         """Move the probabilities of an image to the CPU."""
         scores = sample.pred_scores.float().cpu().numpy()
         return ClassificationResult(loaded.source, loaded.image, scores, self.classes)
-
-    def shape(self, image: Loaded) -> tuple[Any, ...]:
-        """The size of the image as prepared: what it had before does not matter."""
-        return image.packed["inputs"].shape

@@ -33,6 +33,10 @@ class Detector(Inferencer):
         self.classes = names
         self.palette = [color[::-1] for color in make_palette(len(names))]
 
+    def shape(self, image: Loaded) -> tuple[Any, ...]:
+        """What images of a batch have in common: their size as read, and as prepared."""
+        return image.image.shape, *super().shape(image)
+
     def result(self, loaded: Loaded, sample: DetDataSample) -> DetectionResult:
         """Move the instances of an image to the CPU."""
         found = sample.pred_instances.cpu().numpy()

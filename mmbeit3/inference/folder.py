@@ -126,8 +126,9 @@ def infer_folder(
             overlaps a surer one, as the config's ``visualizer`` says unless given. Of a dual
             encoder ``texts``, a list of queries, ``top``, images of each, and ``templates`` of the
             classes, see
-            :class:`mmbeit3.inference.retrieval_writer.RetrievalWriter`. ``questions``,
-            ``show_attention`` and ``statements``, see :mod:`mmbeit3.inference.asked_lists`.
+            :class:`mmbeit3.inference.retrieval_writer.RetrievalWriter`. ``questions`` and
+            ``statements``, see :mod:`mmbeit3.inference.asked_lists`; ``show_attention``, see
+            :meth:`mmbeit3.inference.answerer.Answerer.show_attention`.
 
     Returns:
         dict | None: The content of ``summary.json``; None in all processes but the first.

@@ -310,8 +310,8 @@ class Inferencer(ABC):
                 yield by_id[item.source.image_id] if isinstance(item, Loaded) else item
 
     def shape(self, image: Loaded) -> tuple[Any, ...]:
-        """What images of a batch have in common: their size as read, and as prepared."""
-        return image.image.shape, image.packed["inputs"].shape
+        """What images of a batch have in common: their size as prepared."""
+        return image.packed["inputs"].shape
 
     def _forward(self, images: list[Loaded]) -> list[Predicted | Failed]:
         """Predict one batch; where the GPU's memory is too small for it, image by image."""

@@ -12,8 +12,9 @@ from mmengine.config import Config
 from mmengine.structures import BaseDataElement
 
 from mmbeit3.inference.asked_images import AskedSource
+from mmbeit3.inference.asked_model import AskedModel
 from mmbeit3.inference.classification_result import ClassificationResult
-from mmbeit3.inference.inferencer import Inferencer, Loaded
+from mmbeit3.inference.inferencer import Loaded
 from mmbeit3.inference.inputs import single_source
 from mmbeit3.inference.result import all_found, in_order
 from mmbeit3.utils import InputError
@@ -50,7 +51,7 @@ class JudgmentResult(ClassificationResult):
         return f"JudgmentResult({self.text!r}: {self.name}, {self.score:.2f})"
 
 
-class Judge(Inferencer):
+class Judge(AskedModel):
     """A judge with trained weights; arguments and errors as :class:`Inferencer`."""
 
     scope = "mmbeit3"
@@ -66,19 +67,15 @@ class Judge(Inferencer):
         [text] = loaded.packed["data_samples"].texts
         return JudgmentResult(loaded.source, loaded.image, scores, self.classes, text)
 
-    def shape(self, image: Loaded) -> tuple[Any, ...]:
-        """The size of the images as prepared: what they had before does not matter."""
-        return image.packed["inputs"].shape
-
     def __call__(self, images: Any, **options: Any) -> Any:
         """Refuse: an image alone is no statement."""
         raise InputError("this model judges statements: model.judge(left, right, text)")
 
-    def attention(self, *images: Any, **options: Any) -> Any:
-        """Refuse: an image alone is no statement."""
+    def load_one(self, image: Any, channels: str = "bgr") -> Loaded:
+        """Refuse: the attention and the features of an image alone say nothing of a statement."""
         raise InputError(
-            "this model judges statements about two images; the attention of detectors, "
-            "segmentors and models that answer questions can be shown"
+            "this model judges statements about two images; the attention and the features of "
+            "detectors, segmentors and models that answer questions can be shown"
         )
 
     def judge(self, left: Any, right: Any, text: str, *, channels: str = "bgr") -> JudgmentResult:
@@ -98,7 +95,7 @@ class Judge(Inferencer):
         """
         images = single_source(left, channels), single_source(right, channels)
         source = AskedSource.of(1, images, checked_text(text, "text"))
-        [found] = all_found(self._one_by_one([source]))
+        [found] = all_found(self._overlapping([source], None, None))
         return found
 
 

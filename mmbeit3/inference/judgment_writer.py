@@ -23,7 +23,6 @@ class JudgmentWriter(EntryWriter):
     unit = "statements"
     name = "judgments"
     title = "Statements about pairs of pictures"
-    draws = False
 
     def entry(self, found: JudgmentResult) -> dict[str, Any]:
         """Return images, statement and judgment."""

@@ -196,17 +196,10 @@ def _call_layer(model: Inferencer, image: Any, index: int, channels: str) -> _Ca
     tower = _tower(model.model)
     layers = tower.repeated_layers
     index = layer_number(index, len(layers))
-    calls: list[tuple[tuple[Any, ...], Tensor]] = []
-    hook = layers[index].register_forward_hook(
-        lambda module, arguments, output: calls.append((arguments, output))
-    )
     packed = {key: [value] for key, value in loaded.packed.items()}
-    try:
-        with torch.no_grad():
-            data = model.model.data_preprocessor(packed, False)
-            getattr(model.model, "backbone", tower)(data["inputs"])
-    finally:
-        hook.remove()
+    with layer_calls(layers[index]) as calls, torch.no_grad():
+        data = model.model.data_preprocessor(packed, False)
+        getattr(model.model, "backbone", tower)(data["inputs"])
     grid = _grid(data["inputs"], tower.patch_size)
     common = _common(loaded, index, tower.patch_size)
     arguments, output = calls[0]
@@ -226,10 +219,12 @@ def layer_number(index: int, count: int) -> int:
 
 
 @contextmanager
-def layer_tokens(layer: nn.Module) -> Iterator[list[Tensor]]:
-    """Note the tokens (B, N, C) that a layer is called with."""
-    calls: list[Tensor] = []
-    hook = layer.register_forward_pre_hook(lambda module, arguments: calls.append(arguments[0]))
+def layer_calls(layer: nn.Module) -> Iterator[list[tuple[tuple[Any, ...], Tensor]]]:
+    """Note what a layer is called with, tokens (B, N, C) first, and what it returns."""
+    calls: list[tuple[tuple[Any, ...], Tensor]] = []
+    hook = layer.register_forward_hook(
+        lambda module, arguments, output: calls.append((arguments, output))
+    )
     try:
         yield calls
     finally:

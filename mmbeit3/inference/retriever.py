@@ -135,10 +135,6 @@ class Retriever(Inferencer):
                 return Failed(source, error.strerror or str(error))
         return super().load(source)
 
-    def shape(self, image: Loaded) -> tuple[Any, ...]:
-        """The size of the image as prepared: what it had before does not matter."""
-        return image.packed["inputs"].shape
-
     def encode_image(self, images: Any, **options: Any) -> np.ndarray:
         """Encode images.
 

@@ -34,6 +34,10 @@ class Segmentor(Inferencer):
         self.meanings = seg_classes(names)
         self.classes, self.palette = self.meanings.names, self.meanings.palette
 
+    def shape(self, image: Loaded) -> tuple[Any, ...]:
+        """What images of a batch have in common: their size as read, and as prepared."""
+        return image.image.shape, *super().shape(image)
+
     def result(self, loaded: Loaded, sample: SegDataSample) -> SegmentationResult:
         """Move the class map of an image to the CPU."""
         labels = sample.pred_sem_seg.data.squeeze(0)  # (H, W), as large as the image

@@ -498,6 +498,29 @@ def test_the_file_of_a_server_has_its_suffix(task: str, name: str, tmp_path: Pat
 
 
 @pytest.mark.parametrize("model", ["nlvr2"], indirect=True)
-def test_a_judge_shows_no_attention(model: Any, photos: Path) -> None:
-    with pytest.raises(InputError, match="judges statements about two images"):
-        model.attention(str(photos))
+def test_a_judge_shows_no_attention_and_no_features(model: Any, photos: Path) -> None:
+    for show in (model.attention, model.features):
+        with pytest.raises(InputError, match="judges statements about two images"):
+            show(photos / "a.jpg")
+
+
+@pytest.mark.parametrize("model", ["vqa", "nlvr2"], indirect=True)
+def test_texts_that_are_cut_are_said_once(
+    model: Any, photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said: list[str] = []
+    monkeypatch.setattr("mmbeit3.inference.asked_model.warn", said.append)
+    image, limit = photos / "a.jpg", model.model.data_preprocessor.tokenizer.max_length
+    if hasattr(model, "judge"):
+        model.judge(image, image, "a star")
+        assert not said
+        model.judge(image, image, "a star " * limit)
+        assert said.pop().startswith(f"1 of 1 texts are longer than {limit} tokens, and are cut")
+    else:
+        model.answer(image, "a star")
+        assert not said
+        model.answer([image, photos / "=cmd.png"], "a star " * limit)
+        model.attention(image, question="a star " * limit)
+        model.answer(image, ["a star " * limit, "a star " * 99 * limit, "a"])
+        numbers = [text.split(" texts are longer than ")[0] for text in said]
+        assert numbers == ["1 of 1", "1 of 1", "2 of 3"]
