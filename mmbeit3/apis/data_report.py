@@ -15,7 +15,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import mmcv
 import numpy as np
 from mmdet.datasets.transforms import LoadAnnotations as LoadObjects
 from mmengine.config import Config, ConfigDict
@@ -53,6 +52,7 @@ from mmbeit3.utils.whole_files import WriteError, write_whole
 from mmbeit3.visualization.example_mask import draw_labels, write_example_mask
 from mmbeit3.visualization.overlay import draw_instances
 from mmbeit3.visualization.pictures import write_picture
+from mmbeit3.visualization.text_strip import side_by_side
 
 MAX_KEPT = 10_000  # errors and warnings of a data set that the report holds in words
 MAX_SHOWN = 10
@@ -101,6 +101,13 @@ class DatasetReport:
     classes: list[dict[str, Any]] = field(default_factory=list)
     pictures: list[str] = field(default_factory=list)
     texts: list[list[str]] = field(default_factory=list)
+
+    @property
+    def contents(self) -> str:
+        """How many images and texts are used, for a person."""
+        counts = [f"{self.num_images:,} images"] if self.num_images or not self.num_texts else []
+        counts += [f"{self.num_texts:,} {self.text_name}"] if self.num_texts else []
+        return ", ".join(counts)
 
     def add_errors(self, texts: Sequence[str]) -> None:
         """Count errors."""
@@ -349,15 +356,7 @@ def _inspect_texts(
 
 
 def _draw_images(loader: Loader, paths: Sequence[str]) -> np.ndarray:
-    """The images of a sample side by side, at the height of the lowest."""
-    images = [load_bgr(loader, path) for path in paths]
-    height = min(image.shape[0] for image in images)
-    return np.hstack(
-        [
-            mmcv.imresize(image, (max(1, round(image.shape[1] * height / len(image))), height))
-            for image in images
-        ]
-    )
+    return side_by_side([load_bgr(loader, path) for path in paths])
 
 
 def _inspect_folder(
@@ -388,7 +387,7 @@ def _inspect_folder(
 def _inspect_lines(report: DatasetReport, config: ConfigDict, scope: str | None) -> list[Sample]:
     dataset: TextLinesDataset = build_dataset(config, scope)  # all lines are checked here
     report.source = ", ".join(dataset.files)
-    report.num_texts = len(dataset)
+    report.num_texts, report.text_name = len(dataset), "texts"
     return []
 
 
@@ -433,10 +432,8 @@ def _count_pixels(
 
 def _print(report: DatasetReport, console: Console) -> None:
     console.rule(printable(report.place))
-    if report.num_images:
-        source = printable(report.source)
-        texts = f", {report.num_texts:,} {report.text_name}" if report.num_texts else ""
-        console.print(f"{source}: {report.num_images:,} images{texts}", markup=False)
+    if report.num_images or report.num_texts:
+        console.print(f"{printable(report.source)}: {report.contents}", markup=False)
     if report.classes:
         units = list(report.classes[0])[1:]
         table = Table("class", *units)
@@ -461,8 +458,7 @@ def _page(reports: Sequence[DatasetReport]) -> str:
     for report in reports:
         parts.append(f"<h2>{html.escape(report.place)}</h2><p>{html.escape(report.source)}: ")
         parts.append(
-            f"{report.num_images:,} images, {report.num_errors:,} errors, "
-            f"{report.num_warnings:,} warnings</p>"
+            f"{report.contents}, {report.num_errors:,} errors, {report.num_warnings:,} warnings</p>"
         )
         for name, texts in zip(report.pictures, report.texts, strict=True):
             captions = "".join(f"<br>{html.escape(text)}" for text in texts)

@@ -92,11 +92,9 @@ def split_off(items: Sequence[Any], argument: str) -> tuple[list[Any], list[Any]
     Raises:
         InputError: There are fewer than two.
     """
-    if len(items) < 2:
-        raise InputError("is needed: one image cannot be split", argument)
+    count = num_split_off(len(items), argument)
     numbers = list(range(len(items)))
     random.Random(SEED).shuffle(numbers)
-    count = max(1, len(items) // VAL_SHARE)
     held_out = set(numbers[:count])
     return (
         [item for number, item in enumerate(items) if number not in held_out],
@@ -104,20 +102,30 @@ def split_off(items: Sequence[Any], argument: str) -> tuple[list[Any], list[Any]
     )
 
 
-def said_of_split(num_val: int, num_images: int, argument: str, files: Sequence[Path]) -> str:
+def num_split_off(number: int, argument: str) -> int:
+    """How many of so many images are kept for validation; see :func:`split_off`."""
+    if number < 2:
+        raise InputError("is needed: one image cannot be split", argument)
+    return max(1, number // VAL_SHARE)
+
+
+def said_of_split(
+    num_val: int, num_images: int, argument: str, files: Sequence[Path] | None = None
+) -> str:
     """Say what was kept for validation.
 
     Args:
         num_val: How many images.
         num_images: Of how many.
         argument: The option that would have named others.
-        files: The lists that were written, of those to train on and those to validate on.
+        files: The lists that were written, of those to train on and those to validate on. Defaults
+            to None: the data set draws them.
     """
-    train, val = (file.name for file in files)
-    return (
+    text = (
         f"no {argument}: {num_val} of {num_images} images, drawn with seed {SEED}, are kept for "
-        f"validation: {val}; trained on: {train}"
+        "validation"
     )
+    return f"{text}: {files[1].name}; trained on: {files[0].name}" if files else text
 
 
 def schedule(num_images: int, batch_size: int, size: str) -> dict[str, Any]:

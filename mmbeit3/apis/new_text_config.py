@@ -14,14 +14,16 @@ from mmbeit3.apis.new_config import (
     SCHEDULE,
     SEED,
     USAGE,
-    VAL_SHARE,
     check_free,
     existing_folder,
+    num_split_off,
     optimizer,
+    said_of_split,
     schedule,
     write_config,
 )
 from mmbeit3.datasets.image_files import check_images_exist
+from mmbeit3.datasets.text_dataset import image_files
 from mmbeit3.text import Tokenizer, train_tokenizer
 from mmbeit3.utils import InputError, listed
 
@@ -95,7 +97,10 @@ pipeline = [
     {steps}
     dict(type="mmbeit3.PackImageText"),
 ]
-table = dict(type="mmbeit3.{dataset}"{val_images_key}, pipeline=pipeline)
+table = dict(
+    type="mmbeit3.{dataset}",
+{aside_keys}    pipeline=pipeline,
+)
 train_dataloader = dict(
     batch_size=batch_size,
     num_workers=1,
@@ -193,26 +198,21 @@ def write_text_config(
     folder = existing_folder(images, "images")
     val_folder = folder if val_images is None else existing_folder(val_images, "val_images")
     file = Path(table).expanduser().resolve()
-    items, classes = _read(kind, file, folder, training=True)
+    items, num_images, classes = _read(kind, file, folder, training=True)
     texts = [text for item in items for text in item["texts"]]
-    lines = [f"{len(items)} {name} about {len(_paths(items))} images"]
+    lines = [f"{len(items)} {name} about {num_images} images"]
     if name == "questions":
         lines[0] += f"; {len(classes)} answers: {listed(classes, 8)}"
-    values: dict[str, Any] = {"set_aside": "", "val_images_key": "", "val_table": str(file)}
+    values = vars(kind) | {"set_aside": "", "aside_keys": "", "val_table": str(file)}
     if val is not None:
         values["val_table"] = str(Path(val).expanduser().resolve())
         checked = _read(kind, Path(values["val_table"]), val_folder, training=False)[0]
         lines.append(f"{len(checked)} to validate on")
     else:
-        aside = max(1, len(_paths(items)) // VAL_SHARE)
-        if len(_paths(items)) < 2:
-            raise InputError("is needed: one image cannot be split", "val")
+        aside = num_split_off(num_images, "val")
         values["set_aside"] = f"num_aside = {aside}  # images kept for validation\n"
-        values["val_images_key"] = ", val_images=num_aside"
-        lines.append(
-            f"no --val: {aside} of {len(_paths(items))} images, drawn with seed {SEED}, are kept "
-            "for validation"
-        )
+        values["aside_keys"] = f"    val_images=num_aside,\n    val_seed={SEED},\n"
+        lines.append(said_of_split(aside, num_images, "--val"))
     if own:
         train_tokenizer(texts, own, NUM_PIECES)
         tokenizer, why = own, f"of the {name}"
@@ -223,11 +223,6 @@ def write_text_config(
     values |= _values(kind, size, len(items), Path(tokenizer))
     values |= {
         "name": name,
-        "does": kind.does,
-        "asked": kind.asked,
-        "task": kind.task,
-        "dataset": kind.dataset,
-        "metric": kind.metric,
         "size": size,
         "train_table": str(file),
         "train_images": f"{folder}/",
@@ -244,8 +239,8 @@ def write_text_config(
 
 def _read(
     kind: Kind, table: Path, folder: Path, training: bool
-) -> tuple[list[dict], Sequence[str]]:
-    """The items of a table, all images of which must be there, and the classes."""
+) -> tuple[list[dict], int, Sequence[str]]:
+    """The items of a table, the number of their images, which must be there, and the classes."""
     dataset = DATASETS.build(
         dict(
             type=f"mmbeit3.{kind.dataset}",
@@ -257,17 +252,9 @@ def _read(
         )
     )
     items = dataset.load_data_list()
-    check_images_exist(_paths(items), str(table), f"{folder}/")
-    return items, dataset.metainfo.get("classes", ())
-
-
-def _paths(items: Sequence[dict]) -> list[str]:
-    """The images of items, each once."""
-    found: dict[str, None] = {}
-    for item in items:
-        paths = item["img_path"]
-        found.update(dict.fromkeys([paths] if isinstance(paths, str) else paths))
-    return list(found)
+    paths = [file.path for file in image_files(items)]
+    check_images_exist(paths, str(table), f"{folder}/")
+    return items, len(paths), dataset.metainfo.get("classes", ())
 
 
 def _values(kind: Kind, size: str, number: int, tokenizer: Path) -> dict[str, Any]:

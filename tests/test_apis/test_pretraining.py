@@ -113,10 +113,19 @@ def test_data_that_cannot_be_used_are_named_before_the_first_step(
     )
 
 
-def test_check_data_counts_all_parts(folder: Path, tmp_path: Path) -> None:
+def test_check_data_counts_all_parts(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
     cfg = load("beit3-tiny-pretraining_128_shapes", folder, tmp_path / "run", 2)
     reports = report_config(cfg, ("train",), tmp_path / "report", num_samples=2)
     counts = {r.place.rpartition(".")[2]: (r.num_images, r.num_texts) for r in reports}
     assert counts == dict(images=(6, 0), texts=(0, 7), pairs=(3, 3))
     assert not any(report.num_errors for report in reports)
     assert [len(report.pictures) for report in reports] == [2, 0, 2]
+    names = {r.place.rpartition(".")[2]: r.text_name for r in reports}
+    assert names == dict(images="captions", texts="texts", pairs="captions")
+    printed = "".join(capsys.readouterr().out.split())
+    page = " ".join((tmp_path / "report" / "samples.html").read_text().split())
+    for counts in ("6 images", "7 texts", "3 images, 3 captions"):
+        assert f": {counts}, 0 errors" in page
+        assert ":" + counts.replace(" ", "") in printed

@@ -96,6 +96,19 @@ def test_what_is_written_trains_is_tested_and_runs(
     assert "draws nothing; `infer` writes a page" in capsys.readouterr().err
 
 
+def test_the_images_that_are_set_aside_are_drawn_by_the_seed_that_is_said(
+    data: Path, capsys: pytest.CaptureFixture
+) -> None:
+    for kind in ("captions", "questions"):
+        assert write(data, kind, "--out", f"{kind}.py") == 0
+        said = "no --val: 1 of 8 images, drawn with seed 0, are kept for validation\n"
+        assert said in capsys.readouterr().out
+        dataset = load_config(f"{kind}.py").train_dataloader.dataset
+        assert (dataset.val_images, dataset.val_seed) == (1, 0)
+    assert write(data, "captions", "--val", str(data / "captions.csv")) == 0
+    assert "val_images" not in load_config("my.py").train_dataloader.dataset
+
+
 @pytest.mark.parametrize("kind", OUT)
 @pytest.mark.parametrize("size", ["small", "base", "large"])
 def test_other_sizes_are_read_and_formatted(kind: str, size: str, data: Path) -> None:

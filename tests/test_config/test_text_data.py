@@ -107,7 +107,7 @@ def test_both_images_of_a_statement_are_shown(folder: Path) -> None:
     (report,) = json.loads((out / "report.json").read_text())
     assert (report["num_images"], report["num_texts"]) == (2, 2)
     assert report["texts"][0] == ["Two dogs.", "True"]
-    assert Image.open(out / report["pictures"][0]).size == (40 + 10, 24)
+    assert Image.open(out / report["pictures"][0]).size == (40 + 1 + 10, 24)  # a gap between them
 
 
 def official(root: Path) -> dict[str, Any]:
