@@ -43,16 +43,8 @@ class ImageTextDataset(TextDataset):
         super().__init__(ann_file=ann_file, **kwargs)
 
     def inspect(self, max_examples: int = MAX_EXAMPLES) -> tuple[list[CaptionedImage], Report]:
-        """Read and check the file of the captions; the images themselves are not looked at.
-
-        Args:
-            max_examples: How many errors, and how many warnings, are kept in words. Defaults to 10.
-
-        Returns:
-            The images that are used, and what is wrong or doubtful.
-        """
-        report = Report(max_examples=max_examples)
-        images = self.read(report)
+        """Read and check the captions; see the base class."""
+        images, report = super().inspect(max_examples)
         return check_captions(images, report, self.require_captions), report
 
     def items_of(self, images: Iterable[CaptionedImage]) -> list[dict]:

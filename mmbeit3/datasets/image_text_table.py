@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import random
 from os import path as osp
 from typing import Any
 
-from mmbeit3.datasets.checks.captions import CaptionedImage, text_problem
-from mmbeit3.datasets.checks.coco import Report, is_text, shortened
+from mmbeit3.datasets.checks.captions import CaptionedImage, path_problem, text_problem
+from mmbeit3.datasets.checks.coco import Report, shortened
 from mmbeit3.datasets.image_text import ImageTextDataset
 from mmbeit3.datasets.table_rows import check_delimiter, read_rows
+from mmbeit3.datasets.text_dataset import draw_images
 from mmbeit3.registry import DATASETS
 from mmbeit3.utils import InputError
 
@@ -59,12 +59,11 @@ class ImageTextTableDataset(ImageTextDataset):
     def read(self, report: Report) -> list[CaptionedImage]:
         """Read the images of the table, each with its texts; see the base class."""
         image_column, text_column = self.columns.values()
-        optional = [] if self.require_captions else [text_column]
         rows = read_rows(
             self.ann_file,
-            {name: column for name, column in self.columns.items() if column not in optional},
+            self.columns,
             report,
-            optional,
+            optional=[] if self.require_captions else ["text_column"],
             delimiter=self.delimiter,
             other_formats="captions in COCO's format (.json) are read by "
             "mmbeit3.CocoCaptionsDataset",
@@ -86,33 +85,7 @@ class ImageTextTableDataset(ImageTextDataset):
             if has_text and caption is not None:
                 image.texts.append(caption)
                 image.text_ids.append(line)
-        if not images and not report.num_errors:
-            report.error("it has no pairs")
-        if self.val_images is None:
+        if self.val_images is None or report.num_errors:
             return list(images.values())
-        return self._part(images, self.val_images, report)
-
-    def _part(
-        self, images: dict[str, CaptionedImage], number: int, report: Report
-    ) -> list[CaptionedImage]:
-        """Leave the validation images out, or all others."""
-        paths = sorted(images)
-        if len(paths) <= number and not report.num_errors:
-            report.error(
-                f"val_images is {number}, and it has {len(paths)} images: set it below that"
-            )
-        random.Random(self.val_seed).shuffle(paths)
-        chosen = set(paths[:number])
+        chosen = draw_images(images, self.val_images, self.val_seed, self.source)
         return [image for path, image in images.items() if (path in chosen) == self.test_mode]
-
-
-def path_problem(file: Any, key: str) -> str | None:
-    """What keeps a value from being the path of an image.
-
-    Args:
-        file: The value.
-        key: What the file calls it.
-    """
-    if not is_text(file) or not file.strip():
-        return f"{key} is {shortened(file)}, expected the path of an image"
-    return None

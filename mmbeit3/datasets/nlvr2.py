@@ -7,10 +7,9 @@ from collections.abc import Iterable, Mapping
 from os import path as osp
 from typing import Any
 
-from mmbeit3.datasets.checks.captions import text_problem
+from mmbeit3.datasets.checks.captions import path_problem, text_problem
 from mmbeit3.datasets.checks.coco import MAX_EXAMPLES, Report, missing_key, shortened
 from mmbeit3.datasets.checks.statements import Statement, check_statements, read_label
-from mmbeit3.datasets.image_text_table import path_problem
 from mmbeit3.datasets.table_rows import check_delimiter, json_rows, read_lines, read_rows
 from mmbeit3.datasets.text_dataset import TextDataset
 from mmbeit3.registry import DATASETS
@@ -24,8 +23,8 @@ class StatementsDataset(TextDataset):
     """Pairs of images with sentences; a format is a subclass with a reader.
 
     An item is a statement: ``img_path`` (list[str], left and right), ``identifier`` (str),
-    ``texts`` (list[str], the sentence), ``text_ids`` (list[int], its line) and ``gt_label``, 0 for
-    'False' and 1 for 'True', where that is known.
+    ``texts`` (list[str], the sentence), ``text_ids`` (list[int], its number, from 0 on) and
+    ``gt_label``, 0 for 'False' and 1 for 'True', where that is known.
 
     Args:
         ann_file (str): The file of the statements, on ``data_root``.
@@ -141,14 +140,11 @@ class NLVR2TableDataset(StatementsDataset):
     def read(self, report: Report) -> list[Statement]:
         """Read the statements of the table; see the base class."""
         left, right, text, label_key = self.columns.values()
-        required = dict(self.columns)
-        if self.test_mode:
-            del required["label_column"]
         rows = read_rows(
             self.ann_file,
-            required,
+            self.columns,
             report,
-            [label_key],
+            ["label_column"] if self.test_mode else [],
             self.delimiter,
             "NLVR2's own files (.json) are read by mmbeit3.NLVR2Dataset",
         )

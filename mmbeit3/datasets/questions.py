@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from os import path as osp
@@ -18,7 +17,7 @@ from mmbeit3.datasets.checks.coco import (
     raise_on_errors,
 )
 from mmbeit3.datasets.checks.questions import Question, check_questions
-from mmbeit3.datasets.text_dataset import TextDataset
+from mmbeit3.datasets.text_dataset import TextDataset, draw_images
 from mmbeit3.utils import InputError, compare_classes
 
 
@@ -193,14 +192,8 @@ class QuestionsDataset(TextDataset):
         """Leave the validation images out, or all others."""
         if self.val_images is None:
             return list(questions)
-        images = sorted({question.image_id for question in self.last_file(questions)})
-        if len(images) <= self.val_images:
-            raise InputError(
-                f"val_images is {self.val_images}, and {self.source} has questions about "
-                f"{len(images)} images: set it below that"
-            )
-        random.Random(self.val_seed).shuffle(images)
-        chosen = set(images[: self.val_images])
+        images = [question.image_id for question in self.last_file(questions)]
+        chosen = draw_images(images, self.val_images, self.val_seed, self.source)
         return [q for q in questions if (q.image_id in chosen) == self.test_mode]
 
     def last_file(self, questions: Sequence[Question]) -> Sequence[Question]:

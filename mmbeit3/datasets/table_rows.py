@@ -37,14 +37,14 @@ def read_rows(
     other_formats: str = "",
     cures: tuple[str, str] | None = None,
 ) -> Iterator[Row]:
-    """Read the rows of a table that have all columns; what is wrong with others is reported.
+    """Read the rows of a table that have the columns; what is wrong with others is reported.
 
     Args:
         path: The file. Its suffix tells the format: .csv, .tsv, or .jsonl (.ndjson).
-        columns: The columns, or keys, that every row must have, by the argument of the data set
-            that names each.
+        columns: The columns, or keys, of every row, by the argument of the data set that names
+            each.
         report: Takes what is wrong with which line.
-        optional: Columns that may be absent. Defaults to ().
+        optional: Arguments whose columns may be absent. Defaults to ().
         delimiter: What separates the columns. Defaults to None: a comma in .csv, a tab in .tsv.
         other_formats: What reads files of other suffixes, for messages. Defaults to ''.
         cures: What to do about other names of columns, and about another delimiter. Defaults to
@@ -62,17 +62,18 @@ def read_rows(
         hint = f"; {other_formats}" if other_formats else ""
         raise InputError(f"{path} has the suffix {suffix!r}, expected one of {known}{hint}")
     text = read_lines(path, report)
+    required = {name: column for name, column in columns.items() if name not in optional}
     cures = cures or (
-        f"set {' and '.join(columns)} of the data set",
+        f"set {' and '.join(required)} of the data set",
         "set delimiter of the data set",
     )
     if suffix not in LINES:
-        wanted = [*columns.values(), *optional]
+        wanted = list(columns.values())
         sign = delimiter or DELIMITERS[suffix]
-        yield from _csv_rows(text, sign, list(columns.values()), wanted, cures, report)
+        yield from _csv_rows(text, sign, list(required.values()), wanted, cures, report)
         return
     for line, row in json_rows(text, report):
-        if absent := [column for column in columns.values() if column not in row]:
+        if absent := [column for column in required.values() if column not in row]:
             report.error(
                 f"line {line}: {' and '.join(map(repr, absent))} is missing; it has "
                 f"{listed(map(shortened, row))}: {cures[0]}"

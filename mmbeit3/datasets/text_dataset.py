@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Iterable
 from os import path as osp
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from mmengine.dataset import BaseDataset
 from mmengine.logging import print_log
@@ -13,6 +14,8 @@ from mmbeit3.datasets.checks.coco import MAX_EXAMPLES, Report, raise_on_errors
 from mmbeit3.datasets.image_files import ImageFile, check_image_files
 from mmbeit3.datasets.transforms.loading import image_loader
 from mmbeit3.utils import InputError
+
+Key = TypeVar("Key", int, str)
 
 
 class Entry(Protocol):
@@ -98,7 +101,10 @@ class TextDataset(BaseDataset):
             The entries that are used (list[Entry]), and what is wrong or doubtful.
         """
         report = Report(max_examples=max_examples)
-        return self.read(report), report
+        entries = self.read(report)
+        if not entries and not report.num_errors:
+            report.error(f"it has no {self.text_name}")
+        return entries, report
 
     def load_data_list(self) -> list[dict]:
         """Read the items, see the class."""
@@ -137,6 +143,27 @@ class TextDataset(BaseDataset):
         root = self.data_prefix["img"] or None
         check_image_files(image_files(self.data_list), self.source, loader, root)
         return self.data_list
+
+
+def draw_images(images: Iterable[Key], number: int, seed: int, source: str) -> set[Key]:
+    """Draw the images that are set aside for validation, whatever the order of the data.
+
+    Args:
+        images: Names or ids of all images.
+        number: ``val_images`` of the data set.
+        seed: ``val_seed`` of the data set.
+        source: What to call the data in messages.
+
+    Raises:
+        InputError: There are not more images than that.
+    """
+    drawn = sorted(set(images))
+    if len(drawn) <= number:
+        raise InputError(
+            f"val_images is {number}, and {source} has {len(drawn)} images: set it below that"
+        )
+    random.Random(seed).shuffle(drawn)
+    return set(drawn[:number])
 
 
 def image_files(items: Iterable[dict]) -> list[ImageFile]:

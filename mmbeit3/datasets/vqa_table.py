@@ -6,10 +6,9 @@ from collections import Counter
 from os import path as osp
 from typing import Any
 
-from mmbeit3.datasets.checks.captions import text_problem
+from mmbeit3.datasets.checks.captions import path_problem, text_problem
 from mmbeit3.datasets.checks.coco import Report, shortened
 from mmbeit3.datasets.checks.questions import Question, answers_problem
-from mmbeit3.datasets.image_text_table import path_problem
 from mmbeit3.datasets.questions import QuestionsDataset
 from mmbeit3.datasets.table_rows import check_delimiter, read_rows
 from mmbeit3.registry import DATASETS
@@ -61,14 +60,11 @@ class VQATableDataset(QuestionsDataset):
     def read(self, report: Report) -> list[Question]:
         """Read the questions of the table; see the base class."""
         image, question, answer = self.columns.values()
-        required = dict(self.columns)
-        if self.test_mode:
-            del required["answer_column"]
         rows = read_rows(
             self.ann_file,
-            required,
+            self.columns,
             report,
-            [answer],
+            ["answer_column"] if self.test_mode else [],
             self.delimiter,
             "questions in VQAv2's format (.json) are read by mmbeit3.VQAv2Dataset",
         )

@@ -194,7 +194,10 @@ def test_a_table_is_split_by_images(folder: Path) -> None:
     assert len(val) == 5 and train | val == ids() and not train.keys() & val.keys()
     assert ids(rows[::-1], val_images=5, test_mode=True).keys() == val.keys()
     assert ids(val_images=5, val_seed=1, test_mode=True).keys() != val.keys()
-    for count, message in ((0, "expected a whole number from 1 on"), (50, "it has 50 images: set")):
+    for count, message in (
+        (0, "expected a whole number from 1 on"),
+        (50, "t.csv has 50 images: set"),
+    ):
         with pytest.raises(InputError, match=f"val_images is {count}, .*{message}"):
             build("ImageTextTableDataset", folder, "t.csv", val_images=count)
 
@@ -341,7 +344,7 @@ def test_mistakes_in_karpathys_files_are_named(folder: Path, content: Any, messa
     ("name", "content", "message"),
     [
         ("t.csv", "", "line 1: it is empty"),
-        ("t.csv", "image,text\n", "it has no pairs"),
+        ("t.csv", "image,text\n", "it has no captions"),
         ("t.csv", "file,caption\na.png,x\n", "no column 'image' and 'text'; it has 'file', 'capti"),
         ("t.csv", "image;text\na.png;x\n", "separated by ';': set delimiter"),
         ("t.csv", "image,image,text\na.png,a.png,x\n", "column 'image' is there twice"),

@@ -191,7 +191,7 @@ def test_validation_images_are_drawn_from_the_last_file(tmp_path: Path) -> None:
     assert sorted(train + val) == [10 * i + n for p in parts.values() for i in p for n in range(3)]
     assert numbers(build(tmp_path, **VAL, min_count=1, val_images=5)) == val
     assert numbers(build(tmp_path, **VAL, min_count=1, val_images=5, val_seed=1)) != val
-    with pytest.raises(InputError, match="val_images is 20, and .* about 20 images"):
+    with pytest.raises(InputError, match="val_images is 20, and .* has 20 images: set"):
         build(tmp_path, **VAL, min_count=1, val_images=20)
 
 

@@ -107,6 +107,18 @@ def text_problem(text: Any, key: str = "caption") -> str | None:
     return None
 
 
+def path_problem(file: Any, key: str) -> str | None:
+    """What keeps a value from being the path of an image.
+
+    Args:
+        file: The value.
+        key: What the file calls it.
+    """
+    if not is_text(file) or not file.strip():
+        return f"{key} is {shortened(file)}, expected the path of an image"
+    return None
+
+
 def find_wrong_encoding(text: str) -> str | None:
     """Say how a text looks as if it was decoded by the wrong encoding, or None.
 
@@ -116,6 +128,8 @@ def find_wrong_encoding(text: str) -> str | None:
     Args:
         text: The text.
     """
+    if text.isascii():
+        return None
     if REPLACEMENT in text:
         return (
             "has U+FFFD where bytes were no UTF-8 when it was read: make the file anew from its "

@@ -58,22 +58,19 @@ class Question:
 def check_questions(questions: Sequence[Question], report: Report) -> None:
     """Look at questions whose entries are well-formed.
 
-    An error is that there are none. Warnings are blank answers, and text that was decoded by the
-    wrong encoding.
+    Warnings are blank answers, and text that was decoded by the wrong encoding.
 
     Args:
         questions: The questions.
-        report: Takes the errors and warnings.
+        report: Takes the warnings.
     """
-    if not questions and not report.num_errors:
-        report.error("it has no questions")
     for question in questions:
         if blank := sum(not answer.strip() for answer in question.answers):
             report.warn(
                 f"{question.place}: {blank} of its {len(question.answers)} answers are empty"
             )
         for text in (question.text, *question.answers):
-            if not text.isascii() and (doubt := find_wrong_encoding(text)):
+            if doubt := find_wrong_encoding(text):
                 report.warn(f"{question.place}: {shortened(text)} {doubt}")
 
 

@@ -58,16 +58,13 @@ def read_label(label: Any) -> int | None:
 def check_statements(statements: Sequence[Statement], report: Report, required: bool) -> None:
     """Look at statements whose entries are well-formed.
 
-    Errors are that there are none, and labels that are missing. A warning is text that was decoded
-    by the wrong encoding.
+    An error is a label that is missing, a warning text that was decoded by the wrong encoding.
 
     Args:
         statements: The statements.
         report: Takes the errors and warnings.
         required: Whether they need labels; else all or none may have one.
     """
-    if not statements and not report.num_errors:
-        report.error("it has no statements")
     has_labels = any(statement.label is not None for statement in statements)
     for statement in statements:
         if statement.label is None and (required or has_labels):
@@ -75,5 +72,5 @@ def check_statements(statements: Sequence[Statement], report: Report, required: 
                 f"{statement.place}: it has no label; expected 'True' or 'False'"
                 + ("" if required else ", as others have one")
             )
-        if not statement.text.isascii() and (doubt := find_wrong_encoding(statement.text)):
+        if doubt := find_wrong_encoding(statement.text):
             report.warn(f"{statement.place}: {shortened(statement.text)} {doubt}")

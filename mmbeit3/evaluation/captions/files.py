@@ -57,6 +57,8 @@ def read_references(source: References, split: str = "test") -> list[CaptionedIm
             images = KarpathyDataset(split, ann_file=str(source), lazy_init=True).read(report)
         else:
             images = read_coco_captions(data, report, require_files=False)
+    if not images and not report.num_errors:
+        report.error("there are none")
     for image in images:
         if not image.texts:
             report.error(f"{image.place}: it has no caption to compare with")
@@ -81,8 +83,6 @@ def _of_mapping(captions: Mapping[Id, Sequence[str]], report: Report) -> list[Ca
             report.error(f"{place}: the captions are {shortened(texts)}, expected a list of texts")
             continue
         images.append(CaptionedImage(number, str(number), place, list(texts)))
-    if not images and not report.num_errors:
-        report.error("there are none")
     return images
 
 
