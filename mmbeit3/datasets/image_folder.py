@@ -55,8 +55,6 @@ class ImageFolderDataset(BaseDataset):
             image, in training a class has none, or a file is no image.
     """
 
-    METAINFO: dict = {}
-
     def __init__(
         self,
         data_root: str | None = None,

@@ -40,8 +40,6 @@ class ImagesDataset(BaseDataset):
         InputError: There is no such folder, no image in it, or a file is no image.
     """
 
-    METAINFO: dict = {}
-
     def __init__(
         self,
         data_root: str | None = None,

@@ -37,8 +37,6 @@ class PretrainingDataset(Dataset):
         InputError: There is another part, none, or one is empty.
     """
 
-    METAINFO: dict = {}
-
     def __init__(
         self, datasets: Mapping[str, Any], samples: Mapping[str, int] | None = None
     ) -> None:

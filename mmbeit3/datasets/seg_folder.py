@@ -59,8 +59,6 @@ class SegFolderDataset(BaseSegDataset):
             map is malformed, or its values do not fit the classes.
     """
 
-    METAINFO: dict = {}
-
     def __init__(
         self,
         classes_file: str | None = None,

@@ -93,12 +93,13 @@ def make_shapes(
     Layout: ``{train,val}/*.jpg``, ``annotations/{train,val}.json`` (COCO polygons, category ids
     1..5) and ``semantic/{train,val}/*.png`` (8-bit palette PNG: 0 background, else category id).
     ``annotations/captions_{train,val}.json`` have up to five true sentences for each image in
-    COCO's caption format, and ``captions_val_unique.json`` sentences of which each is true of one
-    held-out image only, for retrieval. ``questions_{train,val}.json`` and
-    ``answers_{train,val}.json`` are in VQAv2's format, where an image's id is the number of its
-    file; ``answer_list.txt`` has all answers that there are. ``statements_{train,val}.jsonl`` is in
-    NLVR2's format, with ``left`` and ``right`` as the names of the images. Files are written beside
-    ``out_dir`` first, so a run that is stopped leaves nothing half done.
+    COCO's caption format, ``captions_train.txt`` those for training, a line each, and
+    ``captions_val_unique.json`` sentences of which each is true of one held-out image only, for
+    retrieval. ``questions_{train,val}.json`` and ``answers_{train,val}.json`` are in VQAv2's
+    format, where an image's id is the number of its file; ``answer_list.txt`` has all answers that
+    there are. ``statements_{train,val}.jsonl`` is in NLVR2's format, with ``left`` and ``right`` as
+    the names of the images. Files are written beside ``out_dir`` first, so a run that is
+    stopped leaves nothing half done.
 
     Args:
         out_dir: Folder to create. One that an earlier run made is replaced.

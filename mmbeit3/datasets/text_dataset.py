@@ -50,7 +50,6 @@ class TextDataset(BaseDataset):
             first ten named), or images are missing or cut off.
     """
 
-    METAINFO: dict = {}
     #: What a usable file is, for messages.
     kind = "file of texts"
     #: What its texts are.

@@ -41,8 +41,6 @@ class TextLinesDataset(Dataset):
         InputError: A file is absent, no text in UTF-8, or has none at all.
     """
 
-    METAINFO: dict = {}
-
     def __init__(
         self,
         files: str | Sequence[str],
@@ -106,7 +104,8 @@ def _pieces(file: str, size: int) -> Iterator[tuple[int, int]]:
                 content.seek(start)
                 part = content.read(size)
                 space = max(part.rfind(b" "), part.rfind(b"\t"))
-                length = space if space > 0 else len(part) - _cut(part)
+                # A letter that the part cuts begins the next.
+                length = space if space > 0 else len(part.decode(errors="ignore").encode())
                 if part[:length].strip():
                     yield start, start + length
                 start += length + (space > 0)
@@ -152,15 +151,3 @@ def _decoded(path: str, number: int, line: bytes) -> str:
             f"{path}, line {number} is no text in UTF-8: {error.reason} at byte {error.start} of "
             "the line. Save the file in UTF-8"
         ) from None
-
-
-def _cut(part: bytes) -> int:
-    """How many bytes at the end of a part are the beginning of a letter."""
-    for length in range(1, min(4, len(part))):
-        byte = part[-length]
-        if byte >= 0xC0:  # the first byte of a letter of several
-            needed = 2 if byte < 0xE0 else 3 if byte < 0xF0 else 4
-            return length if needed > length else 0
-        if byte < 0x80:
-            return 0
-    return 0

@@ -16,7 +16,6 @@ from mmbeit3.datasets.checks.coco import (
     Report,
     is_id,
     is_text,
-    kind_of,
     missing_key,
     no_garbage_collection,
     read_json,
@@ -230,12 +229,12 @@ def _annotation_problem(entry: Any) -> str | None:
         if not is_text(entry.get(key) or ""):
             return f"{key} is {shortened(entry[key])}, expected a text"
     answers = entry["answers"]
-    if not isinstance(answers, list):
-        return f"answers is {kind_of(answers)}, expected a list"
-    for index, answer in enumerate(answers):
-        if problem := missing_key(answer, ("answer",)):
-            return f"answers[{index}] {problem}"
-    return answers_problem([answer["answer"] for answer in answers])
+    if isinstance(answers, list):
+        for index, answer in enumerate(answers):
+            if problem := missing_key(answer, ("answer",)):
+                return f"answers[{index}] {problem}"
+        answers = [answer["answer"] for answer in answers]
+    return answers_problem(answers)
 
 
 def _match_problem(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 
 import cv2
+import mmcv
 import numpy as np
 from mmcv.transforms import BaseTransform
 from PIL import Image, ImageEnhance, ImageOps
@@ -82,31 +83,19 @@ def _either_side(amount: float) -> float:
     return amount if np.random.random() < 0.5 else -amount
 
 
-def _warp(image: np.ndarray, matrix: np.ndarray | list[list[float]]) -> np.ndarray:
-    """Move each pixel to where a matrix (2, 3) says."""
-    size = image.shape[1], image.shape[0]
-    return cv2.warpAffine(image, np.asarray(matrix, np.float32), size, borderValue=FILL)
+def _shear(direction: str) -> Operation:
+    return lambda image, level: mmcv.imshear(image, _either_side(0.3 * level), direction, FILL)
 
 
-def _shear_x(image: np.ndarray, level: float) -> np.ndarray:
-    return _warp(image, [[1, _either_side(0.3 * level), 0], [0, 1, 0]])
-
-
-def _shear_y(image: np.ndarray, level: float) -> np.ndarray:
-    return _warp(image, [[1, 0, 0], [_either_side(0.3 * level), 1, 0]])
-
-
-def _translate_x(image: np.ndarray, level: float) -> np.ndarray:
-    return _warp(image, [[1, 0, _either_side(10 * level)], [0, 1, 0]])
-
-
-def _translate_y(image: np.ndarray, level: float) -> np.ndarray:
-    return _warp(image, [[1, 0, 0], [0, 1, _either_side(10 * level)]])
+def _translate(direction: str) -> Operation:
+    return lambda image, level: mmcv.imtranslate(image, _either_side(10 * level), direction, FILL)
 
 
 def _rotate(image: np.ndarray, level: float) -> np.ndarray:
-    center = image.shape[1] / 2, image.shape[0] / 2
-    return _warp(image, cv2.getRotationMatrix2D(center, _either_side(30 * level), 1))
+    # Not mmcv.imrotate: with its matrix of 64 bits a few pixels differ.
+    width, height = image.shape[1], image.shape[0]
+    matrix = cv2.getRotationMatrix2D((width / 2, height / 2), _either_side(30 * level), 1)
+    return cv2.warpAffine(image, np.asarray(matrix, np.float32), (width, height), borderValue=FILL)
 
 
 OPERATIONS: Mapping[str, Operation] = {
@@ -119,9 +108,9 @@ OPERATIONS: Mapping[str, Operation] = {
     "Sharpness": _by_pillow(
         lambda image, level: ImageEnhance.Sharpness(image).enhance(_factor(level))
     ),
-    "ShearX": _shear_x,
-    "ShearY": _shear_y,
-    "TranslateX": _translate_x,
-    "TranslateY": _translate_y,
+    "ShearX": _shear("horizontal"),
+    "ShearY": _shear("vertical"),
+    "TranslateX": _translate("horizontal"),
+    "TranslateY": _translate("vertical"),
     "Rotate": _rotate,
 }
