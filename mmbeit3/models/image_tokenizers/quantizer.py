@@ -117,8 +117,7 @@ class Quantizer(nn.Module):
         book = self.embedding.weight
         sums = torch.zeros_like(book).index_add_(0, codes, unit)
         all_reduce(sums)
-        means = F.normalize(sums / counts.clamp(min=1)[:, None], dim=-1)
-        target = torch.where(counts[:, None] > 0, means, book)
+        target = torch.where(counts[:, None] > 0, F.normalize(sums, dim=-1), book)
         book.copy_(F.normalize(book * self.decay + target * (1 - self.decay), dim=-1))
         self.cluster_size.mul_(self.decay).add_(counts, alpha=1 - self.decay)
         dead = self.cluster_size < self.revive_below * self.cluster_size.mean()
@@ -131,16 +130,16 @@ class Quantizer(nn.Module):
     @torch.no_grad()
     def _start(self, unit: Tensor) -> None:
         """Begin with the means of k-means by cosine."""
-        book = _draw(unit, len(self.embedding.weight))
+        book = self.embedding.weight
+        book.copy_(_draw(unit, len(book)))
         for _ in range(KMEANS_STEPS):
-            codes = torch.cat([(part @ book.T).argmax(1) for part in unit.split(CHUNK)])
+            codes = self.nearest(unit)
             counts = torch.bincount(codes, minlength=len(book))
-            means = F.normalize(torch.zeros_like(book).index_add_(0, codes, unit), dim=-1)
-            book = torch.where(counts[:, None] > 0, means, book)
+            sums = torch.zeros_like(book).index_add_(0, codes, unit)
+            book.copy_(torch.where(counts[:, None] > 0, F.normalize(sums, dim=-1), book))
         broadcast(book)
         count = torch.tensor(float(len(unit)), device=unit.device)
         all_reduce(count)
-        self.embedding.weight.copy_(book)
         self.embedding.embed_avg.copy_(book)
         self.cluster_size.fill_(count / len(book))  # so that no vector is dead at once
         self.embedding.initted.fill_(1)
