@@ -103,7 +103,6 @@ def mask_images(
 
 def mask_texts(
     ids: Tensor,
-    padding_mask: Tensor | None,
     rate: float,
     mask_id: int,
     seeds: Sequence[int] | None = None,
@@ -116,7 +115,6 @@ def mask_texts(
 
     Args:
         ids (Tensor): (B, N) int64.
-        padding_mask (Tensor, optional): (B, N), True at padding. Defaults to None, no padding.
         rate (float): Share of the words of a text; their count is rounded half up, and at least 1
             where there is a word.
         mask_id (int): The mask token's; the ids of words are those below, from 4 on.
@@ -127,10 +125,9 @@ def mask_texts(
         tuple[Tensor, Tensor]: (B, N) ids as the model is to see them; (B, N) bool, True at the
         chosen words; both on the device of ``ids``.
     """
-    is_word = (ids.cpu() > UNKNOWN) & (ids.cpu() < mask_id)
-    if padding_mask is not None:
-        is_word &= ~padding_mask.bool().cpu()
-    masked, chosen = ids.cpu().clone(), torch.zeros_like(is_word)
+    masked = ids.to("cpu", copy=True)
+    is_word = (masked > UNKNOWN) & (masked < mask_id)
+    chosen = torch.zeros_like(is_word)
     for row, seed in enumerate(_seeds(len(ids), seeds)):
         draw = Random(seed)
         words = is_word[row].nonzero().flatten().tolist()

@@ -272,7 +272,7 @@ class BEiT3Pretraining(AsksFrozen, ImageTextModel):
                 "the model has no tokenizer, which says what the mask token is: set "
                 "model.data_preprocessor.tokenizer=dict(file='beit3.spm')"
             )
-        return mask_texts(ids, batch["padding_mask"], rate, self.tokenizer.mask_id, _seeds(batch))
+        return mask_texts(ids, rate, self.tokenizer.mask_id, _seeds(batch))
 
 
 def _weights(given: Mapping[str, float]) -> dict[str, float]:

@@ -82,7 +82,7 @@ def texts(count: int = 400, longest: int = 40) -> tuple[torch.Tensor, torch.Tens
 def test_words_are_masked_at_the_rate_and_no_special_token(rate: float) -> None:
     ids, padding = texts()
     before = ids.clone()
-    masked, chosen = mask_texts(ids, padding, rate, MASK_ID)
+    masked, chosen = mask_texts(ids, rate, MASK_ID)
     assert torch.equal(ids, before)
     assert chosen.dtype == torch.bool and masked.shape == ids.shape
     assert not chosen[ids < 4].any() and not chosen[padding].any()
@@ -100,21 +100,21 @@ def test_words_are_masked_at_the_rate_and_no_special_token(rate: float) -> None:
 
 def test_a_text_of_no_words_has_no_mask() -> None:
     ids = torch.tensor([[0, 3, 2], [0, 5, 2]])
-    masked, chosen = mask_texts(ids, None, 0.15, MASK_ID, seeds=[1, 2])
+    masked, chosen = mask_texts(ids, 0.15, MASK_ID, seeds=[1, 2])
     assert chosen.tolist() == [[False] * 3, [False, True, False]]
     assert torch.equal(masked[0], ids[0])
 
 
 def test_a_mask_follows_from_its_samples_number_alone() -> None:
-    ids, padding = texts(6)
+    ids, _ = texts(6)
     seeds = [5, 6, 7, 8, 9, 10]
     images = mask_images(6, 14, 14, 0.4, seeds)
-    words = mask_texts(ids, padding, 0.5, MASK_ID, seeds)
+    words = mask_texts(ids, 0.5, MASK_ID, seeds)
     for part in (slice(0, 2), slice(3, 6)):
         assert torch.equal(
             mask_images(part.stop - part.start, 14, 14, 0.4, seeds[part]), images[part]
         )
-        again = mask_texts(ids[part], padding[part], 0.5, MASK_ID, seeds[part])
+        again = mask_texts(ids[part], 0.5, MASK_ID, seeds[part])
         assert torch.equal(again[0], words[0][part]) and torch.equal(again[1], words[1][part])
     torch.manual_seed(3)
     drawn = mask_images(6, 14, 14, 0.4)

@@ -59,9 +59,7 @@ def by_hand(model: BEiT3Pretraining, data: dict) -> dict[str, tuple[float, float
             mask = mask_images(len(seeds), 4, 4, 0.4, seeds)
             codes = model.image_tokenizer.codes(own["inputs"])
         if part != "images":
-            ids, chosen = mask_texts(
-                own["ids"], own["padding_mask"], rate, model.tokenizer.mask_id, seeds
-            )
+            ids, chosen = mask_texts(own["ids"], rate, model.tokenizer.mask_id, seeds)
         for index in range(len(seeds)):
             one = slice(index, index + 1)
             if part == "images":
