@@ -105,7 +105,7 @@ def test_answers_are_those_of_the_model(model: Any, photos: Path) -> None:
     paths = [photos / "a.jpg", photos / "below/größe.png", photos / "below/narrow.png"]
     ids, mask = model.model.data_preprocessor.tokenizer.batch(QUESTIONS)
     with torch.no_grad():
-        scores = model.model.answer_logits(prepared(*paths), ids, mask).sigmoid().numpy()
+        scores = model.model.logits(prepared(*paths), ids, mask).sigmoid().numpy()
     found = model.answer(paths, QUESTIONS)
     for pairs, row in zip(found, scores, strict=True):
         order = np.argsort(-row)

@@ -67,7 +67,7 @@ class MixedTargets:
 
 
 def cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
-    """Mean cross-entropy of logits (B, C) and targets (B, C), in float32."""
+    """Mean cross-entropy of logits (B, C) and targets (B, C), or labels (B,), in float32."""
     with torch.autocast(logits.device.type, enabled=False):
         return F.cross_entropy(logits.float(), targets)
 

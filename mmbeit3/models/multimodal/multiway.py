@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
@@ -110,7 +109,6 @@ class BEiT3Multiway(BaseModule):
         )
         self.text = BEiT3Text(arch, vocab_size, max_tokens, **common)
         self.embed_dims, self.num_layers = self.vision.embed_dims, self.vision.num_layers
-        self.attention = attention
         self.with_cp = with_cp
         if not 0 <= vl_layers <= self.num_layers:
             raise InputError(
@@ -314,11 +312,10 @@ class BEiT3Multiway(BaseModule):
             content = read_checkpoint(self.init_cfg["checkpoint"])
             origin = without_secrets(str(self.init_cfg["checkpoint"]))
             load_towers(self, content, origin=origin)
-        for fusion, layer in zip(
-            self.vl_layers, self.vision.layers[self.num_layers - len(self.vl_layers) :], strict=True
-        ):
-            fusion.norm2.load_state_dict(layer.norm2.state_dict())
-            fusion.ffn.load_state_dict(copy.deepcopy(layer.ffn.state_dict()))
+        for vision, _, fusion in self._experts():
+            if fusion is not None:
+                fusion.norm2.load_state_dict(vision.norm2.state_dict())
+                fusion.ffn.load_state_dict(vision.ffn.state_dict())
         if content is not None and len(self.vl_layers):
             load_experts(self.vl_layers, content, origin)
 

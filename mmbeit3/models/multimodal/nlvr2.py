@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-import torch.nn.functional as F
 from mmengine.structures import BaseDataElement
 from torch import Tensor, nn
 
@@ -13,8 +12,6 @@ from mmbeit3.models.classifiers.classification import cross_entropy, top1
 from mmbeit3.models.multimodal.fusion import FusionModel, init_head
 from mmbeit3.registry import MODELS
 from mmbeit3.utils import InputError
-
-CLASSES = ("False", "True")
 
 
 class TwoLayerHead(nn.Module):
@@ -58,7 +55,6 @@ class BEiT3NLVR2(FusionModel):
 
     released_task = "nlvr2"
     text_name = "statement"
-    init_scale = 0.001  # of the head's two linear layers, as released
 
     def __init__(
         self,
@@ -68,7 +64,7 @@ class BEiT3NLVR2(FusionModel):
     ) -> None:
         super().__init__(encoder, data_preprocessor, init_cfg)
         width = self.encoder.embed_dims
-        self.head = TwoLayerHead(4 * width, 2 * width, len(CLASSES))
+        self.head = TwoLayerHead(4 * width, 2 * width, 2)  # false and true
 
     def logits(self, images: Tensor, ids: Tensor, padding_mask: Tensor | None = None) -> Tensor:
         """Score statements as false and as true.
@@ -98,7 +94,7 @@ class BEiT3NLVR2(FusionModel):
         return self.head(torch.cat(summary.chunk(2), -1))
 
     def targets(self, samples: Sequence[BaseDataElement]) -> Tensor:
-        """``gt_label`` of the samples, (B, 2) with 1 at it.
+        """``gt_label`` of the samples, (B,).
 
         Raises:
             InputError: A sample has none, or another than 0 and 1.
@@ -109,18 +105,17 @@ class BEiT3NLVR2(FusionModel):
                     f"statement {sample.get('identifier')} has the label {label!r}; expected 0 "
                     "(False) or 1 (True): train on statements with labels"
                 )
-        labels = torch.tensor([int(sample.gt_label) for sample in samples])
-        return F.one_hot(labels, len(CLASSES)).float()
+        return torch.tensor([int(sample.gt_label) for sample in samples])
 
     def losses(self, logits: Tensor, targets: Tensor) -> dict[str, Tensor]:
         """Cross-entropy, and the share of statements that are judged right, in percent."""
         loss = cross_entropy(logits, targets)
-        return dict(loss_nlvr2=loss, top1=top1(logits, targets.argmax(1)))
+        return dict(loss_nlvr2=loss, top1=top1(logits, targets))
 
     def scores(self, logits: Tensor) -> Tensor:
         """Logits (B, 2) -> probabilities."""
         return logits.softmax(1)
 
     def init_heads(self) -> None:
-        """Draw the head."""
-        init_head(self.head, self.init_scale)
+        """Draw the head, small."""
+        init_head(self.head, 0.001)

@@ -75,9 +75,7 @@ class BEiT3VQA(FusionModel):
             nn.Linear(2 * width, num_classes),
         )
 
-    def answer_logits(
-        self, images: Tensor, ids: Tensor, padding_mask: Tensor | None = None
-    ) -> Tensor:
+    def logits(self, images: Tensor, ids: Tensor, padding_mask: Tensor | None = None) -> Tensor:
         """Score all answers to questions.
 
         Args:
@@ -90,8 +88,6 @@ class BEiT3VQA(FusionModel):
         """
         image, _ = self.encoder.encode_pair(images, ids, padding_mask)
         return self.head(self.pooler(image[:, 0]))
-
-    logits = answer_logits
 
     def targets(self, samples: Sequence[BaseDataElement]) -> Tensor:
         """``answer_scores`` of the samples at their ``answer_labels``, 0 elsewhere: (B, classes).
