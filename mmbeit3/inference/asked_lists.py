@@ -7,9 +7,8 @@ from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
 
-from mmbeit3.datasets.checks.captions import text_problem
+from mmbeit3.datasets.checks.captions import path_problem, text_problem
 from mmbeit3.datasets.checks.coco import Report, raise_on_errors, shortened
-from mmbeit3.datasets.image_text_table import path_problem
 from mmbeit3.datasets.table_rows import DELIMITERS, LINES, read_rows
 from mmbeit3.inference.asked_images import AskedSource, LastImages
 from mmbeit3.inference.image_list import (
