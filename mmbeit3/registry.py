@@ -6,6 +6,7 @@ for the prefix, and the ``locations`` on first use.
 
 from mmengine.registry import DATA_SAMPLERS as MMENGINE_DATA_SAMPLERS
 from mmengine.registry import DATASETS as MMENGINE_DATASETS
+from mmengine.registry import FUNCTIONS as MMENGINE_FUNCTIONS
 from mmengine.registry import HOOKS as MMENGINE_HOOKS
 from mmengine.registry import LOG_PROCESSORS as MMENGINE_LOG_PROCESSORS
 from mmengine.registry import LOOPS as MMENGINE_LOOPS
@@ -34,6 +35,7 @@ DATASETS = Registry("dataset", parent=MMENGINE_DATASETS, locations=["mmbeit3.dat
 TRANSFORMS = Registry(
     "transform", parent=MMENGINE_TRANSFORMS, locations=["mmbeit3.datasets.transforms"]
 )
+FUNCTIONS = Registry("function", parent=MMENGINE_FUNCTIONS, locations=["mmbeit3.datasets"])
 METRICS = Registry("metric", parent=MMENGINE_METRICS, locations=["mmbeit3.evaluation"])
 HOOKS = Registry("hook", parent=MMENGINE_HOOKS, locations=["mmbeit3.engine"])
 TASKS = Registry("task", scope="mmbeit3", locations=["mmbeit3.inference"])

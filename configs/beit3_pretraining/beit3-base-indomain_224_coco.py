@@ -28,8 +28,22 @@ train_dataloader = dict(
     batch_size=64,
     dataset=dict(_delete_=True, type="mmbeit3.PretrainingDataset", datasets=dict(pairs=pairs)),
 )
-val_dataloader = val_evaluator = test_dataloader = test_evaluator = None
-train_cfg = dict(max_iters=max_iters)
+val_pairs = _base_.val_dataloader.dataset  # of an image with several captions, the first
+val_pairs.pipeline[1].scale = (224, 224)
+val_dataloader = dict(
+    batch_size=64,
+    collate_fn=dict(type="mmbeit3.collate_parts"),
+    dataset=dict(
+        _delete_=True,
+        type="mmbeit3.PretrainingDataset",
+        test_mode=True,
+        datasets=dict(pairs=val_pairs),
+    ),
+)
+test_dataloader = val_dataloader
+val_evaluator = dict(_delete_=True, type="mmbeit3.MaskedTokenMetric")
+test_evaluator = val_evaluator
+train_cfg = dict(max_iters=max_iters, val_interval=1000)
 optim_wrapper = dict(optimizer=dict(lr=1e-4))
 param_scheduler = [
     dict(type="LinearLR", start_factor=1e-6, by_epoch=False, begin=0, end=1000),

@@ -45,7 +45,9 @@ model = dict(
     ),
 )
 
-train_cfg = dict(type="mmbeit3.TrainLoop", max_iters=max_iters)
+train_cfg = dict(type="mmbeit3.TrainLoop", max_iters=max_iters, val_interval=300)
+val_cfg = dict(type="ValLoop")
+test_cfg = dict(type="TestLoop")
 optim_wrapper = dict(
     type="OptimWrapper",
     # Of the paper: betas, eps and weight decay.

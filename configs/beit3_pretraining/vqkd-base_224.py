@@ -30,6 +30,13 @@ model = dict(
 images = _base_.train_dataloader.dataset.datasets.images
 images.pipeline[1] = dict(type="TimmAugment", scale=224, crop_area=(0.08, 1.0))
 train_dataloader = dict(batch_size=64, dataset=dict(_delete_=True, **images))
+val_dataloader = dict(
+    collate_fn=dict(_delete_=True, type="pseudo_collate"),
+    dataset=dict(_delete_=True, **_base_.val_dataloader.dataset.datasets.images),
+)
+test_dataloader = val_dataloader
+val_evaluator = dict(type="mmbeit3.CodeBookMetric")
+test_evaluator = val_evaluator
 train_cfg = dict(max_iters=max_iters)
 optim_wrapper = dict(
     optimizer=dict(lr=2e-4, betas=(0.9, 0.99), eps=1e-8, weight_decay=1e-4),

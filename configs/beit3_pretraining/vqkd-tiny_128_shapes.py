@@ -28,7 +28,16 @@ model = dict(
 )
 
 train_dataloader = dict(dataset=dict(_delete_=True, **_base_.images))
-train_cfg = dict(type="mmbeit3.TrainLoop", max_iters=max_iters)
+val_dataloader = dict(
+    collate_fn=dict(_delete_=True, type="pseudo_collate"),
+    dataset=dict(_delete_=True, **_base_.val_images),
+)
+test_dataloader = val_dataloader
+val_evaluator = dict(type="mmbeit3.CodeBookMetric")
+test_evaluator = val_evaluator
+train_cfg = dict(type="mmbeit3.TrainLoop", max_iters=max_iters, val_interval=250)
+val_cfg = dict(type="ValLoop")
+test_cfg = dict(type="TestLoop")
 optim_wrapper = dict(
     type="OptimWrapper",
     optimizer=dict(type="AdamW", lr=learning_rate, betas=(0.9, 0.99), weight_decay=1e-4),

@@ -11,7 +11,7 @@ from mmbeit3.datasets.imagenet import imagenet_class_names
 from mmbeit3.datasets.images import ImagesDataset
 from mmbeit3.datasets.karpathy import KarpathyDataset
 from mmbeit3.datasets.nlvr2 import NLVR2Dataset, NLVR2TableDataset, StatementsDataset
-from mmbeit3.datasets.pretraining import PretrainingDataset
+from mmbeit3.datasets.pretraining import PretrainingDataset, collate_parts
 from mmbeit3.datasets.questions import QuestionsDataset
 from mmbeit3.datasets.seg_folder import SegFolderDataset
 from mmbeit3.datasets.shapes import make_shapes
@@ -66,6 +66,7 @@ __all__ = [
     "TimmAugment",
     "VQATableDataset",
     "VQAv2Dataset",
+    "collate_parts",
     "imagenet_class_names",
     "make_shapes",
     "read_answers",

@@ -12,6 +12,7 @@ from mmengine.logging import print_log
 
 from mmbeit3.datasets.checks.files import keep
 from mmbeit3.datasets.image_files import ImageFile, check_image_files, find_image_problems
+from mmbeit3.datasets.text_dataset import draw_images
 from mmbeit3.datasets.transforms.loading import image_loader
 from mmbeit3.registry import DATASETS
 from mmbeit3.utils import InputError
@@ -34,6 +35,10 @@ class ImagesDataset(BaseDataset):
             Defaults to ``data_root`` itself.
         skip_unreadable (bool): Leave out files that cannot be read, with a warning that counts
             them, in place of an error. Defaults to False.
+        val_images (int, optional): Set so many images aside for validation: training leaves them
+            out, and with ``test_mode`` only they are there. Which ones depends on the names of all
+            and ``val_seed``. Defaults to None, all images in both.
+        val_seed (int): Draws them. Defaults to 0.
         **kwargs: ``pipeline``, ``indices``, ... as in ``mmengine.dataset.BaseDataset``.
 
     Raises:
@@ -45,12 +50,17 @@ class ImagesDataset(BaseDataset):
         data_root: str | None = None,
         data_prefix: dict | None = None,
         skip_unreadable: bool = False,
+        val_images: int | None = None,
+        val_seed: int = 0,
         **kwargs: Any,
     ) -> None:
+        if val_images is not None and (type(val_images) is not int or val_images < 1):
+            raise InputError(f"val_images is {val_images!r}, expected a whole number from 1 on")
         data_prefix = dict(data_prefix or {PREFIX: ""})
         if set(data_prefix) != {PREFIX}:
             raise InputError(f"data_prefix has the keys {sorted(data_prefix)}, expected {PREFIX!r}")
         self.skip_unreadable = skip_unreadable
+        self.val_images, self.val_seed = val_images, val_seed
         super().__init__(data_root=data_root or "", data_prefix=data_prefix, **kwargs)
 
     def load_data_list(self) -> list[dict]:
@@ -84,8 +94,8 @@ class ImagesDataset(BaseDataset):
             print_log(
                 f"{text}{named}{'; ...' * (len(bad) > MAX_NAMED)}", "current", logging.WARNING
             )
-        return [
-            {"img_path": path, "image_id": Path(path).relative_to(root).as_posix()}
-            for path in paths
-            if path not in bad
-        ]
+        names = {path: Path(path).relative_to(root).as_posix() for path in paths if path not in bad}
+        if self.val_images is not None:
+            chosen = draw_images(names.values(), self.val_images, self.val_seed, root)
+            names = {p: n for p, n in names.items() if (n in chosen) == self.test_mode}
+        return [{"img_path": path, "image_id": name} for path, name in names.items()]

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from bisect import bisect_right
+from collections.abc import Mapping, Sequence
+from itertools import accumulate
 from typing import Any
 
 import numpy as np
+from mmengine.dataset import pseudo_collate
 from torch.utils.data import Dataset
 
-from mmbeit3.registry import DATASETS
+from mmbeit3.registry import DATASETS, FUNCTIONS
 from mmbeit3.utils import InputError
 
 PARTS = ("images", "texts", "pairs")
@@ -27,18 +30,26 @@ class PretrainingDataset(Dataset):
     :mod:`mmbeit3.models.multimodal.masking`. The length is that of the longest part; it is the
     mark of a pass and of nothing else.
 
+    With ``test_mode`` an item is one sample of one part, and each sample of each part is there
+    once; its mask follows from its number, and of several texts of an image it has the first.
+    Batches then need ``collate_fn=dict(type="mmbeit3.collate_parts")``.
+
     Args:
         datasets (dict): Configs of data sets by what they are of: ``images``, ``texts``, ``pairs``.
             Each ends its pipeline by ``mmbeit3.PackImageText``.
         samples (dict, optional): How many samples of a part an item has, such as
-            ``dict(images=2)``. Defaults to None, one of each.
+            ``dict(images=2)``; not for tests. Defaults to None, one of each.
+        test_mode (bool): Whether it is for validation or test. Defaults to False.
 
     Raises:
         InputError: There is another part, none, or one is empty.
     """
 
     def __init__(
-        self, datasets: Mapping[str, Any], samples: Mapping[str, int] | None = None
+        self,
+        datasets: Mapping[str, Any],
+        samples: Mapping[str, int] | None = None,
+        test_mode: bool = False,
     ) -> None:
         if not datasets or set(datasets) - set(PARTS):
             raise InputError(
@@ -59,16 +70,20 @@ class PretrainingDataset(Dataset):
         for part, dataset in zip(self.parts, self.datasets, strict=True):
             if not len(dataset):
                 raise InputError(f"datasets.{part} has no samples")
+        self.test_mode = test_mode
         self.metainfo: dict[str, Any] = {}
+        self._ends = list(accumulate(map(len, self.datasets)))  # of the parts, in test mode
         self._orders: dict[str, tuple[tuple[int, int], np.ndarray]] = {}
 
     def __len__(self) -> int:
+        if self.test_mode:
+            return self._ends[-1]
         counts = self.samples.values()
         return max(-(-len(d) // n) for d, n in zip(self.datasets, counts, strict=True))
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        """Give the item at a position of the order of seed 0."""
-        return self.at_position(index, 0)
+        """Give the item at a position of the order of seed 0, in test mode that of the data."""
+        return self._one(index) if self.test_mode else self.at_position(index, 0)
 
     def at_position(self, position: int, seed: int) -> dict[str, Any]:
         """Give an item of a training's order.
@@ -92,6 +107,17 @@ class PretrainingDataset(Dataset):
             item[part] = found[0] if count == 1 else found
         return item
 
+    def _one(self, index: int) -> dict[str, Any]:
+        """The sample with a number, of the part whose it is."""
+        number = bisect_right(self._ends, index)
+        place = index - (self._ends[number] - len(self.datasets[number]))
+        sample = self.datasets[number][place]
+        data_sample = sample["data_samples"]
+        data_sample.set_metainfo(dict(mask_seed=place, sample_idx=index))
+        if "texts" in data_sample:
+            data_sample.texts = data_sample.texts[:1]
+        return {self.parts[number]: sample}
+
     def _index(self, part: str, size: int, place: int, seed: int) -> int:
         """Which sample of a part is at a place of its order."""
         key = (seed, place // size)
@@ -99,3 +125,18 @@ class PretrainingDataset(Dataset):
             words = np.random.SeedSequence((*key, PARTS.index(part)))
             self._orders[part] = key, np.random.default_rng(words).permutation(size)
         return int(self._orders[part][1][place % size])
+
+
+@FUNCTIONS.register_module()
+def collate_parts(batch: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Make a batch of items that have different parts.
+
+    Args:
+        batch (Sequence[Mapping]): Items of a :class:`PretrainingDataset`.
+
+    Returns:
+        dict: For each part that some of them have, these samples as mmengine's ``pseudo_collate``
+        joins them.
+    """
+    found = {part: [item[part] for item in batch if part in item] for part in PARTS}
+    return {part: pseudo_collate(samples) for part, samples in found.items() if samples}

@@ -30,6 +30,7 @@ from mmbeit3.visualization.example_mask import write_example_mask
 
 # Where a model has its towers: a detector or segmentor, and a model of images and texts.
 TOWERS = ("backbone", "encoder")
+FROZEN = ("image_tokenizer", "teacher")  # what models ask and do not train
 PROBE = 2**16  # bytes that a work dir must have room for
 
 
@@ -256,6 +257,8 @@ def _tell_of_earlier_training(work_dir: Path) -> None:
 def _check_weights(cfg: Config, is_local: bool) -> None:
     """Look at every checkpoint that the run starts from, if it is a file, or fetch it."""
     starts = pretrained(cfg, own=True)
+    frozen = [cfg.model[name] for name in FROZEN if isinstance(cfg.model.get(name), dict)]
+    starts += [found for each in frozen for found in pretrained(Config(dict(model=each)), own=True)]
     starts += [cfg.load_from] if cfg.get("load_from") else []
     for start in starts:
         if is_local == ("://" not in str(start)):

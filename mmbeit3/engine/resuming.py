@@ -92,7 +92,29 @@ def training_settings(runner: Runner) -> dict[str, Any]:
         ),
         "model": plain(cfg.get("model") or {}, UNCOMPARED_MODEL_KEYS),
         "custom_hooks": plain(cfg.get("custom_hooks") or []),
+        "frozen": runner.frozen_digests(),
     }
+
+
+def compare_frozen(old: Any, new: Mapping[str, str]) -> str | None:
+    """Compare what a model asks and does not train with what it was trained with.
+
+    Args:
+        old (Any): What a checkpoint's meta has under :data:`SETTINGS`.
+        new (Mapping): Digests of the weights by name.
+
+    Returns:
+        str | None: How they differ; None if they do not, or one is not known.
+    """
+    before = (old.get("frozen") or {}) if isinstance(old, dict) else {}
+    for name, digest in new.items():
+        if before.get(name, digest) != digest:
+            return (
+                f"model.{name} has other weights (digest {digest}) than the one that the training "
+                f"was begun with ({before[name]}), and what it tells has another meaning: set "
+                f"model.{name}.init_cfg.checkpoint to the same file"
+            )
+    return None
 
 
 def digest_data(dataset: Any) -> dict[str, Any]:
@@ -152,6 +174,8 @@ def plan_resuming(runner: Runner, checkpoint: Mapping[str, Any], filename: str) 
     _compare_seeds(runner, checkpoint, refusals)
     _compare_data(runner, checkpoint, old, new, plan, refusals)
     _compare_optimizers(runner, checkpoint, old, new, plan, refusals)
+    if other := compare_frozen(old, new["frozen"]):
+        refusals.append(other)
     if old:
         for part in ("optim_wrapper", "train_dataloader", "model", "custom_hooks"):
             lines = [change(*each) for each in differences(old.get(part), new[part], part)]

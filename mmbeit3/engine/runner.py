@@ -72,6 +72,7 @@ from mmbeit3.engine.randomness import Stream, seed_generators
 from mmbeit3.engine.record_hook import TrainingRecordHook
 from mmbeit3.engine.resuming import (
     SETTINGS,
+    compare_frozen,
     digest_data,
     plan_resuming,
     restore_optimizer,
@@ -466,9 +467,13 @@ class Runner(MMEngineRunner):
         if self._resume and not any(map(averages, self.hooks)):
             checkpoint["state_dict"] = trained_weights(checkpoint)
         fine_tuning = isinstance(self._train_loop, BaseLoop) and not self._resume
+        model, meta = without_wrappers(self.model), checkpoint.get("meta")
+        settings = meta.get(SETTINGS) if isinstance(meta, dict) else None
+        tests = not (fine_tuning or self._resume)
+        if tests and (other := compare_frozen(settings, self.frozen_digests())):
+            raise InputError(f"{filename} cannot be tested with this config: {other}")
         with partial_loading():  # mmengine's EMAHook loads the same weights into its average
             self.call_hook("after_load_checkpoint", checkpoint=checkpoint)
-        model = without_wrappers(self.model)
         load_weights(model, checkpoint, strict or not fine_tuning, self.logger, str(filename))
         self._has_loaded = True
         return checkpoint
@@ -551,6 +556,13 @@ class Runner(MMEngineRunner):
             [names.get(id(param), "") for param in group["params"]]
             for group in self.optim_wrapper.optimizer.param_groups
         ]
+
+    def frozen_digests(self) -> dict[str, str]:
+        """Digests of the weights that the model asks and does not train, by its name of them."""
+        model = without_wrappers(self.model)
+        find = getattr(model, "frozen_digest", None)
+        digest = find() if find else None
+        return {} if digest is None else {model.frozen_name: digest}
 
     @property
     def configured_seed(self) -> int | None:

@@ -13,9 +13,11 @@ import torch
 from mmengine.config import Config
 
 from mmbeit3.apis.data_report import report_config
+from mmbeit3.apis.testing import test as evaluate
 from mmbeit3.apis.training import train
 from mmbeit3.checkpoint import read_checkpoint
 from mmbeit3.config.loading import load_config
+from mmbeit3.evaluation.masked_token_metric import PARTS
 from mmbeit3.models import BEiT3
 from mmbeit3.text import Tokenizer
 from mmbeit3.utils import InputError
@@ -28,17 +30,18 @@ SMALL = dict(embed_dims=32, num_layers=2, num_heads=2, feedforward_channels=64)
 @pytest.fixture
 def folder(tmp_path: Path, tokenizer_file: Path) -> Path:
     """Data as make-shapes writes them: six images, three with sentences, and lines of text."""
-    (tmp_path / "train").mkdir()
     (tmp_path / "annotations").mkdir()
     draw = np.random.default_rng(0)
-    for index in range(6):
-        image = cv2.resize(draw.integers(0, 256, (4, 4, 3), np.uint8), (40, 40))
-        cv2.imwrite(str(tmp_path / "train" / f"{index}.png"), image)
-    captions = {
-        "images": [dict(id=i, file_name=f"{i}.png", width=40, height=40) for i in range(3)],
-        "annotations": [dict(id=i, image_id=i, caption=sentences()[i]) for i in range(3)],
-    }
-    (tmp_path / "annotations/captions_train.json").write_text(json.dumps(captions))
+    for split, size, number in (("train", 40, 6), ("val", 32, 5)):
+        (tmp_path / split).mkdir()
+        for index in range(number):
+            image = cv2.resize(draw.integers(0, 256, (4, 4, 3), np.uint8), (size, size))
+            cv2.imwrite(str(tmp_path / split / f"{index}.png"), image)
+        captions = {
+            "images": [dict(id=i, file_name=f"{i}.png", width=size, height=size) for i in range(3)],
+            "annotations": [dict(id=i, image_id=i, caption=sentences()[i]) for i in range(3)],
+        }
+        (tmp_path / f"annotations/captions_{split}.json").write_text(json.dumps(captions))
     (tmp_path / "annotations/captions_train.txt").write_text("\n".join(sentences()[10:17]))
     (tmp_path / "captions.spm").write_bytes(tokenizer_file.read_bytes())
     return tmp_path
@@ -93,6 +96,48 @@ def test_a_tokenizer_and_a_pretraining_resume_bit_for_bit(folder: Path, tmp_path
     assert torch.equal(
         tower.layers[1].ffn.fc2.weight, state["encoder.vision.layers.1.ffn.fc2.weight"]
     )
+
+
+def test_held_out_samples_are_counted_alike_in_training_and_test(
+    folder: Path, tmp_path: Path
+) -> None:
+    names = ("vqkd-tiny_128_shapes", "beit3-tiny-pretraining_128_shapes")
+    book, model = (tmp_path / name for name in names)
+    more = {"train_cfg.val_interval": 2, "val_dataloader.batch_size": 3}
+    train(load(names[0], folder, book, 2, **more))
+    start = {"model.image_tokenizer.init_cfg.checkpoint": str(book / "iter_2.pth")}
+    train(load(names[1], folder, model, 2, **more, **start))
+    for name, work_dir, options in ((names[0], book, {}), (names[1], model, start)):
+        lines = next(work_dir.glob("*/vis_data/scalars.json")).read_text().splitlines()
+        trained = {k: v for line in lines for k, v in json.loads(line).items() if "/" in k}
+        # In other batches, with parts side by side in one.
+        cfg = load(
+            name, folder, tmp_path / "test", 2, **options, **{"test_dataloader.batch_size": 4}
+        )
+        found = evaluate(cfg, work_dir / "iter_2.pth")
+        assert found == pytest.approx({k: v for k, v in trained.items() if "time" not in k})
+        kept = json.loads((tmp_path / "test" / "metrics.json").read_text())
+        assert kept["metrics"] == found
+    assert set(found) == {
+        *(f"masked/{what}_{part}" for what in ("acc", "loss") for part in PARTS),
+        "masked/codes_used_image",
+        "masked/codes_used_pair_image",
+    }
+    used = 256 * found["masked/codes_used_image"]
+    assert 1 <= used <= 5 * 6 and used == pytest.approx(round(used))  # 6 of 16 patches are masked
+    other = tmp_path / "other"
+    train(load(names[0], folder, other, 2, **{"randomness.seed": 5}))
+    start = {"model.image_tokenizer.init_cfg.checkpoint": str(other / "iter_2.pth")}
+    match = "model.image_tokenizer has other weights .* was begun with .*init_cfg.checkpoint"
+    with pytest.raises(InputError, match=f"cannot be resumed with this config:\n  {match}"):
+        train(load(names[1], folder, model, 4, **start), resume=True)
+    with pytest.raises(InputError, match=f"cannot be tested with this config: {match}"):
+        evaluate(load(names[1], folder, model, 2, **start), model / "iter_2.pth")
+    start = {"model.image_tokenizer.init_cfg.checkpoint": str(book / "moved.pth")}
+    with pytest.raises(InputError, match="moved.pth"):
+        train(load(names[1], folder, model, 4, **start), resume=True)
+    (book / "iter_2.pth").rename(book / "moved.pth")  # the same one under another name
+    train(load(names[1], folder, model, 4, **start), resume=True)
 
 
 def test_data_that_cannot_be_used_are_named_before_the_first_step(

@@ -15,7 +15,12 @@ import pytest
 from mmengine.dataset import pseudo_collate
 from PIL import Image
 
-from mmbeit3.datasets import ImagesDataset, PretrainingDataset, TextLinesDataset
+from mmbeit3.datasets import (
+    ImagesDataset,
+    PretrainingDataset,
+    TextLinesDataset,
+    collate_parts,
+)
 from mmbeit3.engine.data_order import InfiniteSampler, PositionedDataset
 from mmbeit3.models import PretrainingPreprocessor
 from mmbeit3.utils import InputError
@@ -106,6 +111,26 @@ def test_unreadable_images_are_an_error_or_counted_and_left_out(folder: Path) ->
         file.write_bytes(b"")
     with pytest.raises(InputError, match="none of the 7 images"):
         ImagesDataset(**given, skip_unreadable=True)
+
+
+def test_images_that_are_set_aside_are_in_no_training(folder: Path) -> None:
+    (folder / "images" / "broken.jpg").write_bytes(b"no image")
+    given = dict(data_root=str(folder), data_prefix=dict(img_path="images"), pipeline=LOAD)
+    given |= dict(skip_unreadable=True)
+    found = {}
+    for seed in (0, 1):
+        split = dict(given, val_images=2, val_seed=seed)
+        both = [ImagesDataset(**split, test_mode=mode) for mode in (False, True)]
+        train, val = ({data[i]["data_samples"].image_id for i in range(len(data))} for data in both)
+        assert len(val) == 2 and not train & val and len(train | val) == 5
+        found[seed] = val
+    assert found[0] != found[1]
+    for number, match in (
+        (5, "val_images is 5, and .*images has 5 images: set it below"),
+        (0, "val_images is 0, expected a whole number from 1 on"),
+    ):
+        with pytest.raises(InputError, match=match):
+            ImagesDataset(**given, val_images=number)
 
 
 def lines(path: Path, **more: Any) -> list[str]:
@@ -208,6 +233,35 @@ def test_the_preprocessor_joins_what_an_item_has_several_of(
     assert len(made["images"]["data_samples"]) == 6
     assert made["texts"]["inputs"] is None and len(made["texts"]["ids"]) == 2
     assert len(made["pairs"]["inputs"]) == len(made["pairs"]["ids"]) == 2
+
+
+def test_a_test_has_each_sample_once_with_the_same_mask(folder: Path) -> None:
+    kept = [
+        dict(id=i, image_id=0, caption=caption) for i, caption in enumerate(("a disk", "a square"))
+    ]
+    images = [dict(id=0, file_name="a/0.png", width=8, height=8)]
+    (folder / "pairs.json").write_text(json.dumps(dict(images=images, annotations=kept)))
+    pairs = dict(
+        type="mmbeit3.CocoCaptionsDataset",
+        ann_file="pairs.json",
+        data_root=str(folder),
+        data_prefix=dict(img="images/"),
+        pipeline=LOAD,
+        test_mode=True,
+    )
+    data = PretrainingDataset(parts(folder) | dict(pairs=pairs), test_mode=True)
+    assert len(data) == 5 + 7 + 1
+    items = [data[index] for index in range(len(data))]
+    assert [part for item in items for part in item] == ["images"] * 5 + ["texts"] * 7 + ["pairs"]
+    samples = [item[part]["data_samples"] for item in items for part in item]
+    assert [sample.sample_idx for sample in samples] == list(range(13))
+    assert [sample.mask_seed for sample in samples] == [*range(5), *range(7), 0]
+    assert samples[-1].texts == ["a disk"]  # of several, the first
+    batch = collate_parts([items[i] for i in (12, 3, 6, 4)])
+    assert {part: len(each["data_samples"]) for part, each in batch.items()} == dict(
+        images=2, texts=1, pairs=1
+    )
+    assert "inputs" not in batch["texts"] and len(batch["images"]["inputs"]) == 2
 
 
 def test_parts_that_are_none_are_named(folder: Path) -> None:

@@ -23,6 +23,13 @@ images = dict(
     data_prefix=dict(img_path="train"),
     pipeline=image_pipeline,
 )
+val_images = dict(images, data_prefix=dict(img_path="val"), pipeline=pair_pipeline)
+val_captions = dict(
+    type="mmbeit3.CocoCaptionsDataset",
+    data_root=data_root,
+    ann_file="annotations/captions_val.json",
+    data_prefix=dict(img="val/"),
+)
 train_dataloader = dict(
     batch_size=16,
     num_workers=0,
@@ -47,3 +54,22 @@ train_dataloader = dict(
         ),
     ),
 )
+val_dataloader = dict(
+    batch_size=50,
+    num_workers=0,
+    drop_last=False,
+    sampler=dict(type="DefaultSampler", shuffle=False),
+    collate_fn=dict(type="mmbeit3.collate_parts"),
+    dataset=dict(
+        type="mmbeit3.PretrainingDataset",
+        test_mode=True,
+        datasets=dict(
+            images=val_images,
+            texts=dict(val_captions, pipeline=[dict(type="PackImageText")]),  # without their images
+            pairs=dict(val_captions, pipeline=pair_pipeline),
+        ),
+    ),
+)
+test_dataloader = val_dataloader
+val_evaluator = dict(type="mmbeit3.MaskedTokenMetric")
+test_evaluator = val_evaluator

@@ -5,7 +5,9 @@ A million steps of 2048 images, 2048 texts and 2048 pairs; AdamW (0.9, 0.98), ep
 not stated: 1e-5 as in BEiT v2.
 """
 
-train_cfg = dict(type="mmbeit3.TrainLoop", max_iters=1_000_000)
+train_cfg = dict(type="mmbeit3.TrainLoop", max_iters=1_000_000, val_interval=5000)
+val_cfg = dict(type="ValLoop")
+test_cfg = dict(type="TestLoop")
 optim_wrapper = dict(
     type="mmbeit3.AmpOptimWrapper",
     dtype="bfloat16",

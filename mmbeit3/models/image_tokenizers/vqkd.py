@@ -9,6 +9,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from mmengine.model import BaseModel
+from mmengine.structures import BaseDataElement
 from torch import Tensor, nn
 
 from mmbeit3.checkpoint import load_weights, read_checkpoint, state_dict_of
@@ -143,36 +144,66 @@ class VQKD(AsksFrozen, BaseModel):
         grid = vectors.transpose(1, 2).unflatten(2, self.grid_size)  # (B, code_dims, h, w)
         return self.decode_task_layer(self.decoder(grid))
 
-    def forward(self, inputs: Tensor, mode: str = "tensor", **_: Any) -> Tensor | dict[str, Tensor]:
+    def forward(
+        self,
+        inputs: Tensor,
+        mode: str = "tensor",
+        data_samples: list[BaseDataElement] | None = None,
+        **_: Any,
+    ) -> Tensor | dict[str, Tensor] | list[BaseDataElement]:
         """Run the model on what its preprocessor returns.
 
         Args:
             inputs (Tensor): (B, 3, H, W) images, as in :meth:`features`.
-            mode (str): "loss" or "tensor". Defaults to "tensor".
+            mode (str): "loss", "predict" or "tensor". Defaults to "tensor".
+            data_samples (list, optional): Those of the images, of use to "predict". Defaults to
+                None.
             **_: What else the preprocessor returns, without a use here.
 
         Returns:
-            Tensor | dict: Of "tensor" the codes; of "loss" ``loss_teacher``, one minus the cosine
-            to the teacher's features; ``loss_codes``, from the patches to their vectors; and
-            ``codes_used``, the share of the codes that the batches of all processes have.
+            Tensor | dict | list: Of "tensor" the codes; of "loss" ``loss_teacher``, one minus the
+            cosine to the teacher's features; ``loss_codes``, from the patches to their vectors; and
+            ``codes_used``, the share of the codes that the batches of all processes have. Of
+            "predict" the samples with ``codes``, those that an image has, of how many
+            (``num_codes``), and where there is a teacher ``cosine`` to its features, the mean.
 
         Raises:
             InputError: There is no teacher.
         """
         if mode == "tensor":
             return self.codes(inputs)
+        if mode == "predict":
+            return self.predict(inputs, data_samples or [])
         if mode != "loss":
-            raise InputError(f"mode is {mode!r}; expected 'loss' or 'tensor'")
+            raise InputError(f"mode is {mode!r}; expected 'loss', 'predict' or 'tensor'")
         if self.teacher is None:
             raise InputError("the tokenizer has no teacher to learn from: set model.teacher")
-        target = self.teacher.features(inputs, self.grid_size)
         quantized = self.quantize(self.features(inputs))
-        found = self.decode(quantized.vectors)
-        dtype = torch.promote_types(found.dtype, torch.float32)
-        cosine = F.cosine_similarity(found.to(dtype), target.to(dtype), dim=-1)
+        cosine = self._cosine(inputs, quantized.vectors)
         return dict(
             loss_teacher=1 - cosine.mean(), loss_codes=quantized.loss, codes_used=quantized.used
         )
+
+    def predict(self, inputs: Tensor, samples: list[BaseDataElement]) -> list[BaseDataElement]:
+        """Give samples what :meth:`forward` says, without moving the book."""
+        self.init_frozen()
+        quantized = self.quantize(self.features(inputs))
+        for sample, codes in zip(samples, quantized.codes, strict=True):
+            sample.set_field(codes.unique().tolist(), "codes")
+            sample.set_field(self.num_codes, "num_codes")
+        if self.teacher is not None:
+            for sample, cosine in zip(
+                samples, self._cosine(inputs, quantized.vectors), strict=True
+            ):
+                sample.set_field(float(cosine.double().mean()), "cosine")
+        return samples
+
+    def _cosine(self, inputs: Tensor, vectors: Tensor) -> Tensor:
+        """How near what is told from vectors is to the teacher's features, (B, patches)."""
+        target = self.teacher.features(inputs, self.grid_size)
+        found = self.decode(vectors)
+        dtype = torch.promote_types(found.dtype, torch.float32)
+        return F.cosine_similarity(found.to(dtype), target.to(dtype), dim=-1)
 
     def init_weights(self) -> None:
         """Initialize as BEiT v2 does, then as ``init_cfg`` says."""
@@ -184,8 +215,7 @@ class VQKD(AsksFrozen, BaseModel):
             origin = self.init_cfg["checkpoint"]
             state = self._fitted(state_dict_of(read_checkpoint(origin)))
             load_weights(self, state, origin=without_secrets(str(origin)))
-        if self.teacher is not None:
-            self.teacher.init_weights()
+        self.init_frozen()
 
     def _fitted(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Weights of a file in this model's size, without those of a teacher."""

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import torch
 import torch.nn.functional as F
 from mmengine.dist import all_reduce
+from mmengine.structures import BaseDataElement
 from torch import Tensor, nn
 
 from mmbeit3.models.data_preprocessors import ImageTextPreprocessor
@@ -28,10 +29,12 @@ class MaskedPart(NamedTuple):
     Attributes:
         logits: (M, classes).
         targets: (M,) int64, codes of patches or ids of words.
+        counts: (B,) int64, how many of them are of which sample, one after another.
     """
 
     logits: Tensor
     targets: Tensor
+    counts: Tensor
 
 
 @MODELS.register_module()
@@ -114,7 +117,7 @@ class BEiT3Pretraining(AsksFrozen, ImageTextModel):
         texts: dict | None = None,
         pairs: dict | None = None,
         mode: str = "tensor",
-    ) -> dict[str, Tensor] | dict[str, MaskedPart]:
+    ) -> dict[str, Tensor] | dict[str, MaskedPart] | list[BaseDataElement]:
         """Run the model on what its preprocessor returns.
 
         Args:
@@ -123,24 +126,25 @@ class BEiT3Pretraining(AsksFrozen, ImageTextModel):
             texts (dict, optional): ``ids`` and ``padding_mask`` (B, N), and ``data_samples``.
                 Defaults to None.
             pairs (dict, optional): Both, one text for each image. Defaults to None.
-            mode (str): "loss" or "tensor". Defaults to "tensor".
+            mode (str): "loss", "predict" or "tensor". Defaults to "tensor".
 
         Returns:
-            dict: Of "loss" for each of ``image``, ``text``, ``pair_image`` and ``pair_text`` that
-            the batch has, ``loss_<part>``; ``acc_<part>``, the share of masked tokens that are told
-            rightly; and of images ``codes_used_<part>``, the share of all codes that the targets of
-            this micro-batch have. Of "tensor" what each part's masked tokens are taken for.
+            dict | list: Of "loss" for each of ``image``, ``text``, ``pair_image`` and ``pair_text``
+            that the batch has, ``loss_<part>``; ``acc_<part>``, the share of masked tokens that are
+            told rightly; and of images ``codes_used_<part>``, the share of all codes that the
+            targets of this micro-batch have. Of "tensor" what each part's masked tokens are taken
+            for. Of "predict" the samples with ``masked_tokens``, as :meth:`predict` says.
 
         Raises:
             InputError: There is nothing, or a part is not as it is to be.
         """
         if mode == "loss":
             return self.loss(images, texts, pairs)
+        if mode == "predict":
+            return self.predict(images, texts, pairs)
         if mode == "tensor":
             return self.masked_parts(images, texts, pairs)
-        raise InputError(
-            f"mode is {mode!r}; expected 'loss' or 'tensor': pretraining predicts none"
-        )
+        raise InputError(f"mode is {mode!r}; expected 'loss', 'predict' or 'tensor'")
 
     def loss(
         self, images: dict | None, texts: dict | None, pairs: dict | None
@@ -164,6 +168,36 @@ class BEiT3Pretraining(AsksFrozen, ImageTextModel):
                 found[f"codes_used_{name}"] = counts.new_tensor(used)
         return found
 
+    def predict(
+        self, images: dict | None, texts: dict | None, pairs: dict | None
+    ) -> list[BaseDataElement]:
+        """Score the masked tokens of each sample; arguments as in :meth:`forward`.
+
+        Returns:
+            list: The data samples of all parts. ``masked_tokens`` of one has for each part that it
+            is of ``count``, ``right`` and ``loss``, sums over its masked tokens, and of images the
+            ``codes`` that are to be told, and ``num_codes``, of how many.
+        """
+        self.init_frozen()
+        batches = {"image": images, "text": texts, "pair_image": pairs, "pair_text": pairs}
+        samples: dict[int, BaseDataElement] = {}
+        for name, part in self.masked_parts(images, texts, pairs).items():
+            logits = part.logits.to(torch.promote_types(part.logits.dtype, torch.float32))
+            losses = F.cross_entropy(logits, part.targets, reduction="none").double()
+            right, counts = logits.argmax(1) == part.targets, part.counts.tolist()
+            parts = (each.split(counts) for each in (losses, right, part.targets))
+            for sample, loss, hits, targets in zip(
+                (batches[name] or {})["data_samples"], *parts, strict=True
+            ):
+                found = dict(count=len(hits), right=int(hits.sum()), loss=float(loss.sum()))
+                if name.endswith("image"):
+                    found["codes"] = targets.unique().tolist()
+                    found["num_codes"] = self.mim_head.out_features
+                known = sample.get("masked_tokens") or {}
+                sample.set_field(known | {name: found}, "masked_tokens")
+                samples[id(sample)] = sample
+        return list(samples.values())
+
     def masked_parts(
         self, images: dict | None, texts: dict | None, pairs: dict | None
     ) -> dict[str, MaskedPart]:
@@ -174,19 +208,27 @@ class BEiT3Pretraining(AsksFrozen, ImageTextModel):
         if images:
             mask, codes = self._mask_images(images, "images")
             states = self.encoder.encode_image(images["inputs"], mask)
-            found["image"] = MaskedPart(self.mim_head(states[:, 1:][mask]), codes[mask])
+            found["image"] = MaskedPart(
+                self.mim_head(states[:, 1:][mask]), codes[mask], mask.sum(1)
+            )
         if texts:
             ids, chosen = self._mask_texts(texts, "texts", self.text_mask_rate)
             states = self.encoder.encode_text(ids, texts["padding_mask"])
-            found["text"] = MaskedPart(self.mlm_head(states[chosen]), texts["ids"][chosen])
+            found["text"] = MaskedPart(
+                self.mlm_head(states[chosen]), texts["ids"][chosen], chosen.sum(1)
+            )
         if pairs:
             mask, codes = self._mask_images(pairs, "pairs")
             ids, chosen = self._mask_texts(pairs, "pairs", self.pair_text_mask_rate)
             states, words = self.encoder.encode_pair(
                 pairs["inputs"], ids, pairs["padding_mask"], patch_mask=mask
             )
-            found["pair_image"] = MaskedPart(self.mim_head(states[:, 1:][mask]), codes[mask])
-            found["pair_text"] = MaskedPart(self.mlm_head(words[chosen]), pairs["ids"][chosen])
+            found["pair_image"] = MaskedPart(
+                self.mim_head(states[:, 1:][mask]), codes[mask], mask.sum(1)
+            )
+            found["pair_text"] = MaskedPart(
+                self.mlm_head(words[chosen]), pairs["ids"][chosen], chosen.sum(1)
+            )
         return found
 
     def init_heads(self) -> None:
@@ -198,7 +240,7 @@ class BEiT3Pretraining(AsksFrozen, ImageTextModel):
         """Initialize the model, and the image tokenizer as its own ``init_cfg`` says."""
         super().init_weights()
         if self.image_tokenizer is not None:
-            self.image_tokenizer.init_weights()
+            self.init_frozen()
             if not self.image_tokenizer.init_cfg:
                 warn(
                     "the image tokenizer has random weights, and its codes mean nothing: set "

@@ -90,6 +90,25 @@ def by_hand(model: BEiT3Pretraining, data: dict) -> dict[str, tuple[float, float
     return {name: found[name] for name in PARTS}
 
 
+def test_scores_of_samples_add_up_to_the_losses(tokenizer_file: Path) -> None:
+    model = pretraining(tokenizer_file).double().eval()
+    data = model.data_preprocessor(batch())
+    losses = model(**data, mode="loss")
+    samples = model(**data, mode="predict")
+    assert len(samples) == 12  # a pair is one of both of its parts
+    for part in PARTS:
+        found = [sample.masked_tokens[part] for sample in samples if part in sample.masked_tokens]
+        count = sum(each["count"] for each in found)
+        assert len(found) == 4
+        loss = sum(each["loss"] for each in found) / count
+        assert loss == pytest.approx(float(losses[f"loss_{part}"].detach()), abs=1e-6)
+        hits = sum(each["right"] for each in found) / count
+        assert hits == pytest.approx(float(losses[f"acc_{part}"]))
+        if part.endswith("image"):
+            used = {code for each in found for code in each["codes"]}
+            assert len(used) / CODES == pytest.approx(float(losses[f"codes_used_{part}"]))
+
+
 @pytest.mark.parametrize("encoder", [{}, PAPER], ids=["released", "paper"])
 def test_a_step_of_all_parts_reaches_every_weight(tokenizer_file: Path, encoder: dict) -> None:
     model = pretraining(tokenizer_file, encoder).train()
@@ -245,8 +264,8 @@ def test_what_does_not_fit_is_named(tokenizer_file: Path) -> None:
     large = dict(inputs=torch.zeros(2, 3, 48, 32), data_samples=None)
     with pytest.raises(InputError, match="have 6 x 4 patches and the image tokenizer gives 4 x 4"):
         model(images=large, mode="loss")
-    with pytest.raises(InputError, match="mode is 'predict'"):
-        model(**data, mode="predict")
+    with pytest.raises(InputError, match="mode is 'predictions'"):
+        model(**data, mode="predictions")
     wordless = dict(type="mmbeit3.PretrainingPreprocessor")
     with pytest.raises(InputError, match="has images, and the model nothing that gives images"):
         pretraining(tokenizer_file, image_tokenizer=None)(**data, mode="loss")
