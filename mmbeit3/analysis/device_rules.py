@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from mmbeit3.analysis.live_memory import CHECKPOINTED, LiveMemory
 from mmbeit3.models.backbones import beit3
-from mmbeit3.models.layers import token_layout
+from mmbeit3.models.layers import attention, token_layout
 from mmbeit3.models.layers.checkpointing import recomputed
 from mmbeit3.ops import deform_attn
 
@@ -62,6 +62,7 @@ def rules_of(device: str, memory: LiveMemory) -> Iterator[None]:
         # One process of several may ask alone: nothing is exchanged.
         stack.enter_context(patch.object(torch.distributed, "is_initialized", lambda: False))
         if device == "cuda":
+            stack.enter_context(patch.object(attention, "is_tiled", lambda *_: False))
             by_grids = deform_attn._attend_by_grids
             stack.enter_context(patch.object(deform_attn, "_attend_by_rows", by_grids))
             stack.callback(_float32_operators()._destroy)

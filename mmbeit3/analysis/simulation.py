@@ -23,6 +23,7 @@ from mmbeit3.analysis.device_rules import rules_of
 from mmbeit3.analysis.live_memory import GRADIENTS, STATES, TEMPORARIES, Change, LiveMemory
 from mmbeit3.analysis.training_targets import decisions, make_samples
 from mmbeit3.checkpoint.strict_loading import num_classes
+from mmbeit3.ops.cpu.processor import bfloat16_obstacle
 from mmbeit3.registry import MODELS
 from mmbeit3.utils.towers import find_layers
 
@@ -191,6 +192,9 @@ class Simulation:
 def computing_type(cfg: Config, device: str) -> torch.dtype:
     """The type that matrices are multiplied in: that of mixed precision, else float32."""
     wrapper = cfg.get("optim_wrapper") or {}
-    if device == "cpu" or "AmpOptimWrapper" not in str(wrapper.get("type")):
+    if "AmpOptimWrapper" not in str(wrapper.get("type")):
         return torch.float32
-    return getattr(torch, wrapper.get("dtype") or "float16")
+    dtype = getattr(torch, wrapper.get("dtype") or "float16")
+    if device == "cpu" and (dtype != torch.bfloat16 or bfloat16_obstacle() is not None):
+        return torch.float32
+    return dtype

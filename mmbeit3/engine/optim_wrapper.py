@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
+import torch
 from mmengine.device import get_device
 from mmengine.logging import print_log
 from mmengine.optim import AmpOptimWrapper as MMEngineAmpOptimWrapper
 from mmengine.optim import OptimWrapper
+from torch import nn
 
+from mmbeit3.ops.cpu.processor import bfloat16_obstacle
 from mmbeit3.registry import OPTIM_WRAPPERS
 
 DEVICES = ("cuda", "npu", "mlu", "musa")  # those that mmengine's AmpOptimWrapper accepts
@@ -16,10 +21,10 @@ DEVICES = ("cuda", "npu", "mlu", "musa")  # those that mmengine's AmpOptimWrappe
 
 @OPTIM_WRAPPERS.register_module()
 class AmpOptimWrapper(MMEngineAmpOptimWrapper):
-    """As mmengine's, but float32 on devices without mixed precision, which one line says.
+    """As mmengine's, and on a CPU bfloat16 where it is faster, else float32, which one line says.
 
     mmengine's refuses a CPU, so that a recipe would not even start there. Calling the class returns
-    mmengine's ``OptimWrapper`` in that case.
+    an ``OptimWrapper`` without loss scale in that case.
 
     Args:
         loss_scale (float | str | dict): Scale of the loss, or 'dynamic'. Defaults to 1.0, as
@@ -37,7 +42,27 @@ class AmpOptimWrapper(MMEngineAmpOptimWrapper):
         **kwargs: Any,
     ) -> OptimWrapper:
         """Make a wrapper of the precision that the device has."""
-        if get_device() in DEVICES:
+        device = get_device()
+        if device in DEVICES:
             return MMEngineAmpOptimWrapper(loss_scale, dtype, use_fsdp, **kwargs)
-        print_log(f"no GPU for mixed precision: training in float32 on {get_device()}", "current")
+        obstacle = no_mixed_precision(dtype, device)
+        if obstacle is None:
+            return _CPUAmpOptimWrapper(**kwargs)
+        print_log(f"{obstacle}: training in float32 on {device}", "current")
         return OptimWrapper(**kwargs)
+
+
+def no_mixed_precision(dtype: str, device: str) -> str | None:
+    """Why a device without a GPU's types trains in float32; None where it has the type."""
+    if device == "cpu" and dtype == "bfloat16":
+        return bfloat16_obstacle()
+    return f"no GPU for mixed precision in {dtype}"
+
+
+class _CPUAmpOptimWrapper(OptimWrapper):
+    """Computes losses under a CPU's autocast."""
+
+    @contextmanager
+    def optim_context(self, model: nn.Module) -> Iterator[None]:
+        with super().optim_context(model), torch.autocast("cpu", torch.bfloat16):
+            yield

@@ -14,7 +14,6 @@ from torch import Tensor, nn
 from mmbeit3.models.layers import FFN, Attention, DeformableAttention
 from mmbeit3.models.layers.interaction import ConvFFN
 from mmbeit3.models.roi_heads import FCNMaskHead, PreciseRoIExtractor
-from mmbeit3.ops.cpu.attention import attend_by_tiles, is_tiled
 from mmbeit3.ops.cpu.linear import OneDNNLinear, fits_onednn, onednn_linear
 from mmbeit3.ops.cpu.pasting import paste_masks
 from mmbeit3.ops.cpu.processor import bfloat16_obstacle
@@ -31,9 +30,8 @@ def accelerate(model: nn.Module, dtype: str = "float32", compile: bool = False) 
 
     Modules of this project get a subclass of their class that has a faster way for inference:
     their weights, names and training stay as they are. On the CPU these are linear layers (by
-    oneDNN), attention in bfloat16 (by tiles) and RoIAlign; on every device it is the pasting of
-    masks. Whoever exports a model, or replaces its layers (LoRA, quantization), does so with one
-    that is not accelerated.
+    oneDNN) and RoIAlign; on every device it is the pasting of masks. Whoever exports a model, or
+    replaces its layers (LoRA, quantization), does so with one that is not accelerated.
 
     In bfloat16 matrix products and convolutions are computed in that type (autocast); weights,
     residual stream, norms and box coordinates stay in float32. On a CPU without instructions for
@@ -79,7 +77,7 @@ def _use_kernels(model: nn.Module, device: torch.device) -> None:
     """Give modules their faster class; one of a class that is not known here stays as it is."""
     faster = {MMDetFCNMaskHead: _PastingMMDetMaskHead, FCNMaskHead: _PastingMaskHead}
     if device.type == "cpu":
-        faster |= {FFN: _FusedFFN, Attention: _TiledAttention, PreciseRoIExtractor: _RoIExtractor}
+        faster |= {FFN: _FusedFFN, PreciseRoIExtractor: _RoIExtractor}
         for module in model.modules():
             if isinstance(module, (Attention, FFN, DeformableAttention, ConvFFN)):
                 for layer in module.children():
@@ -100,23 +98,6 @@ class _FusedFFN(FFN):
         if listened or not (is_plain and fits_onednn(fc1, x)):
             return super().forward(x)
         return self.fc2(self.norm(onednn_linear(x, fc1.weight, fc1.bias, True)))
-
-
-class _TiledAttention(Attention):
-    """Attends by tiles in bfloat16."""
-
-    def attend(
-        self,
-        q: Tensor,
-        k: Tensor,
-        v: Tensor,
-        mask: Tensor | None = None,
-        scale: float | None = None,
-    ) -> Tensor:
-        # Not in training: a layer computed again must do what it did without gradient.
-        if self.training or mask is not None or not is_tiled(q, k, v):
-            return super().attend(q, k, v, mask, scale)
-        return attend_by_tiles(q, k, v, scale).transpose(1, 2).flatten(2)
 
 
 class _RoIExtractor(PreciseRoIExtractor):

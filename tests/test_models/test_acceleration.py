@@ -15,7 +15,7 @@ from torch._dynamo.utils import counters
 
 from mmbeit3.models import BEiT3, BEiT3Adapter, FCNMaskHead, acceleration
 from mmbeit3.models.acceleration import accelerate
-from mmbeit3.models.layers import FFN, Attention, EncoderLayer
+from mmbeit3.models.layers import FFN, EncoderLayer
 from mmbeit3.utils import InputError
 
 ARCH = dict(embed_dims=48, num_layers=4, num_heads=4, feedforward_channels=96)
@@ -105,23 +105,6 @@ def test_a_layer_that_someone_changes_or_listens_to_is_called(part: str) -> None
     assert len(seen) == 1
     setattr(ffn, part, nn.Sequential(getattr(ffn, part), nn.ReLU()))
     assert not torch.allclose(ffn(x), want)
-
-
-@torch.no_grad()
-def test_attention_goes_by_tiles_in_bfloat16_inference(monkeypatch: pytest.MonkeyPatch) -> None:
-    attention, calls = Attention(16, 2).bfloat16(), []
-    accelerate(attention)
-    q, k, v = attention.project(torch.randn(1, 5, 16).bfloat16())
-    want = attention.train().attend(q, k, v)  # a layer computed again must do what it did
-    monkeypatch.setattr(acceleration, "is_tiled", lambda *args: True)
-    monkeypatch.setattr(
-        acceleration, "attend_by_tiles", lambda q, k, v, scale: calls.append(scale) or q
-    )
-    mask = torch.ones(5, 5, dtype=torch.bool)
-    assert torch.equal(attention.attend(q, k, v), want) and not calls
-    torch.testing.assert_close(attention.eval().attend(q, k, v, mask), want)
-    assert not calls
-    assert attention.attend(q, k, v, scale=1.0).shape == want.shape and calls == [1.0]
 
 
 @pytest.mark.parametrize(

@@ -107,9 +107,14 @@ class Quantizer(nn.Module):
         return Quantized(vectors, codes.view(unit.shape[:-1]), loss, used)
 
     def nearest(self, unit: Tensor) -> Tensor:
-        """Unit features (N, C) -> (N,) codes: the nearest vector has the largest product."""
+        """Unit features (N, C) -> (N,) codes: the nearest vector has the largest product.
+
+        In the type of the book, under autocast too: bfloat16 cannot tell vectors from each other.
+        """
         book = self.embedding.weight
-        return torch.cat([(part @ book.T).argmax(1) for part in unit.split(CHUNK)])
+        with torch.autocast(unit.device.type, enabled=False):
+            parts = unit.to(book.dtype).split(CHUNK)
+            return torch.cat([(part @ book.T).argmax(1) for part in parts])
 
     @torch.no_grad()
     def _move(self, unit: Tensor, codes: Tensor, counts: Tensor) -> None:

@@ -200,7 +200,8 @@ class VQKD(AsksFrozen, BaseModel):
 
     def _cosine(self, inputs: Tensor, vectors: Tensor) -> Tensor:
         """How near what is told from vectors is to the teacher's features, (B, patches)."""
-        target = self.teacher.features(inputs, self.grid_size)
+        with torch.autocast(inputs.device.type, enabled=False):
+            target = self.teacher.features(inputs, self.grid_size)
         found = self.decode(vectors)
         dtype = torch.promote_types(found.dtype, torch.float32)
         return F.cosine_similarity(found.to(dtype), target.to(dtype), dim=-1)

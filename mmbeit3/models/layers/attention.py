@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mmbeit3.models.layers.relative_position import RelativePosition
+from mmbeit3.ops.cpu.attention import attend_by_tiles, is_tiled
 
 
 class Attention(nn.Module):
@@ -97,7 +98,10 @@ class Attention(nn.Module):
         Returns:
             Tensor: (B, N, C).
         """
-        out = F.scaled_dot_product_attention(q, k, v, mask, scale=scale)
+        if is_tiled(q, k, v):
+            out = attend_by_tiles(q, k, v, mask, scale)
+        else:
+            out = F.scaled_dot_product_attention(q, k, v, mask, scale=scale)
         return out.transpose(1, 2).flatten(2)
 
     def attend_shared(

@@ -47,6 +47,13 @@ def test_a_step_is_what_its_definition_says() -> None:
         assert model.cluster_size[code].item() == pytest.approx(0.99 * 3 + 0.01 * len(own))
 
 
+def test_codes_are_told_apart_under_autocast() -> None:
+    model, unit = quantizer(200, 16).float(), F.normalize(features(500, 16), dim=-1).float()
+    want = model.nearest(unit)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(model.nearest(unit), want)
+
+
 def test_gradients_pass_straight_through() -> None:
     model = quantizer().train()
     z = features().requires_grad_()

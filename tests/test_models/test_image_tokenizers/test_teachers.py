@@ -139,6 +139,22 @@ def test_a_tokenizer_learns_from_its_teacher(teacher: dict) -> None:
     assert losses["codes_used"] > 0.3
 
 
+@pytest.mark.parametrize("teacher", TEACHERS, ids=["pixels", "HOG", "tower"])
+def test_a_teacher_is_the_same_under_autocast(
+    teacher: dict, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch.manual_seed(0)
+    model = VQKD(ARCH, 32, 8, decoder_layers=1, num_codes=40, code_dims=8, teacher=teacher)
+    want, found = model.teacher.features(images(), (4, 4)), []
+    plain = model.teacher.features
+    monkeypatch.setattr(
+        model.teacher, "features", lambda *args: found.append(plain(*args)) or found[0]
+    )
+    with torch.autocast("cpu", torch.bfloat16):
+        model(images(), mode="loss")
+    assert torch.equal(found[0], want)
+
+
 def test_what_does_not_fit_is_named() -> None:
     with pytest.raises(InputError, match="has no model 'vit_tiny'"):
         TimmTeacher("vit_tiny")

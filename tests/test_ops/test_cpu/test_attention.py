@@ -37,7 +37,7 @@ def test_bfloat16_by_tiles_is_right_within_roundoff(
     q, k, v = tensors(SHAPES[name])
     want = F.scaled_dot_product_attention(q.double(), k.double(), v.double(), scale=scale)
     with torch.no_grad():
-        found = attend_by_tiles(q, k, v, scale)
+        found = attend_by_tiles(q, k, v, scale=scale)
     assert found.dtype == torch.bfloat16 and found.shape == want.shape
     # In units of roundoff: 0.6 is torch's own; sharper scores are rounded in larger steps.
     assert error(found, want) < (2 if scale is None else 6) * 2**-8
@@ -52,21 +52,51 @@ def test_strided_inputs_as_attention_makes_them() -> None:
         assert torch.equal(attend_by_tiles(q, k, v), want)
 
 
+@pytest.mark.parametrize("kind", [None, "bool", "float", "of keys"])
+@pytest.mark.parametrize("tile", [200, 4 << 20])
+def test_the_gradient_is_that_of_the_function(
+    monkeypatch: pytest.MonkeyPatch, tile: int, kind: str | None
+) -> None:
+    monkeypatch.setattr(module, "_TILE_BYTES", tile)
+    shapes = ((2, 2, 7, 4), (2, 2, 5, 4), (2, 2, 5, 3))
+    inputs = [x.requires_grad_() for x in tensors(shapes, torch.float64)]
+    sees = torch.rand(2, 1, 7, 5) > 0.4
+    sees[..., 0] = True
+    masks = {"bool": sees, "float": torch.randn(2, 7, 5).double(), "of keys": sees[:, :, :1]}
+    masks["float"] = masks["float"][:1, :]  # shared by batch and heads
+    mask = masks[kind] if kind else None
+    want = F.scaled_dot_product_attention(*inputs, mask)
+    found = attend_by_tiles(*inputs, mask)
+    torch.testing.assert_close(found, want, rtol=0, atol=1e-12)
+    upstream = torch.randn_like(want)
+    expected = torch.autograd.grad(want, inputs, upstream)
+    torch.testing.assert_close(
+        torch.autograd.grad(found, inputs, upstream), expected, rtol=0, atol=1e-12
+    )
+
+
+def test_bfloat16_gradients_are_right_within_roundoff() -> None:
+    inputs = [x.requires_grad_() for x in tensors(SHAPES["wide scores"])]
+    double = [x.detach().double().requires_grad_() for x in inputs]
+    want = F.scaled_dot_product_attention(*double)
+    upstream = torch.randn_like(want)
+    expected = torch.autograd.grad(want, double, upstream)
+    found = torch.autograd.grad(attend_by_tiles(*inputs), inputs, upstream.bfloat16())
+    for one, other in zip(found, expected, strict=True):
+        assert error(one, other) < 4 * 2**-8
+
+
 @pytest.mark.parametrize(
-    ("dtype", "trains", "pays", "tiled"),
+    ("dtype", "pays", "tiled"),
     [
-        (torch.bfloat16, False, True, True),
-        (torch.bfloat16, True, True, False),
-        (torch.bfloat16, False, False, False),
-        (torch.float32, False, True, False),
-        (torch.float16, False, True, False),
+        (torch.bfloat16, True, True),
+        (torch.bfloat16, False, False),
+        (torch.float32, True, False),
+        (torch.float16, True, False),
     ],
 )
-def test_tiles_are_for_inference_in_bfloat16_where_they_pay(
-    monkeypatch: pytest.MonkeyPatch, dtype: torch.dtype, trains: bool, pays: bool, tiled: bool
+def test_tiles_are_for_bfloat16_where_they_pay(
+    monkeypatch: pytest.MonkeyPatch, dtype: torch.dtype, pays: bool, tiled: bool
 ) -> None:
     monkeypatch.setattr(module, "TILES_PAY", pays)
-    inputs = [x.requires_grad_(trains) for x in tensors(SHAPES["windows"], dtype)]
-    assert is_tiled(*inputs) == tiled
-    with torch.no_grad():
-        assert is_tiled(*inputs) == (dtype == torch.bfloat16 and pays)
+    assert is_tiled(*tensors(SHAPES["windows"], dtype)) == tiled
