@@ -31,6 +31,8 @@ from mmbeit3.datasets import (
     CocoDataset,
     ImageFolderDataset,
     ImagesDataset,
+    ShapesDataset,
+    ShardsDataset,
     TextDataset,
     TextLinesDataset,
 )
@@ -39,7 +41,13 @@ from mmbeit3.datasets.checks.coco import check_coco, read_json
 from mmbeit3.datasets.checks.segmentation import IGNORED, count_labels
 from mmbeit3.datasets.checks.sizes import find_size_problems
 from mmbeit3.datasets.coco import image_files
-from mmbeit3.datasets.image_files import ImageFile, Loader, describe_turned, find_image_problems
+from mmbeit3.datasets.image_files import (
+    ImageFile,
+    Loader,
+    describe_turned,
+    find_image_problems,
+    read_size,
+)
 from mmbeit3.datasets.palette import palette_or_made
 from mmbeit3.datasets.text_dataset import image_files as files_of_texts
 from mmbeit3.datasets.transforms.loading import image_loader, load_bgr
@@ -47,6 +55,7 @@ from mmbeit3.inference.staging import staged
 from mmbeit3.text import Tokenizer
 from mmbeit3.utils import InputError
 from mmbeit3.utils.image_damage import finds_jpeg_damage
+from mmbeit3.utils.image_reading import decode_image
 from mmbeit3.utils.text_files import printable
 from mmbeit3.utils.whole_files import WriteError, write_whole
 from mmbeit3.visualization.example_mask import draw_labels, write_example_mask
@@ -227,6 +236,8 @@ def _inspect_all(
                 samples = _inspect_texts(report, config, scope, decode, tokenizer)
             elif isinstance(kind, type) and issubclass(kind, TextLinesDataset):
                 samples = _inspect_lines(report, config, scope)
+            elif isinstance(kind, type) and issubclass(kind, (ShapesDataset, ShardsDataset)):
+                samples = _inspect_contents(report, config, scope, decode, num_samples)
             elif isinstance(kind, type) and issubclass(kind, (ImageFolderDataset, ImagesDataset)):
                 samples = _inspect_folder(report, config, scope, decode)
             else:
@@ -242,7 +253,7 @@ def _inspect_all(
             report.add_errors([str(error)])
 
 
-def _choose(samples: Sequence[Sample], number: int) -> Iterator[tuple[int, Sample]]:
+def _choose(samples: Sequence[Any], number: int) -> Iterator[tuple[int, Any]]:
     """Samples at equal distances, with their indices."""
     count = min(number, len(samples))
     for index in np.linspace(0, len(samples) - 1, count).astype(int).tolist():
@@ -389,6 +400,28 @@ def _inspect_lines(report: DatasetReport, config: ConfigDict, scope: str | None)
     report.source = ", ".join(dataset.files)
     report.num_texts, report.text_name = len(dataset), "texts"
     return []
+
+
+def _inspect_contents(
+    report: DatasetReport, config: ConfigDict, scope: str | None, decode: bool, num_samples: int
+) -> list[Sample]:
+    """Inspect images that have no files of their own."""
+    dataset: ShapesDataset | ShardsDataset = build_dataset(config, scope)  # all are checked here
+    report.source = dataset.source
+    if getattr(dataset, "endless", False):
+        report.source += f"; the first {num_samples}"
+    report.num_images = num_samples if getattr(dataset, "endless", False) else len(dataset)
+    items = map(dataset.read, range(report.num_images if decode else 0))
+    loader = image_loader(dataset.pipeline.transforms)
+    for item in items:
+        size = read_size(item["img_path"], loader, True, item["img_bytes"])
+        if size.damage:
+            report.add_errors([f"{item['img_path']} is damaged: {size.damage}"])
+    chosen = [dataset.read(index) for index, _ in _choose(range(report.num_images), num_samples)]
+    report.num_texts = report.num_images if chosen and "texts" in chosen[0] else 0
+    return [
+        Sample(partial(decode_image, item["img_bytes"]), item.get("texts", ())) for item in chosen
+    ]
 
 
 def _inspect_seg(

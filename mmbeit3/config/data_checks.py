@@ -18,6 +18,7 @@ from mmbeit3.config.datasets import (
     COCO_TYPE,
     SEG_FOLDER_TYPE,
     data_path,
+    dataset_class,
     distinct,
     find_datasets,
     own_datasets,
@@ -74,6 +75,24 @@ def check_training_data(cfg: Config) -> None:
         raise InputError(_joined(problems))
     for remark in remarks:
         warn(remark)
+
+
+def check_files_here(cfg: Config) -> None:
+    """Look for the files that each machine needs, of data sets whose class has ``check_files``.
+
+    Args:
+        cfg: The config.
+
+    Raises:
+        InputError: Some are missing.
+    """
+    for place, config in distinct(own_datasets(cfg, ("train", "val"))):
+        check = getattr(dataset_class(config), "check_files", None)
+        try:
+            if check is not None:
+                check(config)
+        except InputError as error:
+            raise InputError(f"{place}: {error}") from None
 
 
 def check_test_data(cfg: Config, load: bool = False) -> None:

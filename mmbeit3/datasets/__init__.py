@@ -14,7 +14,9 @@ from mmbeit3.datasets.nlvr2 import NLVR2Dataset, NLVR2TableDataset, StatementsDa
 from mmbeit3.datasets.pretraining import PretrainingDataset, collate_parts
 from mmbeit3.datasets.questions import QuestionsDataset
 from mmbeit3.datasets.seg_folder import SegFolderDataset
+from mmbeit3.datasets.shape_scenes import ShapesDataset
 from mmbeit3.datasets.shapes import make_shapes
+from mmbeit3.datasets.shards import ShardsDataset
 from mmbeit3.datasets.text_dataset import TextDataset
 from mmbeit3.datasets.text_lines import TextLinesDataset
 from mmbeit3.datasets.transforms import (
@@ -61,6 +63,8 @@ __all__ = [
     "ResizeCenterCrop",
     "SegFolderDataset",
     "SegRandomCrop",
+    "ShapesDataset",
+    "ShardsDataset",
     "StatementsDataset",
     "TextDataset",
     "TimmAugment",

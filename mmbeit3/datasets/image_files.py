@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import logging
 import os
 from collections.abc import Callable, Sequence
@@ -222,7 +223,9 @@ def unreadable(error: Exception) -> str:
     return f"cannot be read: {reason}"
 
 
-def read_size(path: str, loader: Loader | None = None, decode: bool = False) -> Size:
+def read_size(
+    path: str, loader: Loader | None = None, decode: bool = False, content: bytes | None = None
+) -> Size:
     """Read the size of an image, and whether the file is whole.
 
     Args:
@@ -230,6 +233,7 @@ def read_size(path: str, loader: Loader | None = None, decode: bool = False) -> 
         loader: See :func:`check_image_files`. Defaults to None.
         decode: Whether to decode it in any case, see :func:`find_image_problems`. Defaults to
             False.
+        content: What the file holds, where it lies in another one. Defaults to None: it is read.
 
     Raises:
         Exception: The file is damaged; Pillow's errors are of many kinds.
@@ -238,13 +242,14 @@ def read_size(path: str, loader: Loader | None = None, decode: bool = False) -> 
     is_ours = isinstance(loader, LoadImageFromFile)
     exif = getattr(loader, "exif", None)
     damage = None
-    refuse_endless(path)
-    with open(path, "rb") as stream:
+    if content is None:
+        refuse_endless(path)
+    with open(path, "rb") if content is None else io.BytesIO(content) as stream:
         tail = _tail(stream)
         try:
             image = Image.open(stream)
         except (UnidentifiedImageError, Image.DecompressionBombError):
-            return _load_size(path, loader)  # it knows more, or says why not
+            return _load_size(path, loader, content)  # it knows more, or says why not
         stored = image.size
         orientation = exif_orientation(image)
         end = ENDS.get(image.format or "")
@@ -254,29 +259,29 @@ def read_size(path: str, loader: Loader | None = None, decode: bool = False) -> 
             orientation = exif_orientation(image)
         ends_well = end is not None and tail.rstrip(b"\0").endswith(end)
         if (decode or not ends_well) and (is_sure or not is_ours):
-            damage = _decode(path, image)
+            damage = _decode(Path(path).read_bytes() if content is None else content, image)
     if is_sure and (orientation == 1 or (is_ours and exif == "ignore")):
         return Size(stored, stored, damage)
     # It turns some formats, and others not.
-    loaded, _, damage_seen, _ = _load_size(path, loader)
+    loaded, _, damage_seen, _ = _load_size(path, loader, content)
     is_same = orientation in (2, 3, 4) or (orientation > 4 and stored[0] == stored[1])
     is_turned = is_same and is_ours and exif is None
     return Size(loaded, stored, damage or damage_seen, is_turned)
 
 
-def _decode(path: str, image: Image.Image) -> str | None:
+def _decode(content: bytes, image: Image.Image) -> str | None:
     """Decode all of an open image; returns why it is damaged although that is possible."""
     damage = None
     if image.format in JPEG_FORMATS:
         try:
             # All of a JPEG is read at an eighth of its size, too, in half of the time.
-            if decode_jpeg(Path(path).read_bytes(), image.mode, factor=8) is not None:
+            if decode_jpeg(content, image.mode, factor=8) is not None:
                 return None
         except DamageError as error:
             damage = str(error)
     image.draft(image.mode, (image.width // 8 or 1, image.height // 8 or 1))
     image.load()
-    return png_damage(Path(path).read_bytes()) if image.format == "PNG" else damage
+    return png_damage(content) if image.format == "PNG" else damage
 
 
 def _tail(stream: BinaryIO) -> bytes:
@@ -289,7 +294,8 @@ def _tail(stream: BinaryIO) -> bytes:
     return tail
 
 
-def _load_size(path: str, loader: Loader) -> Size:
-    loaded = load_image(loader, {"img_path": path, "damage": None})
+def _load_size(path: str, loader: Loader, content: bytes | None) -> Size:
+    given = {} if content is None else {"img_bytes": content}
+    loaded = load_image(loader, {"img_path": path, "damage": None} | given)
     height, width = loaded["img"].shape[:2]
     return Size((width, height), (width, height), loaded.get("damage"))

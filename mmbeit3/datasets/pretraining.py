@@ -27,8 +27,9 @@ class PretrainingDataset(Dataset):
     any number of processes, and these share the samples of each part without overlap.
 
     Each sample gets the metainfo ``mask_seed``, which its masks follow from, see
-    :mod:`mmbeit3.models.multimodal.masking`. The length is that of the longest part; it is the
-    mark of a pass and of nothing else.
+    :mod:`mmbeit3.models.multimodal.masking`. The length is that of the longest part that has an
+    end; it is the mark of a pass and of nothing else. One that says that it is ``endless`` is gone
+    through in its own order.
 
     With ``test_mode`` an item is one sample of one part, and each sample of each part is there
     once; its mask follows from its number, and of several texts of an image it has the first.
@@ -70,6 +71,11 @@ class PretrainingDataset(Dataset):
         for part, dataset in zip(self.parts, self.datasets, strict=True):
             if not len(dataset):
                 raise InputError(f"datasets.{part} has no samples")
+            if test_mode and is_endless(dataset):
+                raise InputError(
+                    f"datasets.{part} has no end; expected a number of samples in test_mode: set "
+                    "its num_scenes"
+                )
         self.test_mode = test_mode
         self.metainfo: dict[str, Any] = {}
         self._ends = list(accumulate(map(len, self.datasets)))  # of the parts, in test mode
@@ -78,8 +84,9 @@ class PretrainingDataset(Dataset):
     def __len__(self) -> int:
         if self.test_mode:
             return self._ends[-1]
-        counts = self.samples.values()
-        return max(-(-len(d) // n) for d, n in zip(self.datasets, counts, strict=True))
+        counts = zip(self.datasets, self.samples.values(), strict=True)
+        lengths = [-(-len(d) // n) for d, n in counts if not is_endless(d)]
+        return max(lengths, default=len(self.datasets[0]))
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         """Give the item at a position of the order of seed 0, in test mode that of the data."""
@@ -101,7 +108,10 @@ class PretrainingDataset(Dataset):
             found = []
             for place in range(position * count, (position + 1) * count):
                 mask_seed = int(np.random.randint(2**63 - 1, dtype=np.int64))
-                sample = dataset[self._index(part, len(dataset), place, seed)]
+                index = place
+                if not is_endless(dataset):
+                    index = self._index(part, len(dataset), place, seed)
+                sample = dataset[index]
                 sample["data_samples"].set_metainfo(dict(mask_seed=mask_seed))
                 found.append(sample)
             item[part] = found[0] if count == 1 else found
@@ -140,3 +150,8 @@ def collate_parts(batch: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """
     found = {part: [item[part] for item in batch if part in item] for part in PARTS}
     return {part: pseudo_collate(samples) for part, samples in found.items() if samples}
+
+
+def is_endless(dataset: Any) -> bool:
+    """Whether a data set has a sample for every number, so that no order of them can be drawn."""
+    return bool(getattr(dataset, "endless", False))

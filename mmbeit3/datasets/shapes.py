@@ -35,6 +35,7 @@ from mmbeit3.datasets.shape_statements import all_statements, judge, write_state
 from mmbeit3.utils import InputError
 
 CLASSES = SHAPES
+SPLITS = ("train", "val")
 DESCRIPTION = "mmbeit3 generated shapes"
 PALETTE = ((0, 0, 0), (230, 60, 60), (60, 170, 80), (60, 110, 230), (240, 190, 40), (170, 80, 200))
 
@@ -58,6 +59,8 @@ REPEATS = 20  # of each question and statement among the captions that the token
 
 Combination = tuple[str, str]
 """A color and a shape."""
+Box = tuple[slice, slice]
+"""Rows and columns."""
 
 
 class Drawing(NamedTuple):
@@ -128,12 +131,15 @@ def make_shapes(
         InputError: A number is out of range, or ``out_dir`` holds something else.
     """
     out_dir = Path(out_dir).resolve()
-    _check_arguments(out_dir, num_train, num_val, size, seed)
+    if min(num_train, num_val) < 1:
+        raise InputError(f"each split needs at least 1 image, got {num_train} and {num_val}")
+    check_scenes(size, seed)
+    check_place(out_dir, out_dir / "annotations" / "train.json")
     combinations = draw_combinations(seed, held_out)
     partial = out_dir.with_name(f".{out_dir.name}.partial")
     if partial.exists():
         shutil.rmtree(partial)
-    for split_index, (split, count) in enumerate((("train", num_train), ("val", num_val))):
+    for split_index, (split, count) in enumerate(zip(SPLITS, (num_train, num_val), strict=True)):
         things = _write_split(partial, split, split_index, count, size, seed, progress, plain)
         folder = partial / "annotations"
         _write_captions(folder, split, split_index, things, seed, combinations)
@@ -148,14 +154,16 @@ def make_shapes(
     return out_dir
 
 
-def _check_arguments(out_dir: Path, num_train: int, num_val: int, size: int, seed: int) -> None:
-    if min(num_train, num_val) < 1:
-        raise InputError(f"each split needs at least 1 image, got {num_train} and {num_val}")
+def check_scenes(size: int, seed: int) -> None:
+    """Refuse what no scene can be drawn of.
+
+    Raises:
+        InputError: The size or the seed is out of range.
+    """
     if size < 64:
         raise InputError(f"size is {size}: shapes cannot be told apart below 64 pixels")
     if seed < 0:
         raise InputError(f"seed is {seed}: it must be 0 or more")
-    check_place(out_dir, out_dir / "annotations" / "train.json")
 
 
 def check_place(out_dir: Path, ann_file: Path) -> None:
@@ -200,22 +208,17 @@ def _write_split(
     annotations: list[dict] = []
     things: list[list[Thing]] = []
     for index in track(range(count), f"drawing {split}", disable=not progress):
-        rng = np.random.default_rng([seed, split_index, index])
-        image, class_map, masks, labels, appearances = draw_sample(rng, size, plain)
+        drawing = draw_sample(np.random.default_rng([seed, split_index, index]), size, plain)
         name = f"{index:06d}"
-        quality = [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY]
-        cv2.imwrite(str(image_dir / f"{name}.jpg"), image[..., ::-1], quality)
-        _write_class_map(map_dir / f"{name}.png", class_map)
+        (image_dir / f"{name}.jpg").write_bytes(encode_image(drawing))
+        _write_class_map(map_dir / f"{name}.png", drawing.class_map)
         images.append({"id": index + 1, "file_name": f"{name}.jpg", "width": size, "height": size})
-        things.append([])
-        for mask, label, appearance in zip(masks, labels, appearances, strict=True):
-            fields = _mask_fields(mask)
+        things.append(find_things(drawing))
+        for mask, label in zip(drawing.masks, drawing.labels, strict=True):
             annotations.append(
                 {"id": len(annotations) + 1, "image_id": index + 1, "category_id": label + 1}
-                | fields
+                | _mask_fields(mask)
             )
-            box, area = fields["bbox"], fields["area"]
-            things[-1].append(describe(CLASSES[label], appearance, box, area, size))
     data = {
         "info": {"description": DESCRIPTION, "seed": seed, "size": size},
         "images": images,
@@ -257,6 +260,11 @@ def draw_combinations(seed: int, number: int) -> list[Combination]:
     return [every[index] for index in sorted(chosen)]
 
 
+def sentence_generator(seed: int, split_index: int, index: int) -> np.random.Generator:
+    """Source of the randomness of the sentences of an image."""
+    return np.random.default_rng([seed, split_index, index, SENTENCES])
+
+
 def _write_captions(
     folder: Path,
     split: str,
@@ -266,9 +274,7 @@ def _write_captions(
     combinations: list[Combination],
 ) -> None:
     """Write the sentences of a split, and of the held-out one those for retrieval."""
-    generators = [
-        np.random.default_rng([seed, split_index, index, SENTENCES]) for index in range(len(things))
-    ]
+    generators = [sentence_generator(seed, split_index, index) for index in range(len(things))]
     sentences = [write_sentences(t, rng) for t, rng in zip(things, generators, strict=True)]
     if split == "train":
         kept = [
@@ -379,19 +385,36 @@ def draw_sample(rng: np.random.Generator, size: int, plain: bool = False) -> Dra
         masks = [earlier & ~mask for earlier in masks] + [mask]
         full_areas.append(int(mask.sum()))
         labels.append(label)
+        box = _box(coverage > 0)  # what lies outside stays as it is
         if plain:
             color = np.array(PLAIN[rng.integers(len(PLAIN))], float)
             texture, appearance = color, Appearance(color, color, "flat")
         else:
-            texture, appearance = _texture(rng, size, avoid=image[mask].mean(axis=0))
+            texture, appearance = _texture(rng, size, box, avoid=image[mask].mean(axis=0))
         appearances.append(appearance)
-        image += coverage[..., None] * (texture - image)
+        image[box] += coverage[box][..., None] * (texture - image[box])
     class_map = np.zeros((size, size), np.uint8)
     for mask, label in zip(masks, labels, strict=True):
         class_map[mask] = label + 1
     image += rng.normal(0, rng.uniform(0, 6), image.shape)
     image = np.clip(image.round(), 0, 255).astype(np.uint8)
     return Drawing(image, class_map, masks, labels, appearances)
+
+
+def encode_image(drawing: Drawing) -> bytes:
+    """Give the JPEG file of a picture."""
+    quality = [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY]
+    return cv2.imencode(".jpg", drawing.image[..., ::-1], quality)[1].tobytes()
+
+
+def find_things(drawing: Drawing) -> list[Thing]:
+    """Describe the objects of a picture as sentences speak of them."""
+    found = []
+    objects = zip(drawing.masks, drawing.labels, drawing.appearances, strict=True)
+    for mask, label, appearance in objects:
+        box, area = _bbox(mask), int(mask.sum())
+        found.append(describe(CLASSES[label], appearance, box, area, len(mask)))
+    return found
 
 
 def _fits(mask: np.ndarray, masks: list[np.ndarray], full_areas: list[int]) -> bool:
@@ -445,14 +468,14 @@ def _rasterise(contours: list[np.ndarray], size: int) -> np.ndarray:
 
 
 def _texture(
-    rng: np.random.Generator, size: int, avoid: np.ndarray
+    rng: np.random.Generator, size: int, box: Box, avoid: np.ndarray
 ) -> tuple[np.ndarray, Appearance]:
-    """A two-color pattern (size, size, 3) float whose main color stands out from ``avoid``."""
+    """A two-color pattern (h, w, 3) float in a box, whose main color stands out from ``avoid``."""
     main = rng.uniform(0, 255, 3)
     while np.linalg.norm(main - avoid) < MIN_CONTRAST:
         main = rng.uniform(0, 255, 3)
     second = main + rng.uniform(0.1, 0.4) * (rng.uniform(0, 255, 3) - main)
-    kind, weight = _pattern(rng, size)
+    kind, weight = _pattern(rng, size, box)
     return _mix(weight, main, second), Appearance(main, second, kind)
 
 
@@ -472,18 +495,22 @@ def _mix(weight: np.ndarray, first: np.ndarray, second: np.ndarray) -> np.ndarra
     return first + weight[..., None] * (second - first)
 
 
-def _pattern(rng: np.random.Generator, size: int) -> tuple[str, np.ndarray]:
-    """One of six patterns at random: its name, and (size, size) float in 0..1."""
+def _pattern(
+    rng: np.random.Generator, size: int, box: Box = (slice(None), slice(None))
+) -> tuple[str, np.ndarray]:
+    """One of six patterns of a picture at random: its name, and (h, w) of a box, float in 0..1."""
     kind = str(rng.choice(["flat", "gradient", "noise", "stripes", "checker", "dots"]))
     if kind == "flat":
-        return kind, np.zeros((size, size))
+        return kind, np.zeros((size, size))[box]
     if kind == "gradient":
-        return kind, _gradient(rng, size)
+        return kind, _gradient(rng, size)[box]
     if kind == "noise":
         coarse = rng.uniform(0, 1, (size // 6, size // 6))
-        return kind, cv2.resize(coarse, (size, size), interpolation=cv2.INTER_LINEAR)
-    u, v = _waves(rng, size)
-    waves = u if kind == "stripes" else u * v if kind == "checker" else u + v - 0.9
+        return kind, cv2.resize(coarse, (size, size), interpolation=cv2.INTER_LINEAR)[box]
+    axes = [axis[box] for axis in _turned_grid(rng, size)]
+    period = rng.uniform(0.0375, 0.0875) * size  # the image's side has 11 to 27 of them
+    u, *v = [np.sin(2 * np.pi * axis / period) for axis in axes[: 1 if kind == "stripes" else 2]]
+    waves = u if kind == "stripes" else u * v[0] if kind == "checker" else u + v[0] - 0.9
     return kind, (waves > 0).astype(float)
 
 
@@ -492,27 +519,30 @@ def _gradient(rng: np.random.Generator, size: int) -> np.ndarray:
     return (ramp - ramp.min()) / (ramp.max() - ramp.min())
 
 
-def _waves(rng: np.random.Generator, size: int) -> tuple[np.ndarray, np.ndarray]:
-    """Sines of one period (3.75 to 8.75 % of the image) along two perpendicular directions."""
-    u, v = _turned_grid(rng, size)
-    period = rng.uniform(0.0375, 0.0875) * size
-    return np.sin(2 * np.pi * u / period), np.sin(2 * np.pi * v / period)
-
-
 def _turned_grid(rng: np.random.Generator, size: int) -> tuple[np.ndarray, np.ndarray]:
     """Pixel coordinates (size, size) along two perpendicular axes at a random angle."""
-    rows, columns = np.mgrid[:size, :size].astype(float)
     angle = rng.uniform(0, 2 * np.pi)
     cos, sin = np.cos(angle), np.sin(angle)
-    return cos * columns + sin * rows, cos * rows - sin * columns
+    along = np.arange(size, dtype=float)
+    return cos * along + (sin * along)[:, None], (cos * along)[:, None] - sin * along
+
+
+def _box(mask: np.ndarray) -> Box:
+    """The smallest box around the pixels of a mask (H, W) bool."""
+    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+    return slice(int(rows[0]), int(rows[-1]) + 1), slice(int(columns[0]), int(columns[-1]) + 1)
+
+
+def _bbox(mask: np.ndarray) -> list[int]:
+    """The same as COCO has it: x, y, width, height."""
+    rows, columns = _box(mask)
+    return [columns.start, rows.start, columns.stop - columns.start, rows.stop - rows.start]
 
 
 def _mask_fields(mask: np.ndarray) -> dict:
     """The COCO fields of a visible mask (H, W) bool."""
-    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
-    x, y = int(columns[0]), int(rows[0])
     return {
-        "bbox": [x, y, int(columns[-1]) + 1 - x, int(rows[-1]) + 1 - y],
+        "bbox": _bbox(mask),
         "area": int(mask.sum()),
         "iscrowd": 0,
         "segmentation": mask_to_polygons(mask),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import traceback
-from collections.abc import Iterator, Sized
+from collections.abc import Iterator, Sequence, Sized
 from typing import Any
 
 import torch
@@ -48,7 +48,8 @@ class InfiniteSampler(Sampler):
     batch size and lets the data set draw its augmentation from the position.
 
     Args:
-        dataset (Sized): The data set.
+        dataset (Sized): The data set. One that has an order of its own, see
+            :class:`PositionedDataset`, or is ``endless`` gets its positions as they are.
         batch_size (int): Images of a micro-batch, B. Defaults to 1.
         seed (int): The training's seed. Defaults to 0.
         shuffle (bool): Whether each pass has a new random order. Defaults to True.
@@ -63,7 +64,8 @@ class InfiniteSampler(Sampler):
         self.size = len(dataset)
         self.batch_size = batch_size
         self.seed = seed
-        self.shuffle = shuffle
+        has_order = hasattr(dataset, "at_position") or getattr(dataset, "endless", False)
+        self.shuffle = shuffle and not has_order
         self.rank, self.world_size = get_dist_info()
         self.start = 0
         if not self.size:
@@ -74,7 +76,8 @@ class InfiniteSampler(Sampler):
         self.start = num_done
 
     def __iter__(self) -> Iterator[SampleIndex]:
-        epoch, order = -1, []
+        epoch: int = -1
+        order: Sequence[int] = ()
         number = self.start
         while True:
             first = (number * self.world_size + self.rank) * self.batch_size
@@ -88,9 +91,9 @@ class InfiniteSampler(Sampler):
     def __len__(self) -> int:
         return self.size
 
-    def _order(self, epoch: int) -> list[int]:
+    def _order(self, epoch: int) -> Sequence[int]:
         if not self.shuffle:
-            return list(range(self.size))
+            return range(self.size)
         words = derive(self.seed, Stream.ORDER, epoch)
         generator = torch.Generator().manual_seed(int(words[0]) << 32 | int(words[1]))
         return torch.randperm(self.size, generator=generator).tolist()

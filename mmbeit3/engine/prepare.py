@@ -14,7 +14,11 @@ from mmengine.logging import print_log
 from mmbeit3.checkpoint import check_checkpoint, read_checkpoint, write_durably
 from mmbeit3.config import check_arguments, check_monitors
 from mmbeit3.config.classes import resolve_classes
-from mmbeit3.config.data_checks import check_test_data, check_training_data
+from mmbeit3.config.data_checks import (
+    check_files_here,
+    check_test_data,
+    check_training_data,
+)
 from mmbeit3.config.devices import auto_accumulation
 from mmbeit3.config.tokenizers import read_tokenizer
 from mmbeit3.config.types import TypeFinder
@@ -124,6 +128,7 @@ def check_data(plan: Plan, entry: str) -> None:
     cfg = plan.cfg
     if entry == "train":
         run_on_all_ranks(lambda: check_monitors(cfg))
+        run_on_all_ranks(lambda: check_files_here(cfg))
         broadcast_from_rank0(lambda: _check_training_data(cfg))
         run_on_all_ranks(lambda: _check_weights(cfg, is_local=False))  # may download gigabytes
     else:

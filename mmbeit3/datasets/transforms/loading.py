@@ -14,7 +14,7 @@ from mmengine.registry import TRANSFORMS as MMENGINE_TRANSFORMS
 
 from mmbeit3.registry import TRANSFORMS
 from mmbeit3.utils import InputError
-from mmbeit3.utils.image_reading import read_image, to_bgr
+from mmbeit3.utils.image_reading import decode_image, read_image, to_bgr
 from mmbeit3.utils.said_once import SaidOnce
 from mmbeit3.utils.text_files import printable
 
@@ -38,7 +38,8 @@ class LoadImageFromFile(BaseTransform):
     Of a damaged JPEG or PNG file that gives pixels nevertheless, these are used, and a warning
     names it: once, whatever the number of epochs.
 
-    Required key: ``img_path``. Added keys: ``img`` (H, W, 3), BGR, uint8; ``img_shape`` and
+    Required key: ``img_path``; where there is ``img_bytes``, the content of a file, it is decoded,
+    and the path is but its name. Added keys: ``img`` (H, W, 3), BGR, uint8; ``img_shape`` and
     ``ori_shape`` (H, W). A key ``damage`` takes the reason why a file is damaged, or None; where it
     is there, nothing is said.
 
@@ -62,10 +63,14 @@ class LoadImageFromFile(BaseTransform):
         Raises:
             InputError: If it cannot be read; the message begins with the path.
         """
-        path = results["img_path"]
+        path, content = results["img_path"], results.pop("img_bytes", None)
         damage: list[str] = []
+        turn = self.exif != "ignore"
         try:
-            image = read_image(path, self.backend_args, self.exif != "ignore", damage.append)
+            if content is None:
+                image = read_image(path, self.backend_args, turn, damage.append)
+            else:
+                image = decode_image(content, turn, damage.append)
         except InputError as error:
             raise InputError(f"{path} {UNREADABLE}{error}") from None
         if "damage" in results:
@@ -126,6 +131,26 @@ def image_loader(pipeline: Iterable[Any]) -> Callable[[dict], dict]:
         if loads_image(step):
             return MMENGINE_TRANSFORMS.build(step) if isinstance(step, Mapping) else step
     return LoadImageFromFile()
+
+
+def content_loader(pipeline: Iterable[Any]) -> LoadImageFromFile:
+    """Find the transform by which a pipeline loads images that are in no files of their own.
+
+    Args:
+        pipeline (Iterable): Transforms, built.
+
+    Raises:
+        InputError: It is one that reads files alone.
+    """
+    loader = image_loader(pipeline)
+    if not isinstance(loader, LoadImageFromFile):
+        name = f"{type(loader).__module__}.{type(loader).__name__}"
+        raise InputError(
+            f"the pipeline loads images by {name}, which reads files, and here "
+            "they have none of their own: have "
+            'dict(type="LoadImageFromFile", _scope_="mmbeit3") in its place'
+        )
+    return loader
 
 
 def all_steps(pipeline: Iterable[Any]) -> Iterator[Any]:
