@@ -32,6 +32,7 @@ COMMANDS = (
     "prepare-ade20k",
     "prepare-coco-stuff",
     "prepare-objects365",
+    "prepare-codes",
     "make-shapes",
     "run",
     "doctor",

@@ -194,7 +194,8 @@ def computing_type(cfg: Config, device: str) -> torch.dtype:
     wrapper = cfg.get("optim_wrapper") or {}
     if "AmpOptimWrapper" not in str(wrapper.get("type")):
         return torch.float32
-    dtype = getattr(torch, wrapper.get("dtype") or "float16")
+    default = "bfloat16" if str(wrapper.get("type")).startswith("mmbeit3.") else "float16"
+    dtype = getattr(torch, wrapper.get("dtype") or default)
     if device == "cpu" and (dtype != torch.bfloat16 or bfloat16_obstacle() is not None):
         return torch.float32
     return dtype

@@ -13,6 +13,7 @@ from mmengine.logging import print_log
 from mmbeit3.datasets.checks.files import keep
 from mmbeit3.datasets.image_files import ImageFile, check_image_files, find_image_problems
 from mmbeit3.datasets.text_dataset import draw_images
+from mmbeit3.datasets.transforms.image_codes import check_codes
 from mmbeit3.datasets.transforms.loading import image_loader
 from mmbeit3.registry import DATASETS
 from mmbeit3.utils import InputError
@@ -98,4 +99,5 @@ class ImagesDataset(BaseDataset):
         if self.val_images is not None:
             chosen = draw_images(names.values(), self.val_images, self.val_seed, root)
             names = {p: n for p, n in names.items() if (n in chosen) == self.test_mode}
+        check_codes(self.pipeline.transforms, names)
         return [{"img_path": path, "image_id": name} for path, name in names.items()]

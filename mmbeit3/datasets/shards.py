@@ -23,6 +23,7 @@ from torch.utils.data import Dataset
 from mmbeit3.datasets.checks.captions import text_problem
 from mmbeit3.datasets.checks.files import keep
 from mmbeit3.datasets.image_files import read_size, unreadable
+from mmbeit3.datasets.transforms.image_codes import check_codes
 from mmbeit3.datasets.transforms.loading import LoadImageFromFile, content_loader
 from mmbeit3.registry import DATASETS
 from mmbeit3.utils import InputError
@@ -89,6 +90,8 @@ class ShardsDataset(Dataset):
         self.pipeline = Compose(list(pipeline))
         self.metainfo: dict[str, Any] = {}
         self._read_shards()
+        images = (self.get_data_info(index)["img_path"] for index in range(len(self)))
+        check_codes(self.pipeline.transforms, images)
 
     @classmethod
     def check_files(cls, config: Mapping[str, Any]) -> None:

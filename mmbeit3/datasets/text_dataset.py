@@ -12,6 +12,7 @@ from mmengine.logging import print_log
 
 from mmbeit3.datasets.checks.coco import MAX_EXAMPLES, Report, raise_on_errors
 from mmbeit3.datasets.image_files import ImageFile, check_image_files
+from mmbeit3.datasets.transforms.image_codes import check_codes
 from mmbeit3.datasets.transforms.loading import image_loader
 from mmbeit3.utils import InputError
 
@@ -140,7 +141,9 @@ class TextDataset(BaseDataset):
         """
         loader = image_loader(self.pipeline.transforms)
         root = self.data_prefix["img"] or None
-        check_image_files(image_files(self.data_list), self.source, loader, root)
+        files = image_files(self.data_list)
+        check_image_files(files, self.source, loader, root)
+        check_codes(self.pipeline.transforms, [file.path for file in files])
         return self.data_list
 
 

@@ -15,29 +15,12 @@ import torch
 
 from mmbeit3.checkpoint.safetensors_files import SafetensorsFile, write_safetensors
 from mmbeit3.utils import InputError
+from mmbeit3.utils.file_stamp import Stamp
 from mmbeit3.utils.regular_files import check_regular
 from mmbeit3.utils.whole_files import write_whole
 
 FORMAT = "mmbeit3 image index 1"
 QUERIES_AT_ONCE = 256  # scores of a block: 100 MB with 100,000 images
-
-
-@dataclass(frozen=True)
-class Stamp:
-    """What tells whether a file has changed: its size in bytes and its time in nanoseconds."""
-
-    size: int
-    time: int
-
-    @classmethod
-    def of(cls, path: Path) -> Stamp:
-        """Look at a file.
-
-        Raises:
-            OSError: It is not there.
-        """
-        status = path.stat()
-        return cls(status.st_size, status.st_mtime_ns)
 
 
 @dataclass(frozen=True, eq=False)

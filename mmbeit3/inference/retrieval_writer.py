@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from mmbeit3.inference.image_index import Entry, Hit, ImageIndex, Stamp
+from mmbeit3.inference.image_index import Entry, Hit, ImageIndex
 from mmbeit3.inference.image_list import Source
 from mmbeit3.inference.label_table import FILES as LABEL_FILES
 from mmbeit3.inference.label_table import NUM_KEPT, LabelTable
@@ -19,6 +19,7 @@ from mmbeit3.inference.retriever import ImageFeature, Retriever
 from mmbeit3.inference.thumbnails import read_figures
 from mmbeit3.inference.writer import ResultWriter, Written
 from mmbeit3.utils import InputError, warn
+from mmbeit3.utils.file_stamp import Stamp
 from mmbeit3.utils.tables import csv_text
 from mmbeit3.utils.whole_files import write_whole
 from mmbeit3.visualization.picture_page import Section, picture_page

@@ -16,7 +16,7 @@ from mmengine.config import Config
 from mmengine.structures import BaseDataElement
 
 from mmbeit3.inference.classification_result import ClassificationResult
-from mmbeit3.inference.image_index import Entry, Hit, ImageIndex, Stamp
+from mmbeit3.inference.image_index import Entry, Hit, ImageIndex
 from mmbeit3.inference.image_list import Source
 from mmbeit3.inference.inferencer import Inferencer, Loaded, default_workers
 from mmbeit3.inference.inputs import PixelSource
@@ -27,6 +27,7 @@ from mmbeit3.models.multimodal.class_texts import check_names, check_told_apart,
 from mmbeit3.text import Tokenizer
 from mmbeit3.text.templates import read_templates
 from mmbeit3.utils import InputError, warn
+from mmbeit3.utils.file_stamp import Stamp
 from mmbeit3.utils.image_folders import find_images
 from mmbeit3.utils.text_files import printable
 

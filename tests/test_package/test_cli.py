@@ -67,6 +67,7 @@ USUAL = {  # arguments, of files that are there
     "prepare-ade20k": ["a.zip"],
     "prepare-coco-stuff": ["a.zip"],
     "prepare-objects365": ["images"],
+    "prepare-codes": [CONFIG],
     "make-shapes": [],
     "doctor": [],
 }
@@ -93,6 +94,7 @@ WRONG = {
     "eval-coco a.json c.json": "results file c.json does not exist",
     "eval-captions c.json a.json": "reference file c.json does not exist",
     "prepare-ade20k b.zip": "archive b.zip does not exist",
+    "prepare-codes absent.py": "config absent.py does not exist",
     "prepare-objects365 pictures": "folder pictures does not exist",
     "new-config --coco a.json --images images --val c.json": "there is no file c.json",
     "new-config --coco c.json --images images": "there is no file c.json",

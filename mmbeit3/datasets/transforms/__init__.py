@@ -1,6 +1,7 @@
 from mmbeit3.datasets.transforms.classification import ResizeCenterCrop, TimmAugment
 from mmbeit3.datasets.transforms.cropping import RandomResizedCrop
 from mmbeit3.datasets.transforms.each_image import ForEachImage
+from mmbeit3.datasets.transforms.image_codes import LoadImageCodes
 from mmbeit3.datasets.transforms.layout import ChannelsFirst, ContiguousImage
 from mmbeit3.datasets.transforms.loading import LoadImageFromFile
 from mmbeit3.datasets.transforms.packing import PackImageText
@@ -12,6 +13,7 @@ __all__ = [
     "ChannelsFirst",
     "ContiguousImage",
     "ForEachImage",
+    "LoadImageCodes",
     "LoadImageFromFile",
     "PackImageText",
     "PhotoMetricDistortion",

@@ -10,7 +10,10 @@ from mmengine.structures import BaseDataElement
 from mmbeit3.registry import TRANSFORMS
 from mmbeit3.utils import InputError
 
-FIELDS = ("texts", "text_ids", "gt_label", "answers", "answer_labels", "answer_scores")
+FIELDS = (
+    *("texts", "text_ids", "gt_label", "answers", "answer_labels", "answer_scores"),
+    *("image_codes", "image_codes_of"),
+)
 
 
 @TRANSFORMS.register_module()
@@ -21,8 +24,8 @@ class PackImageText(BaseTransform):
     without it only the texts are packed. Returns ``inputs``, a tensor (3, H, W) uint8, BGR, of a
     list (K, 3, H, W), and ``data_samples``, a ``BaseDataElement`` with ``texts`` (list[str]),
     ``text_ids`` (list[int]), ``gt_label`` (int), ``answers`` (list[str]), ``answer_labels``
-    (list[int]) and ``answer_scores`` (list[float]) where the sample has them, and the
-    ``meta_keys`` as metainfo.
+    (list[int]), ``answer_scores`` (list[float]), ``image_codes`` (Tensor) and ``image_codes_of``
+    (str) where the sample has them, and the ``meta_keys`` as metainfo.
 
     Args:
         meta_keys (tuple[str, ...]): Keys of the sample to keep, where it has them. Defaults to

@@ -54,7 +54,8 @@ class BEiT3Pretraining(AsksFrozen, ImageTextModel):
         encoder (dict): Config of a :class:`mmbeit3.models.BEiT3Multiway`; it gets a mask token.
         image_tokenizer (dict, optional): Config of what gives images their codes, such as a
             :class:`mmbeit3.models.VQKD`, as many as the encoder has patches. It is neither trained
-            nor saved. Defaults to None: texts alone.
+            nor saved, nor asked where samples have ``image_codes``, as
+            :class:`mmbeit3.datasets.LoadImageCodes` finds them. Defaults to None: texts alone.
         num_codes (int): Codes that ``mim_head`` knows. Defaults to 8192, those of BEiT v2's
             tokenizers.
         image_mask_rate (float): Masked share of an image's patches. Defaults to 0.4.
@@ -102,6 +103,8 @@ class BEiT3Pretraining(AsksFrozen, ImageTextModel):
         self.loss_weights = _weights(loss_weights or {})
         self.mlm_head = nn.Linear(self.encoder.embed_dims, self.encoder.text.vocab_size)
         self.mim_head = nn.Linear(self.encoder.embed_dims, num_codes)
+        #: Digests of tokenizers whose codes may be those of samples.
+        self._known_tokenizers: set[str] = set()
         self._keep_frozen(
             None if image_tokenizer is None else self._build_image_tokenizer(image_tokenizer)
         )
@@ -284,8 +287,32 @@ class BEiT3Pretraining(AsksFrozen, ImageTextModel):
                 "codes; expected the same: have the pipeline make images of the encoder's img_size"
             )
         mask = mask_images(len(images), height, width, self.image_mask_rate, _seeds(batch))
-        codes = self.image_tokenizer.codes(self._as_tokenizer_takes(images))
+        codes = self._kept_codes(batch, what)
+        if codes is None:
+            codes = self.codes(images)
         return mask.to(images.device), codes
+
+    @torch.no_grad()
+    def codes(self, images: Tensor) -> Tensor:
+        """Images (B, 3, H, W) as the preprocessor makes them -> (B, patches) int64 codes."""
+        return self.image_tokenizer.codes(self._as_tokenizer_takes(images))
+
+    def _kept_codes(self, batch: dict, what: str) -> Tensor | None:
+        """Codes that were computed before, (B, patches), where all samples have them."""
+        samples = batch.get("data_samples") or ()
+        codes = [sample.get("image_codes") for sample in samples]
+        if not codes or any(each is None for each in codes):
+            return None
+        if other := {sample.image_codes_of for sample in samples} - self._known_tokenizers:
+            own = self.frozen_digest()
+            if other != {own}:
+                raise InputError(
+                    f"the codes of the {what} were made by another image tokenizer ("
+                    f"{', '.join(sorted(other))}) than model.image_tokenizer ({own}): make them "
+                    "anew by `mmbeit3 prepare-codes`, or correct its init_cfg"
+                )
+            self._known_tokenizers |= other
+        return torch.stack(codes).to(self.mim_head.weight.device)
 
     def _as_tokenizer_takes(self, images: Tensor) -> Tensor:
         """Images normalized for the model -> pixels from -1 to 1, of the tokenizer's size."""
