@@ -34,13 +34,12 @@ def _forward(model: BEiT3, x: Tensor) -> tuple[Tensor]:
         x = x + _attend(
             layer, layer.norm1(x), 0 if index in model.global_attn_indexes else model.window_size
         )
-        ffn, inner = layer.ffn, layer.norm2(x)
-        inner = ffn.norm(F.gelu(_linear(ffn.fc1, inner)))
-        x = x + _linear(ffn.fc2, inner)
+        x = x + plain_ffn(layer, x)
     return (model.norm(x).permute(0, 3, 1, 2),)
 
 
-def _linear(layer: nn.Linear, x: Tensor) -> Tensor:
+def linear(layer: nn.Linear, x: Tensor) -> Tensor:
+    """A product by torch's function, also of a layer that is accelerated."""
     return F.linear(x, layer.weight, layer.bias)
 
 
@@ -58,20 +57,42 @@ def _attend(layer: EncoderLayer, x: Tensor, window: int) -> Tensor:
 
 
 def _naive_attention(layer: EncoderLayer, x: Tensor) -> Tensor:
-    """Self-attention of tokens (B, N, C) whose scores (B * heads, N, N) are held."""
+    """Self-attention of tokens (B, N, C) whose scores are held."""
+    return attended_output(layer, attend_plainly(*project_plainly(layer, x)))
+
+
+def project_plainly(layer: EncoderLayer, x: Tensor) -> list[Tensor]:
+    """Tokens (B, N, C) to queries, keys and values (B, heads, N, head_dim) by three products."""
     attn = layer.attn
-    batch, tokens, channels = x.shape
-    heads = attn.num_heads
     weights, biases = attn.qkv.weight.chunk(3), attn.qkv.bias.chunk(3)
-    q, k, v = (F.linear(x, *pair) for pair in zip(weights, biases, strict=True))
-    q = q * (channels // heads) ** -0.5
-    q, k, v = (
-        part.view(batch, tokens, heads, -1).transpose(1, 2).flatten(0, 1) for part in (q, k, v)
-    )
+    parts = (F.linear(x, *pair) for pair in zip(weights, biases, strict=True))
+    return [part.unflatten(2, (attn.num_heads, -1)).transpose(1, 2) for part in parts]
+
+
+def attend_plainly(q: Tensor, k: Tensor, v: Tensor, keep: Tensor | None = None) -> Tensor:
+    """Attention to (B, N, C) whose scores (B * heads, N, N) are held.
+
+    ``keep`` (B, N) is False at keys that are not seen.
+    """
+    batch, heads = q.shape[:2]
+    q, k, v = (part.flatten(0, 1) for part in (q * q.shape[-1] ** -0.5, k, v))
     scores = torch.bmm(q, k.transpose(1, 2))
+    if keep is not None:
+        scores = scores.unflatten(0, (batch, heads))
+        scores = scores.masked_fill(~keep[:, None, None], float("-inf")).flatten(0, 1)
     probabilities = F.softmax(scores, dim=-1, dtype=torch.float32).type_as(scores)
-    x = torch.bmm(probabilities, v).view(batch, heads, tokens, -1).transpose(1, 2)
-    return _linear(attn.proj, attn.norm(x.reshape(batch, tokens, channels)))
+    return torch.bmm(probabilities, v).unflatten(0, (batch, heads)).transpose(1, 2).flatten(2)
+
+
+def attended_output(layer: EncoderLayer, x: Tensor) -> Tensor:
+    """Attended tokens (B, N, C) to what the layer adds to its input."""
+    return linear(layer.attn.proj, layer.attn.norm(x))
+
+
+def plain_ffn(layer: EncoderLayer, x: Tensor) -> Tensor:
+    """Tokens (B, N, C) to what the layer's FFN adds to them."""
+    ffn = layer.ffn
+    return linear(ffn.fc2, ffn.norm(F.gelu(linear(ffn.fc1, layer.norm2(x)))))
 
 
 def plain_soft_nms(

@@ -24,6 +24,7 @@ CASES = {
     "evaluation": ("evaluation", "COCO evaluation, next to pycocotools"),
     "loading": ("loading", "training images with large-scale jitter, next to mmdet's transforms"),
     "training": ("training", "a training step of the tower, with activation checkpointing too"),
+    "pretraining": ("pretraining", "a step of masked data modeling, next to the plain way"),
     "deform-attn": ("deform_attn", "deformable attention, next to mmcv's function"),
     "soft-nms": ("soft_nms", "Soft-NMS, next to the same to its end"),
     "soft-nms-boxes": ("soft_nms", "Soft-NMS from 1,000 to 100,000 boxes"),

@@ -13,12 +13,14 @@ import pytest
 import torch
 
 from benchmarks.benchmark import difference, flat
-from benchmarks.cases import CASES, caption, make_case, training
+from benchmarks.cases import CASES, caption, make_case, pretraining, training
 from benchmarks.cases.evaluation import make_detections
 from benchmarks.cases.tower import build_tower, make_tower
 from benchmarks.flops import tower_flops
 from benchmarks.options import Options
 from benchmarks.plain import make_plain
+from benchmarks.plain_pretraining import PlainPretraining
+from mmbeit3 import accelerate
 from mmbeit3.models import BEiT3
 from mmbeit3.utils import InputError
 
@@ -104,6 +106,26 @@ def test_all_ways_of_a_training_step_have_the_same_gradient() -> None:
     kinds = ((True, False), (False, False), (False, True), (False, "offload"))
     plain, *ours = (training.build(**arguments, plain=p, with_cp=cp)() for p, cp in kinds)
     assert all(difference(flat(grad), flat(plain)) < 1e-5 for grad in ours)
+
+
+def test_all_ways_of_a_pretraining_step_have_the_same_losses_and_gradients() -> None:
+    names = ("loss_image", "loss_text", "loss_pair_image", "loss_pair_text")
+    found = []
+    for plain, with_cp in ((True, False), (False, False), (False, True)):
+        model = pretraining.make_model("tiny", 64, with_cp).train()
+        data = pretraining.make_batches(model, 64, 3, "cpu")
+        way = PlainPretraining(model, pretraining.MAX_TOKENS) if plain else model.loss
+        if not plain:
+            accelerate(model)
+        losses = way(**data)
+        total = torch.stack([losses[name] for name in names])
+        total.sum().backward()
+        found.append({n: param.grad for n, param in model.named_parameters()} | dict(loss=total))
+    assert len(data["pairs"]["ids"][0]) < len(data["texts"]["ids"][0]) == pretraining.MAX_TOKENS
+    for ours in found[1:]:
+        for name, want in found[0].items():
+            error = (ours[name] - want).abs().max()
+            assert error <= 2e-5 * want.abs().max() + 1e-8, name
 
 
 @pytest.mark.slow
