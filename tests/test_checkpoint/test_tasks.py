@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -27,7 +28,9 @@ from mmbeit3.models import (
     BEiT3Pretraining,
     BEiT3Retrieval,
 )
+from mmbeit3.models.multimodal.masking import mask_images, mask_texts
 from mmbeit3.utils import InputError
+from tests.small_pretraining import CODES
 
 from .official import (
     BASE,
@@ -329,6 +332,74 @@ def test_a_pretrained_file_is_an_official_one(tmp_path: Path) -> None:
         want = theirs.eval()(visual_tokens=images, vision_masked_position=mask)["encoder_out"]
         found = model.eval().encoder.encode_image(images, mask)
     assert (found - want).abs().max() <= 1e-5 * want.abs().max()
+
+
+@torch.no_grad()
+def test_torchscale_has_the_features_and_losses_of_a_pretraining() -> None:
+    """In float64, save its softmax; losses token by token, by their definition."""
+    sizes = dict(arch=SMALL.arch, img_size=48, patch_size=SMALL.patch, vocab_size=SMALL.vocabulary)
+    tokenizer = dict(type="mmbeit3.BrightnessCodes", img_size=48, patch_size=SMALL.patch)
+    encoder = dict(type="mmbeit3.BEiT3Multiway", **sizes)
+    model = BEiT3Pretraining(encoder, tokenizer, CODES).double().train()
+    generator = torch.Generator().manual_seed(0)
+    for param in model.parameters():
+        param.copy_(0.3 * torch.randn(param.shape, generator=generator))
+    model.data_preprocessor.tokenizer = SimpleNamespace(mask_id=SMALL.vocabulary - 1)
+    theirs = torchscale_beit3(SMALL, 48).double().eval()
+    state = to_official(model.state_dict())
+    theirs.load_state_dict({n.removeprefix("beit3."): v for n, v in state.items() if "beit3" in n})
+    padding = torch.arange(9) >= torch.tensor([[9], [5], [4]])
+    data = {}
+    for number, part in enumerate(("images", "texts", "pairs")):
+        images = torch.rand(3, 3, 48, 48, generator=generator, dtype=torch.float64) * 2 - 1
+        ids = torch.randint(4, SMALL.vocabulary - 1, (3, 9), generator=generator)
+        samples = [dict(mask_seed=3 * number + index) for index in range(3)]
+        data[part] = dict(inputs=images, ids=ids.masked_fill(padding, 1), padding_mask=padding)
+        data[part]["data_samples"] = samples
+    losses = model(
+        images={n: v for n, v in data["images"].items() if n in ("inputs", "data_samples")},
+        texts={n: v for n, v in data["texts"].items() if n != "inputs"},
+        pairs=data["pairs"],
+        mode="loss",
+    )
+    for part, rate in (("images", 0), ("texts", 0.15), ("pairs", 0.5)):
+        own, prefix = data[part], "pair_" if part == "pairs" else ""
+        seeds = [sample["mask_seed"] for sample in own["data_samples"]]
+        given, ours, split = {}, [], 0
+        if part != "texts":
+            mask = mask_images(3, 6, 6, 0.4, seeds)
+            given |= dict(visual_tokens=own["inputs"], vision_masked_position=mask)
+            split = 37
+        if part != "images":
+            ids, chosen = mask_texts(own["ids"], rate, SMALL.vocabulary - 1, seeds)
+            given |= dict(textual_tokens=ids, text_padding_position=padding)
+        states = theirs(**given)["encoder_out"]
+        if part == "images":
+            ours = [model.encoder.encode_image(own["inputs"], mask)]
+        elif part == "texts":
+            ours = [model.encoder.encode_text(ids, padding)]
+        else:
+            ours = model.encoder.encode_pair(own["inputs"], ids, padding, patch_mask=mask)
+        seen = torch.cat([torch.ones(3, split, dtype=torch.bool), ~padding[:, : 9 * (rate > 0)]], 1)
+        assert (torch.cat(list(ours), 1) - states)[seen].abs().max() <= 1e-5 * states.abs().max()
+        told = {}
+        if part != "texts":
+            codes = model.image_tokenizer.codes(own["inputs"])
+            told["image"] = "mim_head", states[:, 1:37], mask, codes
+        if part != "images":
+            told["text"] = "mlm_head", states[:, split:], chosen, own["ids"]
+        for name, (head, tokens, where, targets) in told.items():
+            weight, bias = state[f"{head}.weight"].double(), state[f"{head}.bias"].double()
+            terms = []
+            for sample, place in where.nonzero().tolist():
+                scores = [
+                    float(row @ tokens[sample, place] + shift)
+                    for row, shift in zip(weight, bias, strict=True)
+                ]
+                norm = math.log(sum(math.exp(score) for score in scores))
+                terms.append(norm - scores[int(targets[sample, place])])
+            want = sum(terms) / len(terms)
+            assert float(losses[f"loss_{prefix}{name}"]) == pytest.approx(want, rel=1e-6)
 
 
 @pytest.mark.parametrize("layout", ["own", "official"])
