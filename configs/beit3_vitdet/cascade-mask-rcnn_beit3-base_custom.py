@@ -54,6 +54,20 @@ test_pipeline = [
         meta_keys=("img_id", "img_path", "ori_shape", "img_shape", "scale_factor"),
     ),
 ]
+# tools/test.py --tta flip
+flips = [dict(type="RandomFlip", prob=0.0), dict(type="RandomFlip", prob=1.0)]
+tta_pipeline_flip = [
+    dict(type="LoadImageFromFile", _scope_="mmbeit3"),
+    dict(
+        type="TestTimeAug",
+        transforms=[
+            [dict(type="Resize", scale=(image_size, image_size), keep_ratio=True)],
+            flips,
+            [dict(type="LoadAnnotations", with_bbox=True, with_mask=True)],
+            [dict(type="PackDetInputs")],
+        ],
+    ),
+]
 
 train_dataloader = dict(
     batch_size=batch_size,

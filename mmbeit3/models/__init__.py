@@ -36,7 +36,7 @@ from mmbeit3.models.roi_heads import (
 )
 from mmbeit3.models.segmentors import EncoderDecoder
 from mmbeit3.models.task_modules import DeltaXYWHBBoxCoder, MaxIoUAssigner
-from mmbeit3.models.tta import SegTTAModel
+from mmbeit3.models.tta import DetTTAModel, SegTTAModel
 from mmbeit3.ops.mmcv_ext import route_operators
 
 route_operators()
@@ -62,6 +62,7 @@ __all__ = [
     "CascadeRCNN",
     "ClassEmbeddings",
     "DeltaXYWHBBoxCoder",
+    "DetTTAModel",
     "EncoderDecoder",
     "FCNMaskHead",
     "ImageTextPreprocessor",

@@ -32,6 +32,35 @@ test_pipeline = [
     ),
 ]
 
+# tools/test.py --tta multi-scale and --tta flip
+# BEiT-3 and ViTDet name no scales. ViT-Adapter's HTC++ (its detection/configs/htc++/*_ms.py) takes
+# short sides of 600 to 1600 around the 1000 of its plain test, and EVA-02/det long sides of 1280 to
+# 2048 after training at 1280 or 1536.
+tta_ratios = [0.6, 0.8, 1.0, 1.2, 1.4, 1.6]
+flips = [dict(type="RandomFlip", prob=0.0), dict(type="RandomFlip", prob=1.0)]
+tta_pipeline, tta_pipeline_flip = (
+    [
+        dict(type="LoadImageFromFile", _scope_="mmbeit3", backend_args=backend_args),
+        dict(
+            type="TestTimeAug",
+            transforms=[
+                [
+                    dict(
+                        type="Resize",
+                        scale=(round(image_size[0] * ratio), round(image_size[0] * ratio)),
+                        keep_ratio=True,
+                    )
+                    for ratio in ratios
+                ],
+                flips,
+                [dict(type="LoadAnnotations", with_bbox=True, with_mask=True)],
+                [dict(type="PackDetInputs")],
+            ],
+        ),
+    ]
+    for ratios in (tta_ratios, [1.0])
+)
+
 # 8 GPUs x 8 images = the batch of 64 that every recipe here is written for.
 train_dataloader = dict(
     batch_size=8,

@@ -35,6 +35,32 @@ test_pipeline = [
     ),
 ]
 
+# tools/test.py --tta multi-scale and --tta flip
+tta_ratios = [0.6, 0.8, 1.0, 1.2, 1.4, 1.6]  # as in coco_instance_lsj-1024.py
+flips = [dict(type="RandomFlip", prob=0.0), dict(type="RandomFlip", prob=1.0)]
+tta_pipeline, tta_pipeline_flip = (
+    [
+        dict(type="LoadImageFromFile", _scope_="mmbeit3", backend_args=None),
+        dict(
+            type="TestTimeAug",
+            transforms=[
+                [
+                    dict(
+                        type="Resize",
+                        scale=(round(image_size[0] * ratio), round(image_size[0] * ratio)),
+                        keep_ratio=True,
+                    )
+                    for ratio in ratios
+                ],
+                flips,
+                [dict(type="LoadAnnotations", with_bbox=True, with_mask=True)],
+                [dict(type="PackDetInputs")],
+            ],
+        ),
+    ]
+    for ratios in (tta_ratios, [1.0])
+)
+
 train_dataloader = dict(dataset=dict(pipeline=train_pipeline))
 val_dataloader = dict(dataset=dict(pipeline=test_pipeline))
 test_dataloader = val_dataloader

@@ -18,6 +18,32 @@ test_pipeline = [
     ),
 ]
 
+# tools/test.py --tta multi-scale and --tta flip
+tta_ratios = [0.75, 1.0, 1.25]
+flips = [dict(type="RandomFlip", prob=0.0), dict(type="RandomFlip", prob=1.0)]
+tta_pipeline, tta_pipeline_flip = (
+    [
+        dict(type="LoadImageFromFile", _scope_="mmbeit3"),
+        dict(
+            type="TestTimeAug",
+            transforms=[
+                [
+                    dict(
+                        type="Resize",
+                        scale=(round(128 * ratio), round(128 * ratio)),
+                        keep_ratio=True,
+                    )
+                    for ratio in ratios
+                ],
+                flips,
+                [dict(type="LoadAnnotations", with_bbox=True, with_mask=True)],
+                [dict(type="PackDetInputs")],
+            ],
+        ),
+    ]
+    for ratios in (tta_ratios, [1.0])
+)
+
 train_dataloader = dict(
     batch_size=8,
     num_workers=0,

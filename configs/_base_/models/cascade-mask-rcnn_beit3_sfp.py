@@ -159,3 +159,5 @@ model = dict(
         ),
     ),
 )
+
+tta_model = dict(type="mmbeit3.DetTTAModel")  # tools/test.py --tta

@@ -171,7 +171,7 @@ class ViTDetCascadeRoIHead(CascadeRoIHead):
                 for box, meta in zip(boxes, batch_img_metas, strict=True)
             ]
         return [
-            _select(box, scores, rcnn_test_cfg)
+            select_boxes(box, scores, rcnn_test_cfg)
             for box, scores in zip(boxes, probabilities, strict=True)
         ]
 
@@ -233,6 +233,25 @@ class ViTDetCascadeRoIHead(CascadeRoIHead):
             rescale=rescale,
         )
 
+    def mask_probabilities(
+        self, x: tuple[Tensor, ...], boxes: Sequence[Tensor], labels: Sequence[Tensor]
+    ) -> list[Tensor]:
+        """Masks of boxes at the size of the mask head.
+
+        Args:
+            x (tuple[Tensor, ...]): Pyramid levels (B, C, H_l, W_l).
+            boxes (Sequence[Tensor]): (N, 4) of each image, in pixels of the network's input; at
+                least one of all images.
+            labels (Sequence[Tensor]): Their classes, (N,) of each image.
+
+        Returns:
+            list[Tensor]: (N, 28, 28) of each image, in float32.
+        """
+        logits = self._mask_forward(x, bbox2roi(boxes)).float()
+        classes = 0 if self.mask_head.class_agnostic else torch.cat(list(labels))
+        index = torch.arange(len(logits), device=logits.device)
+        return list(logits[index, classes].sigmoid().split([len(box) for box in boxes]))
+
     def forward(
         self, x: tuple[Tensor, ...], rpn_results_list: InstanceList, batch_data_samples: SampleList
     ) -> tuple:
@@ -246,8 +265,18 @@ class ViTDetCascadeRoIHead(CascadeRoIHead):
         return boxes, probabilities, self._mask_forward(x, bbox2roi(boxes))
 
 
-def _select(boxes: Tensor, probabilities: Tensor, cfg: ConfigType | None) -> InstanceData:
-    """Threshold and NMS of class-agnostic boxes (N, 4) with probabilities (N, classes + 1)."""
+def select_boxes(boxes: Tensor, probabilities: Tensor, cfg: ConfigType | None) -> InstanceData:
+    """Threshold and NMS of class-agnostic boxes (N, 4) with probabilities (N, classes + 1).
+
+    Args:
+        boxes (Tensor): (N, 4) as (x1, y1, x2, y2).
+        probabilities (Tensor): (N, classes + 1); the last is that of no object.
+        cfg (ConfigDict, optional): ``score_thr``, ``nms`` and ``max_per_img``; None selects none.
+
+    Returns:
+        InstanceData: ``bboxes`` (K, 4), ``scores`` (K,), ``labels`` (K,), best first; without
+        ``cfg`` all ``bboxes`` and ``scores`` as given.
+    """
     if cfg is None:
         return InstanceData(bboxes=boxes, scores=probabilities)
     nms = dict(cfg.nms)
