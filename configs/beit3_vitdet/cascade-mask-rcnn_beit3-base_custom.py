@@ -56,18 +56,8 @@ test_pipeline = [
 ]
 # tools/test.py --tta flip
 flips = [dict(type="RandomFlip", prob=0.0), dict(type="RandomFlip", prob=1.0)]
-tta_pipeline_flip = [
-    dict(type="LoadImageFromFile", _scope_="mmbeit3"),
-    dict(
-        type="TestTimeAug",
-        transforms=[
-            [dict(type="Resize", scale=(image_size, image_size), keep_ratio=True)],
-            flips,
-            [dict(type="LoadAnnotations", with_bbox=True, with_mask=True)],
-            [dict(type="PackDetInputs")],
-        ],
-    ),
-]
+views = [[test_pipeline[1]], flips, [test_pipeline[2]], [dict(type="PackDetInputs")]]
+tta_pipeline_flip = [test_pipeline[0], dict(type="TestTimeAug", transforms=views)]
 
 train_dataloader = dict(
     batch_size=batch_size,

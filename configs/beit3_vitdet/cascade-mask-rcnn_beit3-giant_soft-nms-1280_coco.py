@@ -5,6 +5,7 @@ Reproduces: the recipe behind 63.7 box AP / 54.8 mask AP on COCO test-dev (arXiv
 Not trained by us.
 Run: CONFIG=configs/beit3_vitdet/cascade-mask-rcnn_beit3-giant_soft-nms-1280_coco.py
      bash tools/dist_train.sh $CONFIG 8
+     bash tools/dist_test.sh $CONFIG CHECKPOINT 8 --tta multi-scale
 """
 
 _base_ = "./cascade-mask-rcnn_beit3-base_soft-nms-1280_coco.py"

@@ -76,6 +76,10 @@ test_pipeline = [
         meta_keys=("img_id", "img_path", "ori_shape", "img_shape", "scale_factor"),
     ),
 ]
+# mmbeit3 test --tta flip, and infer
+flips = [dict(type="RandomFlip", prob=0.0), dict(type="RandomFlip", prob=1.0)]
+views = [[test_pipeline[1]], flips, [test_pipeline[2]], [dict(type="PackDetInputs")]]
+tta_pipeline_flip = [test_pipeline[0], dict(type="TestTimeAug", transforms=views)]
 train_dataloader = dict(
     batch_size=batch_size,
     num_workers=1,

@@ -72,6 +72,10 @@ test_pipeline = [
     load_masks,
     dict(type="PackSegInputs"),
 ]
+# mmbeit3 test --tta flip, and infer
+flips = [dict(type="RandomFlip", prob=0.0), dict(type="RandomFlip", prob=1.0)]
+views = [[test_pipeline[1]], flips, [test_pipeline[2]], [dict(type="PackSegInputs")]]
+tta_pipeline_flip = [test_pipeline[0], dict(type="TestTimeAug", transforms=views)]
 train_dataloader = dict(
     batch_size=batch_size,
     num_workers=1,

@@ -92,6 +92,19 @@ def add_acceleration(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_tta(parser: argparse.ArgumentParser) -> None:
+    """Add ``--tta``, the views of :data:`mmbeit3.config.TTA_PIPELINES`."""
+    parser.add_argument(
+        "--tta",
+        nargs="?",
+        const="multi-scale",
+        choices=("multi-scale", "flip"),
+        help="merge several views of each image, those of the config's tta_pipeline "
+        "(multi-scale, also when no value is given) or tta_pipeline_flip (flip); detectors and "
+        "segmentors only",
+    )
+
+
 def add_cfg_options(parser: argparse.ArgumentParser) -> None:
     """Add ``--cfg-options``, which :func:`mmbeit3.config.options.parse_options` reads."""
     parser.add_argument(

@@ -17,6 +17,7 @@ from mmbeit3.commands.console import (
     add_acceleration,
     add_cfg_options,
     add_launcher,
+    add_tta,
 )
 from mmbeit3.utils import InputError
 
@@ -109,6 +110,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--device", default="auto", help="auto, cpu, cuda:0, ... (default: auto, a GPU if any)"
     )
+    add_tta(parser)
     add_acceleration(parser)
     parser.add_argument(
         "--hide-duplicates",
@@ -173,6 +175,7 @@ def run(args: argparse.Namespace) -> int:
         compiles=args.compile,
         overlays=not args.no_overlays,
         classes=classes,
+        tta=args.tta,
     )
     if summary is None:  # the first process has it
         return 0

@@ -6,7 +6,7 @@ import argparse
 import os
 
 from mmbeit3.commands.beginning import check_model
-from mmbeit3.commands.console import add_acceleration, add_cfg_options, add_launcher
+from mmbeit3.commands.console import add_acceleration, add_cfg_options, add_launcher, add_tta
 
 HELP = "evaluate a checkpoint"
 DESCRIPTION = (
@@ -33,14 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--show-dir", metavar="DIR", help="draw every image: ground truth left, prediction right"
     )
-    parser.add_argument(
-        "--tta",
-        nargs="?",
-        const="multi-scale",
-        choices=("multi-scale", "flip"),
-        help="average several views of each image, those of the config's tta_pipeline "
-        "(multi-scale, also when no value is given) or tta_pipeline_flip (flip); for segmentors",
-    )
+    add_tta(parser)
     add_acceleration(parser)
     add_cfg_options(parser)
     add_launcher(parser)

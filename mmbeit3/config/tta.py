@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from mmengine.config import Config, ConfigDict
 
 from mmbeit3.config import TTA_PIPELINES
@@ -21,6 +23,30 @@ def use_tta(cfg: Config, views: str, tta_model: str | None = None) -> None:
     Raises:
         InputError: The config does not say what the views are, or how to merge them.
     """
+    pipeline, wrapper = tta_parts(cfg, views, tta_model)
+    for _, dataset in innermost_datasets(cfg.test_dataloader.dataset):
+        dataset["pipeline"] = pipeline
+    cfg.model = ConfigDict(wrapper, module=cfg.model)
+
+
+def tta_parts(
+    cfg: Config, views: str, tta_model: str | None = None
+) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    """Find the pipeline that makes the views, and the model that merges them.
+
+    Args:
+        cfg: The config.
+        views: See :func:`use_tta`.
+        tta_model: See :func:`use_tta`. Defaults to None.
+
+    Returns:
+        The pipeline, and the model without its ``module``.
+
+    Raises:
+        InputError: See :func:`use_tta`; or there are no such views.
+    """
+    if views not in TTA_PIPELINES:
+        raise InputError(f"{views!r} are no views; expected {' or '.join(TTA_PIPELINES)}", "tta")
     key = TTA_PIPELINES[views]
     wrapper = cfg.get("tta_model")
     if not wrapper and tta_model:
@@ -28,9 +54,7 @@ def use_tta(cfg: Config, views: str, tta_model: str | None = None) -> None:
     missing = [name for name, value in ((key, cfg.get(key)), ("tta_model", wrapper)) if not value]
     if missing:
         raise InputError(_what_is_missing(cfg, views, missing), "tta")
-    for _, dataset in innermost_datasets(cfg.test_dataloader.dataset):
-        dataset["pipeline"] = cfg[key]
-    cfg.model = ConfigDict(wrapper, module=cfg.model)
+    return cfg[key], wrapper
 
 
 def _what_is_missing(cfg: Config, views: str, missing: list[str]) -> str:
@@ -39,14 +63,14 @@ def _what_is_missing(cfg: Config, views: str, missing: list[str]) -> str:
         f"{views}: the config has no {' and no '.join(missing)}; of the keys for test-time "
         f"augmentation it has {', '.join(found) or 'none'}. "
     )
-    if "tta_model" in missing:  # mmdet's DetTTAModel merges boxes but not masks
+    if "tta_model" in missing:
         return message + (
-            "Expected a tta_model that merges the views of a detector; this project has none, so "
-            "leave it out"
+            "Expected a tta_model that merges the views; this project has those of detectors and "
+            "segmentors, so leave it out"
         )
     others = [name for name, key in TTA_PIPELINES.items() if cfg.get(key)]
     return message + (
-        f"Expected {missing[0]}, a test pipeline that ends with TestTimeAug; add it, as the ADE20K "
-        f"configs have it in configs/_base_/datasets{', or use ' if others else ''}"
+        f"Expected {missing[0]}, a test pipeline that ends with TestTimeAug; add it, as the COCO "
+        f"and ADE20K configs have it in configs/_base_/datasets{', or use ' if others else ''}"
         f"{' or '.join(others)}"
     )

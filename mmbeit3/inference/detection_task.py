@@ -28,6 +28,7 @@ class DetectionTask(Task):
     writer_type = DetectionWriter
     options = ("score_thr", "hide_duplicates")
     drawing = ("hide_duplicates",)
+    tta_model = "mmbeit3.DetTTAModel"
 
     def writer(self, model: Detector, out_dir: Path, **options: Any) -> DetectionWriter:
         """Make what writes the results; options as of :class:`DetectionWriter`."""

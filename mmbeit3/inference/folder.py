@@ -30,6 +30,7 @@ from rich.table import Table
 from mmbeit3.engine.interruption import Termination
 from mmbeit3.inference.image_list import NotListed, Source
 from mmbeit3.inference.inferencer import Inferencer, default_workers
+from mmbeit3.inference.loading import load_by_task
 from mmbeit3.inference.pipeline import map_ahead, track, write_json
 from mmbeit3.inference.rank_parts import (
     Journal,
@@ -69,6 +70,7 @@ def infer_folder(
     compiles: bool = False,
     overlays: bool = True,
     classes: Sequence[str] | None = None,
+    tta: str | None = None,
     **options: Any,
 ) -> dict[str, Any] | None:
     """Run a model over all images of a folder and write what was found.
@@ -121,6 +123,8 @@ def infer_folder(
         classes (Sequence[str], optional): Names of what to look for, see
             :meth:`mmbeit3.inference.inferencer.Inferencer.set_classes`. Defaults to None, those of
             the training.
+        tta (str, optional): Merge several views of each image, 'multi-scale' or 'flip'; see
+            :func:`mmbeit3.load`. Defaults to None.
         **options: Those of the task. Of a detector ``score_thr``, to draw and count detections of
             at least this score; 0.3 unless given; and ``hide_duplicates``, to draw none that
             overlaps a surer one, as the config's ``visualizer`` says unless given. Of a dual
@@ -152,6 +156,7 @@ def infer_folder(
             compiles,
             overlays,
             classes,
+            tta,
         )
 
 
@@ -169,6 +174,7 @@ def _infer_folder(
     compiles: bool,
     overlays: bool,
     classes: Sequence[str] | None,
+    tta: str | None,
 ) -> dict[str, Any] | None:
     """Run as :func:`infer_folder` says; what is to be left at the end goes on the stack."""
     task = find_task(cfg)
@@ -191,7 +197,8 @@ def _infer_folder(
         return sources, not_listed
 
     def setup() -> tuple[Inferencer, ResultWriter]:
-        model = task.load(cfg, checkpoint, _own_device(device, size), dtype, compiles)
+        own_device = _own_device(device, size)
+        model = load_by_task(task, cfg, checkpoint, own_device, dtype, compiles, tta)
         if classes is not None:
             model.set_classes(classes)
         writer = task.writer(model, staging.folder, **drawing | options)
@@ -216,6 +223,7 @@ def _infer_folder(
             "device": str(predictor.device),
             "dtype": predictor.dtype,
             "compiled": compiles,
+            "tta": tta,
             "batch_size": batch_size,
             "processes": size,
             "files": results.files,

@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from mmdet.utils import get_test_pipeline_cfg
 from mmengine.config import Config
-from mmengine.dataset import Compose
+from mmengine.dataset import Compose, pseudo_collate
 from mmengine.registry import MODELS, DefaultScope, init_default_scope
 from mmengine.structures import BaseDataElement
 from torch import nn
@@ -110,6 +110,8 @@ class Inferencer(ABC):
         self.model.to(self.device).eval()
         #: The type that is computed in, by its name.
         self.dtype = accelerate(self.model, dtype, compiles)
+        self._views: Compose | None = None
+        self._merging: nn.Module | None = None
 
     @abstractmethod
     def find_classes(self, cfg: Config, meta: Mapping[str, Any]) -> None:
@@ -136,6 +138,17 @@ class Inferencer(ABC):
         names = check_names(names)
         self.model.set_classes(names)
         self.name_classes(names)
+
+    def merge_views(self, pipeline: list[dict[str, Any]], tta_model: Mapping[str, Any]) -> None:
+        """See several views of each image from then on: test-time augmentation.
+
+        Args:
+            pipeline (list[dict]): What :func:`mmbeit3.config.tta.tta_parts` returns.
+            tta_model (Mapping): The same.
+        """
+        self._views = Compose(_without_loading(pipeline))
+        self._merging = MODELS.build({**tta_model, "module": self.model})
+        accelerate(self._merging, self.dtype)
 
     @abstractmethod
     def result(self, loaded: Loaded, sample: BaseDataElement) -> Predicted:
@@ -231,12 +244,12 @@ class Inferencer(ABC):
         return feature_map(self, image, layer, channels)
 
     def load_one(self, image: Any, channels: str = "bgr") -> Loaded:
-        """Read one image, as a call does, and prepare it.
+        """Read one image, as a call does, and prepare it, as a single view.
 
         Raises:
             InputError: It cannot be read, or it is not one image.
         """
-        return _checked(self.load(single_source(image, channels)))
+        return _checked(self._load(single_source(image, channels), self._transform))
 
     def run(
         self, sources: Iterable[Source], batch_size: int, pool: Executor, num_workers: int
@@ -281,12 +294,15 @@ class Inferencer(ABC):
 
         Of an image whose result is known it is that.
         """
+        return self._load(source, self._views or self._transform)
+
+    def _load(self, source: Source, transform: Compose) -> Loaded | Failed:
         try:
             data = source.load(self._loader)
             given, damage = data["img"], data.pop("damage", None)
             several = isinstance(given, list)
             image = side_by_side([to_bgr(one) for one in given]) if several else to_bgr(given)
-            return Loaded(source, image, self._transform(data), damage)
+            return Loaded(source, image, transform(data), damage)
         except Exception as error:  # one image must not end the run
             return Failed(source, _reason(error))
 
@@ -310,8 +326,9 @@ class Inferencer(ABC):
                 yield by_id[item.source.image_id] if isinstance(item, Loaded) else item
 
     def shape(self, image: Loaded) -> tuple[Any, ...]:
-        """What images of a batch have in common: their size as prepared."""
-        return image.packed["inputs"].shape
+        """What images of a batch have in common: their size as prepared, or those of the views."""
+        inputs = image.packed["inputs"]
+        return tuple(view.shape for view in inputs) if self._views else inputs.shape
 
     def _forward(self, images: list[Loaded]) -> list[Predicted | Failed]:
         """Predict one batch; where the GPU's memory is too small for it, image by image."""
@@ -335,8 +352,10 @@ class Inferencer(ABC):
 
     def predict_batch(self, images: list[Loaded]) -> list[BaseDataElement]:
         """Run the model on one batch."""
-        data = {key: [image.packed[key] for image in images] for key in images[0].packed}
-        return self.model.test_step(data)
+        packed = [image.packed for image in images]
+        if self._merging is not None:
+            return self._merging.test_step(pseudo_collate(packed))
+        return self.model.test_step({key: [one[key] for one in packed] for key in packed[0]})
 
     def check_label(self, label: int) -> None:
         """Raise an InputError if the model found a class that has no name."""
@@ -409,8 +428,8 @@ def preparation(cfg: Config) -> list[dict[str, Any]]:
 def _without_loading(steps: Any) -> list[Any]:
     kept = []
     for step in steps:
-        if isinstance(step, list):  # a branch
-            kept.append(_without_loading(step))
+        if isinstance(step, list):  # a branch, which TestTimeAug does not take without a step
+            kept += [branch] if (branch := _without_loading(step)) else []
         elif not _loads(step):
             inner = step.get("transforms")
             kept.append(step | {"transforms": _without_loading(inner)} if inner else step)

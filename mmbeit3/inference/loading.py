@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from mmengine.config import Config
 
 from mmbeit3.checkpoint import read_checkpoint
 from mmbeit3.config import load_config
 from mmbeit3.config.saved_config import only_registered, saved_config
+from mmbeit3.config.tta import tta_parts
 from mmbeit3.inference.inferencer import Inferencer
-from mmbeit3.inference.task import find_task
+from mmbeit3.inference.task import Task, find_task
 from mmbeit3.utils import InputError
 from mmbeit3.utils.terminal import ignore_library_warnings, shorten_default
 
@@ -27,6 +29,7 @@ def load(
     dtype: str = "float32",
     compile: bool = False,
     classes: Sequence[str] | None = None,
+    tta: str | None = None,
 ) -> Inferencer:
     """Load a trained model, to be called with images.
 
@@ -47,6 +50,9 @@ def load(
         compile (bool): Whether to compile the backbone by torch.compile. Defaults to False.
         classes (Sequence[str], optional): Names of what to look for, of a model with
             ``class_embeddings``. Defaults to None, those it was trained on.
+        tta (str, optional): Test-time augmentation: merge the views of each image that the config
+            names, 'multi-scale' (``tta_pipeline``) or 'flip' (``tta_pipeline_flip``). Defaults to
+            None, without.
 
     Returns:
         Inferencer: The model; see :meth:`mmbeit3.inference.inferencer.Inferencer.__call__`.
@@ -57,7 +63,7 @@ def load(
     """
     ignore_library_warnings()
     shorten_default()
-    model = _load(config, checkpoint, device, dtype, compile)
+    model = _load(config, checkpoint, device, dtype, compile, tta)
     if classes is not None:
         model.set_classes(classes)
     return model
@@ -69,11 +75,12 @@ def _load(
     device: str,
     dtype: str,
     compile: bool,
+    tta: str | None,
 ) -> Inferencer:
     if checkpoint is not None:
         is_config = isinstance(config, Config)
         cfg = copy.deepcopy(config) if is_config else load_config(config)
-        return find_task(cfg).load(cfg, checkpoint, device, dtype, compile)
+        return load_by_task(find_task(cfg), cfg, checkpoint, device, dtype, compile, tta)
     if isinstance(config, Config) or Path(config).suffix.lower() in CONFIG_SUFFIXES:
         name = "a Config" if isinstance(config, Config) else config
         raise InputError(
@@ -83,4 +90,21 @@ def _load(
     content = read_checkpoint(config)
     cfg = saved_config(content, config)
     with only_registered():
-        return find_task(cfg).load(cfg, content, device, dtype, compile)
+        return load_by_task(find_task(cfg), cfg, content, device, dtype, compile, tta)
+
+
+def load_by_task(
+    task: Task,
+    cfg: Config,
+    checkpoint: str | Path | Mapping[str, Any],
+    device: str,
+    dtype: str,
+    compiles: bool,
+    tta: str | None,
+) -> Inferencer:
+    """Load a trained model by its task; arguments as :class:`Inferencer`, and ``tta`` as above."""
+    parts = None if tta is None else tta_parts(cfg, tta, task.tta_model)
+    model = task.load(cfg, checkpoint, device, dtype, compiles)
+    if parts is not None:
+        model.merge_views(*parts)
+    return model

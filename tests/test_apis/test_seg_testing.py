@@ -28,7 +28,6 @@ from mmbeit3.visualization.overlay import draw_class_map
 
 ROOT = Path(__file__).resolve().parents[2]
 TINY = ROOT / "configs" / "beit3_mask2former" / "mask2former_beit3-tiny_shapes.py"
-DETECTOR = ROOT / "configs" / "beit3_vitdet" / "cascade-mask-rcnn_beit3-tiny_shapes.py"
 CLASSES = ("background", "disk", "square", "triangle", "star", "ring")
 SIZE = 128
 JPEG_TOLERANCE = 3
@@ -220,19 +219,12 @@ def test_what_cannot_be_done_is_said(
     assert {"shapes", "tiny.pth", "work"} >= {path.name for path in shapes.parent.iterdir()}
 
 
-def test_a_detector_has_no_views_to_merge(shapes: Path) -> None:
-    _, checkpoint = random_model(tiny(shapes))
-    loaders = ("train_dataloader", "test_dataloader")
-    options = {f"{loader}.dataset.data_root": str(shapes) for loader in loaders}
-    options["test_evaluator.ann_file"] = str(shapes / "annotations" / "val.json")
-    cfg = load_config(DETECTOR, options, shapes.parent / "work")
-    with pytest.raises(InputError, match=r"no tta_pipeline and no tta_model; .* it has none\. .*"):
-        testing.test(cfg, checkpoint, tta="multi-scale")
-
-
 @pytest.mark.parametrize(
     ("words", "views"), [([], None), (["--tta"], "multi-scale"), (["--tta", "flip"], "flip")]
 )
-def test_the_command_knows_the_views(words: list[str], views: str | None) -> None:
-    arguments = build_parser().parse_args(["test", "config.py", "weights.pth", *words])
+@pytest.mark.parametrize("command", [["test"], ["infer", "--out-dir", "out", "folder"]])
+def test_the_commands_know_the_views(
+    command: list[str], words: list[str], views: str | None
+) -> None:
+    arguments = build_parser().parse_args([*command, "config.py", "weights.pth", *words])
     assert arguments.tta == views

@@ -148,3 +148,30 @@ def test_results_of_a_test_before_stay_where_the_disk_is_full(
         testing.test(*arguments, **options)
     assert match in str(caught.value) and ".mmbeit3" not in str(caught.value)
     assert contents() == before
+
+
+def test_views_are_merged(shapes: Path, checkpoint: Path, tmp_path: Path) -> None:
+    out, pictures = tmp_path / "val.json", tmp_path / "pictures"
+    found = {}
+    for views in (None, "flip", "multi-scale"):
+        cfg = tiny(shapes, tmp_path)
+        found[views] = testing.test(cfg, checkpoint, out=out, show_dir=pictures, tta=views)
+        masks = json.loads((tmp_path / "val.segm.json").read_text())
+        assert len(masks) == 6 and len(list(pictures.iterdir())) == 2
+        boxes = json.loads((tmp_path / "val.bbox.json").read_text())
+        found[views] |= {"boxes": [box["bbox"] for box in boxes]}
+        assert json.loads((tmp_path / "metrics.json").read_text()).get("tta") == views
+    assert found[None].keys() == found["flip"].keys() == found["multi-scale"].keys()
+    assert found[None]["boxes"] != found["flip"]["boxes"] != found["multi-scale"]["boxes"]
+
+
+def test_without_views_in_the_config_it_is_said(
+    shapes: Path, checkpoint: Path, tmp_path: Path
+) -> None:
+    cfg = tiny(shapes, tmp_path)
+    cfg.merge_from_dict({"tta_pipeline": None, "tta_model": None})  # the task has a model for it
+    message = r"has no tta_pipeline; of the keys .* has tta_pipeline_flip\. .* COCO .*, or use flip"
+    with pytest.raises(InputError, match=message):
+        testing.test(cfg, checkpoint, tta="multi-scale")
+    with pytest.raises(InputError, match="'scales' are no views; expected multi-scale or flip"):
+        testing.test(cfg, checkpoint, tta="scales")

@@ -60,6 +60,8 @@ def test_a_config_of_each_size_is_complete(task: str, size: str, data: Path) -> 
     assert "{" not in text
     cfg = load_config("elsewhere/my.py")
     check_arguments(cfg, "train")
+    views = [steps[0] for steps in cfg.tta_pipeline_flip[1].transforms]
+    assert views[0] == cfg.test_pipeline[1] and views[2] == cfg.test_pipeline[2]
     assert cfg.model.backbone.arch == size
     assert cfg.model.neck.in_channels == WIDTHS[size]
     paths = (

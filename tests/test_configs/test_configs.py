@@ -41,6 +41,21 @@ def test_head_says_what_it_reproduces_and_how_to_run_it(path: Path) -> None:
     assert path.name in head
 
 
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+def test_augmented_tests_prepare_images_as_the_plain_test_does(path: Path) -> None:
+    cfg = Config.fromfile(path)
+    assert cfg.tta_model.type == "mmbeit3.DetTTAModel"
+    for name in ("tta_pipeline", "tta_pipeline_flip"):
+        if name == "tta_pipeline" and name not in cfg:
+            assert path.stem.endswith("_custom")
+            continue
+        load, resize, annotations, _ = cfg.test_pipeline
+        scales, flips, *rest = cfg[name][1].transforms
+        assert cfg[name][0] == load and resize in scales and rest[0] == [annotations]
+        assert [flip.prob for flip in flips] == [0.0, 1.0]
+        assert rest[1] == [dict(type="PackDetInputs")]  # which notes flips unless told otherwise
+
+
 # ViTDet Table 9 (arXiv 2203.16527): Cascade ViT-B 141M and ViT-L 361M. BEiT-3's layers add two
 # sub-LNs and have no relative positions.
 @pytest.mark.parametrize(("size", "millions"), [("base", 141), ("large", 361)])

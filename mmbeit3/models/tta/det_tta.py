@@ -81,9 +81,10 @@ class DetTTAModel(BaseTTAModel):
             sample.scale_factor if roi_head.with_mask else (1.0, 1.0)
             for sample in data["data_samples"][0]
         ]
-        found, first = [], []
+        found: list[list[InstanceData]] = []
+        first: list[DetDataSample] = []
         for index in range(last + 1):
-            levels = None  # make room before the next are computed
+            levels: Levels = ()  # make room before the next are computed
             levels, samples = self._run_tower(data, index)
             first = first or samples
             found.append(self._candidates(levels, samples, frames))
@@ -98,7 +99,7 @@ class DetTTAModel(BaseTTAModel):
                 return self.module.add_pred_to_datasample(first, results)
             totals = self._masks(levels, samples, results, frames)
             for index in range(last):
-                levels = None
+                levels = ()
                 levels, samples = self._run_tower(data, index)
                 masks = self._masks(levels, samples, results, frames)
                 for total, one in zip(totals, masks, strict=True):

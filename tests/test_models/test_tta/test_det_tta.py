@@ -201,15 +201,16 @@ def test_boxes_and_masks_are_those_of_plain_loops(
 
 @torch.no_grad()
 @pytest.mark.parametrize(
-    "kind",
+    ("kind", "dtype"),
     [
-        dict(),
-        dict(class_agnostic=False, nms=HARD_NMS),
-        dict(with_mask=False),
-        dict(with_mask=False, nms=HARD_NMS),
+        (dict(), None),
+        (dict(), "bfloat16"),
+        (dict(class_agnostic=False, nms=HARD_NMS), None),
+        (dict(class_agnostic=False, nms=HARD_NMS), "float32"),
+        (dict(with_mask=False), "float32"),
+        (dict(with_mask=False, nms=HARD_NMS), None),
     ],
 )
-@pytest.mark.parametrize("dtype", [None, "float32", "bfloat16"])
 def test_one_view_is_the_plain_test_bit_for_bit(kind: dict, dtype: str | None) -> None:
     model = build(**kind)
     wrapped = DetTTAModel(model)
