@@ -283,6 +283,10 @@ def test_another_view_or_file_is_refused(folder: Path, tokenizer_file: Path) -> 
         file.write_bytes(content)
         with pytest.raises(InputError, match="codes.safetensors is no file of codes that can be"):
             of_part(cfg)
+    behind = settings(folder, tokenizer_file, pipeline=(LOAD, RESIZE, PACK))
+    for call in (lambda: of_part(behind), lambda: prepare_codes(behind)):
+        with pytest.raises(InputError, match="LoadImageCodes stands behind PackImageText"):
+            call()
     with pytest.raises(InputError, match="no pipeline of train_dataloader has LoadImageCodes"):
         prepare_codes(settings(folder, tokenizer_file, None))
 

@@ -88,10 +88,17 @@ def describe_view(pipeline: Iterable[Any]) -> str:
     """Say how a pipeline makes the images that an image tokenizer sees.
 
     Raises:
-        InputError: A transform may make another view of an image each time.
+        InputError: A transform may make another view of an image each time, or packs samples
+            before they have codes.
     """
-    texts = []
+    texts, is_packed = [], False
     for step in pipeline:
+        if isinstance(step, LoadImageCodes) and is_packed:
+            raise InputError(
+                "LoadImageCodes stands behind PackImageText, which packs what it finds: put it "
+                "before that"
+            )
+        is_packed = is_packed or isinstance(step, PackImageText)
         if isinstance(step, (LoadImageCodes, PackImageText)):
             continue
         name = type(step).__name__
