@@ -20,31 +20,7 @@ from mmbeit3.models.backbones import beit3
 from mmbeit3.models.layers import attention, token_layout
 from mmbeit3.models.layers.checkpointing import recomputed
 from mmbeit3.ops import deform_attn
-
-HALF_TYPES = (torch.bfloat16, torch.float16)
-
-# Those of torch's list for CUDA (the page "Automatic Mixed Precision package" of its manual) that
-# models of mmdet and mmseg call; autocast on the CPU runs them in the type that they are given.
-FLOAT32_OPERATORS = (
-    "layer_norm",
-    "group_norm",
-    "softmax.int",
-    "log_softmax.int",
-    "sum",
-    "sum.dim_IntList",
-    "cumsum",
-    "exp",
-    "log",
-    "pow.Tensor_Scalar",
-    "rsqrt",
-    "reciprocal",
-    "l1_loss",
-    "smooth_l1_loss",
-    "mse_loss",
-    "nll_loss_nd",
-    "binary_cross_entropy_with_logits",
-)
-_AUTOCAST = torch._C.DispatchKeySet(torch._C.DispatchKey.AutocastCPU)
+from mmbeit3.ops.cpu.autocast import rules_of_a_gpu
 
 
 @contextmanager
@@ -65,7 +41,7 @@ def rules_of(device: str, memory: LiveMemory) -> Iterator[None]:
             stack.enter_context(patch.object(attention, "is_tiled", lambda *_: False))
             by_grids = deform_attn._attend_by_grids
             stack.enter_context(patch.object(deform_attn, "_attend_by_rows", by_grids))
-            stack.callback(_float32_operators()._destroy)
+            stack.enter_context(rules_of_a_gpu())
         # The layouts of windows that are kept must be neither with content here nor without later.
         token_layout.kept_layout.cache_clear()
         stack.callback(token_layout.kept_layout.cache_clear)
@@ -90,26 +66,3 @@ def _recomputed(memory: LiveMemory) -> Callable[..., Tensor]:
         return output
 
     return run
-
-
-def _float32_operators() -> torch.library.Library:
-    """Make autocast on the CPU compute in float32 what it computes so on a GPU."""
-    library = torch.library.Library("aten", "IMPL", "AutocastCPU")
-    for name in FLOAT32_OPERATORS:
-        packet, _, overload = name.partition(".")
-        operator = getattr(getattr(torch.ops.aten, packet), overload or "default")
-        library.impl(name, _in_float32(operator))
-    return library
-
-
-def _in_float32(operator: Callable) -> Callable:
-    def kernel(*args: Any, **kwargs: Any) -> Any:
-        with torch._C._ExcludeDispatchKeyGuard(_AUTOCAST):
-            return operator(*map(_as_float32, args), **kwargs)
-
-    return kernel
-
-
-def _as_float32(value: Any) -> Any:
-    is_half = isinstance(value, Tensor) and value.dtype in HALF_TYPES
-    return value.float() if is_half else value

@@ -13,6 +13,7 @@ from mmengine.optim import AmpOptimWrapper as MMEngineAmpOptimWrapper
 from mmengine.optim import OptimWrapper
 from torch import nn
 
+from mmbeit3.ops.cpu.autocast import rules_of_a_gpu
 from mmbeit3.ops.cpu.processor import bfloat16_obstacle
 from mmbeit3.registry import OPTIM_WRAPPERS
 
@@ -60,9 +61,13 @@ def no_mixed_precision(dtype: str, device: str) -> str | None:
 
 
 class _CPUAmpOptimWrapper(OptimWrapper):
-    """Computes losses under a CPU's autocast."""
+    """Computes losses under a CPU's autocast by a GPU's rules: the CPU's own cost accuracy."""
 
     @contextmanager
     def optim_context(self, model: nn.Module) -> Iterator[None]:
-        with super().optim_context(model), torch.autocast("cpu", torch.bfloat16):
+        with (
+            super().optim_context(model),
+            torch.autocast("cpu", torch.bfloat16),
+            rules_of_a_gpu(),
+        ):
             yield

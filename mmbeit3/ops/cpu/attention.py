@@ -65,6 +65,7 @@ class _Tiles(torch.autograd.Function):
     """Attention of (heads, N, dim) scaled queries to (heads, M, dim) keys."""
 
     @staticmethod
+    @torch.autocast("cpu", enabled=False)  # the softmax of a tile stays in the cache
     def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
         ctx.save_for_backward(q, k, v, mask)
         output = q.new_empty((*q.shape[:2], v.shape[-1]))
