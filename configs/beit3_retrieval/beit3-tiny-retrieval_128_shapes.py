@@ -19,7 +19,7 @@ learning_rate = 6e-4
 # ============ rarely changed ============
 model = dict(
     type="mmbeit3.BEiT3Retrieval",
-    encoder=dict(img_size=128),
+    encoder=dict(img_size=128, patch_size=16),
     same_image="positive",
     max_logit_scale=100,
     data_preprocessor=dict(tokenizer=dict(file=_base_.data_root + "captions.spm")),

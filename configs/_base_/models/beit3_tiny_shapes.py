@@ -6,7 +6,7 @@ model = dict(
         # Two layers of the tiny size's four, and two thirds of its width: more steps in the time.
         arch=dict(embed_dims=128, num_layers=2, num_heads=4, feedforward_channels=512),
         img_size=64,
-        patch_size=16,
+        patch_size=8,
         vocab_size=258,  # of the tokenizer that make-shapes writes
         max_tokens=64,
     ),

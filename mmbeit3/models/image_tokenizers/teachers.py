@@ -28,11 +28,14 @@ class PixelTeacher(BaseModule):
 
     Args:
         patch_size (int): Side of a patch in pixels. Defaults to 16.
+        normalize (bool): Whether to normalize. Pixels from 0 to 1 as they are teach colors, and do
+            not make the noise of a flat patch as large as a form. Defaults to True.
     """
 
-    def __init__(self, patch_size: int = 16) -> None:
+    def __init__(self, patch_size: int = 16, normalize: bool = True) -> None:
         super().__init__()
         self.patch_size = patch_size
+        self.normalize = normalize
         self.out_channels = 3 * patch_size**2
 
     @torch.no_grad()
@@ -40,6 +43,8 @@ class PixelTeacher(BaseModule):
         """See the module."""
         _check_patches(images, grid_size, self.patch_size)
         patches = F.unfold(images, self.patch_size, stride=self.patch_size).transpose(1, 2)
+        if not self.normalize:
+            return (patches + 1) / 2
         deviation, mean = torch.std_mean(patches, dim=-1, keepdim=True)
         return (patches - mean) / (deviation + 1e-3)
 

@@ -29,6 +29,8 @@ def test_pixels_are_normalized_in_each_patch() -> None:
     patch = x[1, :, 8:16, 16:24].flatten()  # row 1, column 2
     assert torch.allclose(found[1, 6], (patch - patch.mean()) / (patch.std() + 1e-3), atol=1e-6)
     assert torch.allclose(teacher.features(x * 0.5 + 0.1, (4, 4)), found, atol=5e-3)
+    as_they_are = PixelTeacher(8, normalize=False).features(x, (4, 4))
+    assert torch.equal(as_they_are[1, 6], (patch + 1) / 2)
 
 
 def test_gradients_are_counted_by_direction() -> None:
