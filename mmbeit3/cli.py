@@ -18,6 +18,7 @@ from mmbeit3.version import __version__
 COMMANDS = (
     "new-config",
     "train",
+    "pretrain",
     "test",
     "infer",
     "check-data",

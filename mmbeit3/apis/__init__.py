@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from mmbeit3.apis.converting import convert_checkpoint
     from mmbeit3.apis.data_report import report_coco, report_config
+    from mmbeit3.apis.pretraining import pretrain
     from mmbeit3.apis.testing import test
     from mmbeit3.apis.training import train
     from mmbeit3.config.loading import load_config
@@ -17,6 +18,7 @@ __all__ = [
     "convert_checkpoint",
     "infer_folder",
     "load_config",
+    "pretrain",
     "report_coco",
     "report_config",
     "test",
@@ -28,6 +30,7 @@ _HOMES = {
     "convert_checkpoint": "apis.converting",
     "infer_folder": "inference.folder",
     "load_config": "config.loading",
+    "pretrain": "apis.pretraining",
     "report_coco": "apis.data_report",
     "report_config": "apis.data_report",
     "test": "apis.testing",

@@ -160,12 +160,13 @@ def pretrained_backbone(size: str) -> str:
     )
 
 
-def optimizer(size: str, weight_decay: float) -> str:
+def optimizer(size: str, weight_decay: float, beta2: float = 0.999) -> str:
     """The arguments of ``optim_wrapper`` that all tasks have, as code.
 
     Args:
         size: The size of the model.
         weight_decay: That of the optimizer.
+        beta2: Its second beta. Defaults to 0.999.
     """
     kind = (
         'type="OptimWrapper",'
@@ -174,7 +175,7 @@ def optimizer(size: str, weight_decay: float) -> str:
     )
     return (
         f"{kind}\n    optimizer=dict("
-        f'type="AdamW", lr=learning_rate, betas=(0.9, 0.999), weight_decay={weight_decay}),'
+        f'type="AdamW", lr=learning_rate, betas=(0.9, {beta2}), weight_decay={weight_decay}),'
     )
 
 

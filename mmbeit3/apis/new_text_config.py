@@ -198,7 +198,7 @@ def write_text_config(
     folder = existing_folder(images, "images")
     val_folder = folder if val_images is None else existing_folder(val_images, "val_images")
     file = Path(table).expanduser().resolve()
-    items, num_images, classes = _read(kind, file, folder, training=True)
+    items, num_images, classes = read_table(kind, file, folder, training=True)
     texts = [text for item in items for text in item["texts"]]
     lines = [f"{len(items)} {name} about {num_images} images"]
     if name == "questions":
@@ -206,7 +206,7 @@ def write_text_config(
     values = vars(kind) | {"set_aside": "", "aside_keys": "", "val_table": str(file)}
     if val is not None:
         values["val_table"] = str(Path(val).expanduser().resolve())
-        checked = _read(kind, Path(values["val_table"]), val_folder, training=False)[0]
+        checked = read_table(kind, Path(values["val_table"]), val_folder, training=False)[0]
         lines.append(f"{len(checked)} to validate on")
     else:
         aside = num_split_off(num_images, "val")
@@ -237,7 +237,7 @@ def write_text_config(
     ]
 
 
-def _read(
+def read_table(
     kind: Kind, table: Path, folder: Path, training: bool
 ) -> tuple[list[dict], int, Sequence[str]]:
     """The items of a table, the number of their images, which must be there, and the classes."""

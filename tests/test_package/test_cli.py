@@ -54,6 +54,7 @@ CONFIG = "cascade-mask-rcnn_beit3-tiny_shapes"
 USUAL = {  # arguments, of files that are there
     "new-config": ["--coco", "a.json", "--images", "images"],
     "train": [CONFIG, "--resume", "a.pth", "--cfg-options", "train_cfg.max_iters=1"],
+    "pretrain": ["--images", "images", "--texts", "a.json"],
     "test": [CONFIG, "a.pth"],
     "infer": [CONFIG, "a.pth", "images", "--out-dir", "out"],
     "check-data": ["a.json", "--images", "images"],
@@ -78,6 +79,9 @@ WRONG = {
     "train images": "config images is a folder",
     f"train {CONFIG} --cfg-options max_iters": "takes key=value; found 'max_iters'",
     f"train {CONFIG} --resume b.pth": "checkpoint b.pth does not exist",
+    "pretrain --images pictures": "pictures does not exist; expected a folder",
+    "pretrain --images images --pairs c.csv": "there is no file c.csv",
+    "pretrain --images images --texts a.json c.txt": "there is no file c.txt",
     f"test {CONFIG} empty.pth": "checkpoint empty.pth is empty",
     f"infer {CONFIG} a.pth pictures --out-dir out": "no such folder or image: pictures",
     f"infer {CONFIG} a.pth images --out-dir out --texts c.txt": "there is no file c.txt",

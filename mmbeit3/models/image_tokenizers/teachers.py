@@ -106,7 +106,7 @@ class TimmTeacher(BaseModule):
         **kwargs: Other arguments of ``timm.create_model``.
 
     Raises:
-        InputError: timm has no such model, or it makes no features of patches.
+        InputError: timm has no such model or cannot fetch it, or it makes no features of patches.
     """
 
     def __init__(
@@ -122,7 +122,16 @@ class TimmTeacher(BaseModule):
             raise InputError(
                 f"timm {timm.__version__} has no model {model!r}: see timm.list_models()"
             )
-        self.model = timm.create_model(model, pretrained=pretrained, **kwargs).eval()
+        try:
+            self.model = timm.create_model(model, pretrained=pretrained, **kwargs).eval()
+        except (OSError, RuntimeError) as error:
+            if not pretrained:
+                raise
+            raise InputError(
+                f"timm cannot fetch the weights of {model!r} ({type(error).__name__}: "
+                f"{str(error).splitlines()[0]}); expected an internet connection, or a file of "
+                "them: set init_cfg=dict(type='Pretrained', checkpoint=FILE) in place of pretrained"
+            ) from error
         self.head = self.model.get_classifier() if with_head else nn.Identity()
         given = self.model.pretrained_cfg
         patches = getattr(self.model, "patch_embed", None)  # knows of img_size among ``kwargs``

@@ -96,6 +96,20 @@ def test_a_model_of_timm_teaches_at_its_own_size(
     assert torch.allclose(teacher.features(images(2), (2, 3)), wide.transpose(1, 2), atol=1e-5)
 
 
+@pytest.mark.parametrize("error", [OSError("no route to host\nmore"), RuntimeError("no file")])
+def test_weights_that_timm_cannot_fetch_are_named(
+    monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    def fail(*args: object, **kwargs: object) -> None:
+        raise error
+
+    monkeypatch.setattr("timm.create_model", fail)
+    with pytest.raises(InputError, match="'resnet18' .*no (route to host|file)\\); .*init_cfg="):
+        TimmTeacher("resnet18", pretrained=True)
+    with pytest.raises(type(error)):
+        TimmTeacher("resnet18")
+
+
 def test_a_model_of_timm_without_a_map_is_refused() -> None:
     teacher = TimmTeacher("pit_ti_224").eval()
     with pytest.raises(InputError, match="makes no tokens or map of an image"):
