@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
+import os
+import signal
 import tarfile
 from pathlib import Path
 from typing import Any
@@ -12,6 +15,7 @@ import numpy as np
 import pytest
 import torch
 from mmengine.config import Config
+from mmengine.hooks import Hook
 
 from mmbeit3.apis.data_report import report_config
 from mmbeit3.apis.testing import test as evaluate
@@ -20,12 +24,14 @@ from mmbeit3.checkpoint import read_checkpoint
 from mmbeit3.config.loading import load_config
 from mmbeit3.evaluation.masked_token_metric import PARTS
 from mmbeit3.models import BEiT3
+from mmbeit3.registry import HOOKS
 from mmbeit3.text import Tokenizer
 from mmbeit3.utils import InputError
 from tests import small_pretraining  # noqa: F401  it registers a tokenizer
 from tests.small_tokenizer import sentences
 
 ROOT = Path(__file__).parents[2]
+EMA = "ema_state_dict"
 SMALL = dict(embed_dims=32, num_layers=2, num_heads=2, feedforward_channels=64)
 
 
@@ -71,7 +77,10 @@ def load(name: str, folder: Path, work_dir: Path, max_iters: int, **options: Any
 
 
 def same(first: Path, second: Path) -> bool:
-    one, two = (read_checkpoint(file)["state_dict"] for file in (first, second))
+    one, two = (
+        content["state_dict"] | {f"average {n}": v for n, v in content.get(EMA, {}).items()}
+        for content in map(read_checkpoint, (first, second))
+    )
     return one.keys() == two.keys() and all(torch.equal(two[n], v) for n, v in one.items())
 
 
@@ -167,6 +176,44 @@ def test_held_out_samples_are_counted_alike_in_training_and_test(
         train(load(names[1], folder, model, 4, **start), resume=True)
     (book / "iter_2.pth").rename(book / "moved.pth")  # the same one under another name
     train(load(names[1], folder, model, 4, **start), resume=True)
+
+
+@HOOKS.register_module(name="KillingHook", force=True)
+class KillingHook(Hook):
+    """Ends the process as kill -9 does, in the middle of the fourth iteration."""
+
+    def before_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None) -> None:
+        if batch_idx == 3:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+def train_until_killed(name: str, folder: Path, work_dir: Path, start: dict[str, Any]) -> None:
+    torch.set_num_threads(1)
+    cfg = load(name, folder, work_dir, 6, **start)
+    cfg.custom_hooks = [*cfg.get("custom_hooks", []), dict(type="KillingHook")]
+    train(cfg)
+
+
+@pytest.mark.slow
+def test_killed_trainings_end_with_the_same_bits(folder: Path, tmp_path: Path) -> None:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    start: dict[str, Any] = {}
+    for name in ("vqkd-tiny_128_shapes", "beit3-tiny-pretraining_128_shapes"):
+        whole, killed = tmp_path / f"{name}_whole", tmp_path / f"{name}_killed"
+        average = {"custom_hooks": [dict(type="mmbeit3.EMAHook", momentum=0.1)]}
+        train(load(name, folder, whole, 6, **start, **average))
+        process = multiprocessing.get_context("spawn").Process(
+            target=train_until_killed, args=(name, folder, killed, start | average)
+        )
+        process.start()
+        process.join(300)
+        assert process.exitcode == -signal.SIGKILL
+        assert (killed / "iter_2.pth").is_file() and not (killed / "iter_4.pth").exists()
+        train(load(name, folder, killed, 6, **start, **average), resume=True)
+        assert same(whole / "iter_6.pth", killed / "iter_6.pth")
+        start = {"model.image_tokenizer.init_cfg.checkpoint": str(whole / "iter_6.pth")}
+    torch.set_num_threads(threads)
 
 
 def test_data_that_cannot_be_used_are_named_before_the_first_step(
