@@ -13,6 +13,7 @@ import logging
 import re
 from collections import defaultdict
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from mmbeit3.datasets.checks.coco import (
     box_problem,
     check_coco,
     is_finite_number,
+    is_id,
     load_coco,
     no_garbage_collection,
     raise_on_errors,
@@ -32,7 +34,7 @@ from mmbeit3.datasets.checks.coco import (
     rle_problem,
 )
 from mmbeit3.datasets.checks.rle import find_code_problems
-from mmbeit3.utils import InputError
+from mmbeit3.utils import InputError, listed
 from mmbeit3.utils.tables import text_table
 
 BACKENDS = ("faster-coco-eval", "pycocotools")
@@ -52,6 +54,8 @@ SUMMARY = {
 }
 PLAIN = {int, float, str, bytes, bool, type(None)}  # what needs no conversion
 AP_KEYS = ("AP", "AP50", "AP75", "APs", "APm", "APl")
+#: Pairs of image and category that are compared at a time; each takes memory, empty ones as well.
+MAX_PAIRS = 100_000
 
 
 @no_garbage_collection()
@@ -88,26 +92,77 @@ def evaluate_coco(
     Raises:
         InputError: A file cannot be used, or results name unknown images or categories.
     """
+    found = accumulate_coco(ground_truth, results, iou_type, backend, category_ids, max_dets)
+    metrics = summarize(found.arrays, found.max_dets)
+    if classwise:
+        for index, name in enumerate(found.classes):
+            values = summarize(found.arrays, found.max_dets, index)
+            metrics |= {f"{key}/{name}": values[key] for key in AP_KEYS}
+    _explain_zero(metrics["AP"], found.detections, iou_type)
+    return metrics
+
+
+@dataclass(frozen=True)
+class Accumulated:
+    """Results next to their ground truth, as the COCO API accumulates them.
+
+    Attributes:
+        truth (dict): The annotations, with ids from 1.
+        detections (list[dict]): The results, with ids from 1.
+        category_ids (list[int]): The K categories, ascending.
+        max_dets (list[int]): The M limits of detections, ascending.
+        arrays (dict[str, np.ndarray]): 'precision' and 'recall' as of :func:`summarize`.
+    """
+
+    truth: dict
+    detections: list[dict]
+    category_ids: list[int]
+    max_dets: list[int]
+    arrays: dict[str, np.ndarray]
+
+    @property
+    def classes(self) -> list[str]:
+        """list[str]: Name of each category."""
+        names = {category["id"]: category["name"] for category in self.truth["categories"]}
+        return [names[number] for number in self.category_ids]
+
+
+@no_garbage_collection()
+def accumulate_coco(
+    ground_truth: dict | str | Path | COCO,
+    results: list[dict] | str | Path,
+    iou_type: str = "bbox",
+    backend: str = "faster-coco-eval",
+    category_ids: Sequence[int] | None = None,
+    max_dets: Sequence[int] = MAX_DETS,
+) -> Accumulated:
+    """Find precision and recall of detections; arguments and errors as of :func:`evaluate_coco`."""
     if iou_type not in IOU_TYPES:
         raise InputError(f"iou_type is {iou_type!r}, expected one of {IOU_TYPES}")
     max_dets = check_max_dets(max_dets)
     truth = _load_ground_truth(ground_truth, iou_type)
     detections = _load_results(results, truth, iou_type)
-    evaluator = _make_evaluator(truth, detections, iou_type, backend, max_dets[-1])
-    if category_ids is not None:
-        evaluator.params.catIds = sorted(map(int, category_ids))
-    evaluator.params.maxDets = max_dets
-    with contextlib.redirect_stdout(io.StringIO()):  # the backends print their progress
-        evaluator.evaluate()
-        evaluator.accumulate()
-    metrics = summarize(evaluator.eval, max_dets)
-    if classwise:
-        names = {category["id"]: category["name"] for category in truth["categories"]}
-        for index, number in enumerate(evaluator.params.catIds):
-            values = summarize(evaluator.eval, max_dets, index)
-            metrics |= {f"{key}/{names[number]}": values[key] for key in AP_KEYS}
-    _explain_zero(metrics["AP"], detections, iou_type)
-    return metrics
+    if category_ids is None:
+        category_ids = [category["id"] for category in truth["categories"]]
+    numbers = sorted(set(map(int, category_ids)))
+    objects, found = _by_category(truth["annotations"]), _by_category(detections)
+    step = max(1, MAX_PAIRS // max(1, len(truth["images"])))
+    parts = []
+    for start in range(0, max(1, len(numbers)), step):
+        chosen = numbers[start : start + step]
+        some = truth | {"annotations": [entry for number in chosen for entry in objects[number]]}
+        own = [entry for number in chosen for entry in found[number]]
+        evaluator = _make_evaluator(some, own, iou_type, backend, max_dets[-1])
+        evaluator.params.catIds, evaluator.params.maxDets = chosen, max_dets
+        with contextlib.redirect_stdout(io.StringIO()):  # the backends print their progress
+            evaluator.evaluate()
+            evaluator.accumulate()
+        parts.append(evaluator.eval)
+    arrays = {
+        name: np.concatenate([np.asarray(part[name]) for part in parts], axis)
+        for name, axis in (("precision", 2), ("recall", 1))
+    }
+    return Accumulated(truth, detections, numbers, max_dets, arrays)
 
 
 def check_max_dets(max_dets: Sequence[int], name: str = "max_dets") -> list[int]:
@@ -250,7 +305,8 @@ def _load_results(source: list[dict] | str | Path, truth: dict, iou_type: str) -
         for index, result in enumerate(results):
             problem = _result_problem(result, sizes, categories, shape)
             if problem:
-                raise InputError(f"{name}[{index}]: {problem}")
+                foreign = _count_foreign(results, sizes, truth["categories"])
+                raise InputError(f"{name}[{index}]: {problem}{foreign}")
     rows = zip(results, *_shapes_and_areas(results, shape), strict=True)
     return [
         {
@@ -333,6 +389,27 @@ def _masks_fit(masks: list, images: list[int], sizes: dict[int, tuple[int, int]]
     )
 
 
+def _count_foreign(results: list, sizes: dict[int, tuple[int, int]], categories: list) -> str:
+    """Say how many results are of other images or categories, if several are, and of which."""
+    ids: dict[str, list[Any]] = {
+        key: [result.get(key) for result in results if isinstance(result, dict)]
+        for key in ("image_id", "category_id")
+    }
+    names = {category["id"]: category["name"] for category in categories}
+    parts = []
+    for key, known in (("image_id", sizes.keys()), ("category_id", names.keys())):
+        foreign = [value for value in ids[key] if is_id(value) and value not in known]
+        if len(foreign) > 1:
+            parts.append(f"{len(foreign)} have such a {key}: {listed(sorted(set(foreign)), 5)}")
+    if not parts:
+        return ""
+    there = f"{len(sizes)} images (ids {listed(sizes, 3)}), classes {listed(names.values(), 5)}"
+    return (
+        f". Of all {len(results)} detections {'; '.join(parts)}. The ground truth has {there}: "
+        "are the results those of another data set?"
+    )
+
+
 def _result_problem(
     result: Any, sizes: dict[int, tuple[int, int]], categories: set[int], shape: str
 ) -> str | None:
@@ -340,7 +417,10 @@ def _result_problem(
         return f"is {result!r}, expected an object"
     for key in ("image_id", "category_id", "score", shape):
         if key not in result:
-            return f"'{key}' is missing (it has {sorted(result)})"
+            other = {"bbox": "segm", "segmentation": "bbox"}.get(key)
+            has_other = {"bbox": "segmentation", "segmentation": "bbox"}.get(key) in result
+            cure = f"; evaluate what it has, with iou_type or metric {other!r}" if has_other else ""
+            return f"'{key}' is missing (it has {sorted(result)}){cure}"
     if result["image_id"] not in sizes:
         return f"image_id {result['image_id']!r} is not in the ground truth's images"
     if result["category_id"] not in categories:
@@ -403,9 +483,16 @@ class _MaskIoU:
         size = self.sizes[image_id]
         return mask_api.iou(
             [detection["segmentation"] for detection in best],
-            [_to_rle(annotation["segmentation"], *size) for annotation in annotations],
+            [to_rle(annotation["segmentation"], *size) for annotation in annotations],
             [int(annotation["iscrowd"]) for annotation in annotations],
         )
+
+
+def _by_category(entries: list[dict]) -> dict[int, list[dict]]:
+    groups = defaultdict(list)
+    for entry in entries:
+        groups[entry["category_id"]].append(entry)
+    return groups
 
 
 def _by_image_and_category(entries: list[dict]) -> dict[tuple[int, int], list[dict]]:
@@ -415,7 +502,7 @@ def _by_image_and_category(entries: list[dict]) -> dict[tuple[int, int], list[di
     return groups
 
 
-def _to_rle(segmentation: list | dict, height: int, width: int) -> dict:
+def to_rle(segmentation: list | dict, height: int, width: int) -> dict:
     """Polygons, or an RLE of either kind, as a compressed RLE."""
     if isinstance(segmentation, list):
         return mask_api.merge(mask_api.frPyObjects(segmentation, height, width))
