@@ -83,10 +83,12 @@ setup(
     license_files=["LICENSE"],
     python_requires=">=3.10",
     packages=find_packages(include=["mmbeit3", "mmbeit3.*"]),
+    package_data={"mmbeit3.visualization": ["pages/*.html"]},
     install_requires=REQUIREMENTS,
     extras_require={
         "tests": ["pytest", "pytest-xdist", "ruff", "mypy", "setuptools>=64"],
         "captions": ["pycocoevalcap>=1.2"],  # the official tokenizer and METEOR, in Java
+        "report": ["jinja2", "plotly>=6"],  # pages on results, and of learning curves
         "results": ["pandas", "supervision"],  # forms in which others take results
     },
     entry_points={"console_scripts": ["mmbeit3 = mmbeit3.cli:main"]},

@@ -33,6 +33,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--show-dir", metavar="DIR", help="draw every image: ground truth left, prediction right"
     )
+    parser.add_argument(
+        "--report",
+        metavar="DIR",
+        help="write a page on where a detector is wrong, as mmbeit3 report does; needs the extra "
+        "mmbeit3[report]",
+    )
     add_tta(parser)
     add_acceleration(parser)
     add_cfg_options(parser)
@@ -63,4 +69,5 @@ def run(args: argparse.Namespace) -> None:
         tta=args.tta,
         dtype=args.dtype,
         compiles=args.compile,
+        report=args.report,
     )

@@ -9,8 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from mmbeit3.inference.result import Predicted, optional_package
+from mmbeit3.inference.result import Predicted
 from mmbeit3.utils import InputError
+from mmbeit3.utils.optional_packages import optional_package
 
 
 @dataclass(eq=False, repr=False)

@@ -10,8 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from mmbeit3.inference.result import Predicted, in_order, optional_package
+from mmbeit3.inference.result import Predicted, in_order
 from mmbeit3.ops import encode_masks
+from mmbeit3.utils.optional_packages import optional_package
 from mmbeit3.visualization.overlay import draw_instances
 from mmbeit3.visualization.samples import DEFAULT_SCORE_THR
 from mmbeit3.visualization.text_labels import Color

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from os import path as osp
 from pathlib import Path
 from typing import Any
 
 from mmengine.config import Config, ConfigDict
 from mmengine.hooks import Hook
 
+from mmbeit3.config.datasets import data_path, innermost_datasets
+from mmbeit3.inference.detection_report import report_detections
 from mmbeit3.inference.detection_writer import DetectionWriter
 from mmbeit3.inference.detector import Detector, find_det_classes
 from mmbeit3.inference.evaluation_outputs import PICKLE_SUFFIXES, EvaluationOutputs, evaluators
@@ -16,6 +19,7 @@ from mmbeit3.inference.task import Task
 from mmbeit3.registry import TASKS
 from mmbeit3.utils import InputError
 from mmbeit3.visualization.drawing_hook import SampleDrawingHook
+from mmbeit3.visualization.interactive_page import page_packages
 from mmbeit3.visualization.samples import DEFAULT_SCORE_THR
 
 
@@ -40,7 +44,7 @@ class DetectionTask(Task):
         if out.suffix in PICKLE_SUFFIXES:
             found.append(ConfigDict(type="mmdet.DumpDetResults", out_file_path=outputs.file(out)))
         elif out.suffix == ".json":
-            writers = [entry for entry in found if str(entry.get("type")).endswith("CocoMetric")]
+            writers = _coco_metrics(cfg)
             if not writers:
                 raise InputError(f"{out}: only a CocoMetric writes JSON; use a .pkl name", "out")
             prefix = outputs.file(out.with_suffix(""))
@@ -54,8 +58,43 @@ class DetectionTask(Task):
         """Say that JSON is a file for boxes and one for masks."""
         return f"{out.with_suffix('')}.*.json" if out.suffix == ".json" else str(out)
 
+    def check_report(self, cfg: Config) -> None:
+        """Make sure that the test has one data set, scored by a CocoMetric."""
+        page_packages("the report")
+        _scored_set(cfg)
+
+    def write_report(
+        self, cfg: Config, predictions: Path, out_dir: Path, classes: Sequence[str]
+    ) -> None:
+        """Write a page on boxes into ``bbox/``, and one on masks into ``segm/``."""
+        metric, dataset = _scored_set(cfg)
+        truth = metric.get("ann_file") or data_path(dataset, "ann_file")
+        prefix = dataset.get("data_prefix") or {}
+        images = osp.join(dataset.get("data_root") or "", prefix.get("img") or "")
+        kinds = metric.get("metric", "bbox")
+        for kind in [kinds] if isinstance(kinds, str) else kinds:
+            results = predictions.with_suffix(f".{kind}.json")
+            report_detections([results], truth, out_dir / kind, images, kind, classes=classes)
+
     def drawing_hook(self, cfg: Config, meta: Mapping[str, Any], options: dict[str, Any]) -> Hook:
         """Make the hook that draws objects from the config's score on."""
         hook = (cfg.get("default_hooks") or {}).get("visualization") or {}
         score_thr = hook.get("score_thr", DEFAULT_SCORE_THR)
         return SampleDrawingHook(*find_det_classes(cfg, meta), score_thr, **options)
+
+
+def _coco_metrics(cfg: Config) -> list[ConfigDict]:
+    return [entry for entry in evaluators(cfg) if str(entry.get("type")).endswith("CocoMetric")]
+
+
+def _scored_set(cfg: Config) -> tuple[ConfigDict, ConfigDict]:
+    """The one CocoMetric of a test, and the one data set."""
+    metrics = _coco_metrics(cfg)
+    datasets = [dataset for _, dataset in innermost_datasets(cfg.test_dataloader.dataset)]
+    if len(metrics) != 1 or len(datasets) != 1:
+        raise InputError(
+            f"a report is on one data set with one CocoMetric; the test has {len(datasets)} and "
+            f"{len(metrics)}. Keep the predictions, and use mmbeit3 report",
+            "report",
+        )
+    return metrics[0], datasets[0]

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from importlib import import_module
 from pathlib import Path
-from types import ModuleType
 from typing import Any, ClassVar
 
 import cv2
@@ -156,19 +154,3 @@ def check_channels(channels: str) -> None:
     """
     if channels not in CHANNELS:
         raise InputError(f"channels is {channels!r}; expected 'bgr' (as OpenCV) or 'rgb'")
-
-
-def optional_package(name: str, use: str) -> ModuleType:
-    """Import a package that only some need.
-
-    Args:
-        name (str): The package.
-        use (str): What needs it.
-
-    Raises:
-        InputError: It is not installed.
-    """
-    try:
-        return import_module(name)
-    except ImportError as error:
-        raise InputError(f"{use} needs {name} ({error}): pip install {name}") from error

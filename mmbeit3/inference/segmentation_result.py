@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from mmbeit3.inference.result import Predicted, in_order, optional_package
+from mmbeit3.inference.result import Predicted, in_order
 from mmbeit3.ops import encode_masks
+from mmbeit3.utils.optional_packages import optional_package
 from mmbeit3.utils.whole_files import whole_file
 from mmbeit3.visualization.overlay import draw_class_map
 from mmbeit3.visualization.text_labels import Color

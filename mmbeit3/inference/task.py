@@ -103,6 +103,30 @@ class Task(ABC):
         """Say which files :meth:`keep_predictions` has written."""
         return str(out)
 
+    def check_report(self, cfg: Config) -> None:
+        """Make sure that a report on a test can be written.
+
+        Args:
+            cfg (Config): The config.
+
+        Raises:
+            InputError: It cannot; there is none for the task, or a package is missing.
+        """
+        raise InputError("only detectors have a report; leave it out", "report")
+
+    def write_report(
+        self, cfg: Config, predictions: Path, out_dir: Path, classes: Sequence[str]
+    ) -> None:
+        """Write a report on a test, if :meth:`check_report` lets it pass.
+
+        Args:
+            cfg (Config): The config.
+            predictions (Path): Where :meth:`keep_predictions` has kept them, a ``.json`` name.
+            out_dir (Path): Where the report goes.
+            classes (Sequence[str]): Classes of the data set.
+        """
+        raise NotImplementedError
+
     @abstractmethod
     def drawing_hook(self, cfg: Config, meta: Mapping[str, Any], options: dict[str, Any]) -> Hook:
         """Make the hook that draws the images of a test.

@@ -17,7 +17,7 @@ STYLE = """
 body { font-family: system-ui, sans-serif; margin: 2em auto; max-width: 80em; padding: 0 1em; }
 h2 { margin: 1.5em 0 .2em; }
 p { margin: .2em 0 .6em; opacity: .7; }
-div { display: flex; flex-wrap: wrap; gap: .8em; }
+.figures { display: flex; flex-wrap: wrap; gap: .8em; }
 figure { margin: 0; width: 14em; display: flex; flex-wrap: wrap; align-content: start; }
 img { width: 14em; height: 14em; object-fit: contain; background: #8882; }
 img + img { border-left: 3px solid Canvas; box-sizing: border-box; }
@@ -50,9 +50,9 @@ class Section:
     figures: Sequence[Figure]
 
 
-def thumbnail(image: np.ndarray) -> bytes:
-    """Make a small JPEG of an image (H, W, 3), BGR, uint8."""
-    scale = min(1.0, SIDE / max(image.shape[:2]))
+def thumbnail(image: np.ndarray, side: int = SIDE) -> bytes:
+    """Make a small JPEG of an image (H, W, 3), BGR, uint8, that is no longer than ``side``."""
+    scale = min(1.0, side / max(image.shape[:2]))
     if scale < 1:
         size = tuple(max(1, round(side * scale)) for side in (image.shape[1], image.shape[0]))
         image = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
@@ -80,7 +80,7 @@ def picture_page(title: str, note: str, sections: Iterable[Section]) -> str:
         if section.title:
             title, note = html.escape(section.title), html.escape(section.note)
             parts.append(f"<h2>{title}</h2><p>{note}</p>")
-        parts += ["<div>", *map(_figure, section.figures), "</div>"]
+        parts += ['<div class="figures">', *map(_figure, section.figures), "</div>"]
     return "\n".join([*parts, "</html>", ""])
 
 

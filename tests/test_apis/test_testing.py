@@ -73,6 +73,19 @@ def test_metrics_predictions_and_pictures_are_written(
     assert cv2.imread(str(pictures[0])).shape == (480, 960, 3)  # ground truth | prediction
 
 
+def test_a_report_has_the_metrics(shapes: Path, checkpoint: Path, tmp_path: Path) -> None:
+    pytest.importorskip("plotly")
+    report = tmp_path / "report"
+    metrics = testing.test(tiny(shapes, tmp_path / "work"), checkpoint, report=report)
+    for kind in ("bbox", "segm"):
+        content = json.loads((report / kind / "report.json").read_text())
+        assert content["results"][0]["metrics"]["AP"] == metrics[f"coco/{kind}_mAP"]
+        page = (report / kind / "report.html").read_text()
+        assert all(f'"{image}":["' in page.partition('"pictures":{')[2] for image in (0, 1))
+    with pytest.raises(InputError, match="out: .* a report needs predictions as .json"):
+        testing.test(tiny(shapes, tmp_path), checkpoint, report=report, out=tmp_path / "a.pkl")
+
+
 def test_predictions_as_pickle(
     shapes: Path, checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

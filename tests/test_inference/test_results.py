@@ -13,9 +13,9 @@ from pycocotools import mask as coco_mask
 
 import mmbeit3
 from mmbeit3.inference.detection_result import DetectionResult
-from mmbeit3.inference.result import optional_package
 from mmbeit3.inference.segmentation_result import SegmentationResult
 from mmbeit3.utils import InputError
+from mmbeit3.utils.optional_packages import optional_package
 
 
 @pytest.fixture

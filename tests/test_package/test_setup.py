@@ -141,7 +141,7 @@ def test_wheel_from_source_distribution_holds_everything(tree: Path, tmp_path: P
     mim = {name.removeprefix("mmbeit3/.mim/") for name in names if "/.mim/" in name}
     assert mim == expected | {"model-index.yml"}
     assert set(index["Import"]) <= mim
-    assert names - {f"mmbeit3/.mim/{name}" for name in mim} == _files("mmbeit3", ".py")
+    assert names - {f"mmbeit3/.mim/{name}" for name in mim} == _files("mmbeit3", ".py", ".html")
 
 
 def test_editable_install_links_to_the_source(tree: Path, tmp_path: Path) -> None:
