@@ -371,7 +371,7 @@ def _text_tokenizer(
         file = Path(given or OFFICIAL).expanduser().resolve()
         Tokenizer(file)
         return file
-    lines = TextLinesDataset(files) if files else []
+    lines: TextLinesDataset | list = TextLinesDataset(files) if files else []
     texts = (lines[index]["texts"][0] for index in range(min(len(lines), MOST_TEXTS)))
     return train_tokenizer(chain(sentences, texts), out / "texts.spm", NUM_PIECES)
 

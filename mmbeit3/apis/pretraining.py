@@ -135,7 +135,7 @@ def _begin(folder: Path, given: dict[str, Any]) -> None:
             raise InputError(f"is {given[name]}; expected more than 0", name)
     options = {k: v for k, v in given.items() if v is not None and k not in ("iters", "minutes")}
     check_free(*(folder / f"{name}.py" for name in (TOKENIZER, PRETRAINING)))
-    iters = None, given["iters"]
+    iters: tuple[int | None, int | None] = None, given["iters"]
     if given["minutes"]:
         iters = _iterations(60 * given["minutes"], options)
     lines = write_pretraining_configs(folder, **options, iters=iters)
