@@ -1,6 +1,6 @@
 """The trial: a tiny BEiT-3 captions pictures of shapes.
 
-Reproduces: nothing published; a test trains a step, and no more was measured.
+Reproduces: nothing published; it shows on the CPU that the path works (docs/benchmarks.md).
 Run: mmbeit3 make-shapes --plain --size 64 --out data/plain --train 3000 --val 200 --held-out 3
      mmbeit3 train configs/beit3_captioning/beit3-tiny-captioning_64_shapes.py
 """
@@ -13,7 +13,7 @@ _base_ = [
 ]
 
 # ============ often changed ============
-max_iters = 8000
+max_iters = 3000
 learning_rate = 1e-3
 
 # ============ rarely changed ============

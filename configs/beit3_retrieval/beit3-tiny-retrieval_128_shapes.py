@@ -27,6 +27,7 @@ model = dict(
 
 train_cfg = dict(type="mmbeit3.TrainLoop", max_iters=max_iters, val_interval=500)
 optim_wrapper = dict(
+    type="OptimWrapper",
     optimizer=dict(lr=learning_rate),
     paramwise_cfg=dict(custom_keys={"logit_scale": dict(decay_mult=0.0)}),
 )

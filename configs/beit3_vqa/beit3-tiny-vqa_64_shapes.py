@@ -13,7 +13,7 @@ _base_ = [
 ]
 
 # ============ often changed ============
-max_iters = 8000
+max_iters = 4000
 learning_rate = 5e-4
 
 # ============ rarely changed ============
