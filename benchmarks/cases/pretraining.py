@@ -20,7 +20,6 @@ from mmbeit3.text.tokenizer import BEGIN, END, PADDING, UNKNOWN
 MAX_TOKENS = 64  # of a text, as in the recipe; those alone are packed, and fill them
 CAPTION = (9, 20)  # tokens of a text of a pair: 14 in the mean, near that of COCO's captions
 PLAIN = "plain: three padded passes, naive attention, one-hot codes"
-TORCH = "mmbeit3, products by torch"
 OURS = "mmbeit3"
 CHECKPOINT = "mmbeit3, with_cp=True"  # as in the recipe
 
@@ -31,7 +30,6 @@ def pretraining(options: Options) -> Case:
     common = dict(arch=options.arch, size=size, count=options.num_images, device=options.device)
     kinds = {
         PLAIN: dict(plain=True),
-        TORCH: dict(fast=False),
         OURS: dict(),
         CHECKPOINT: dict(with_cp=True),
     }
@@ -44,7 +42,6 @@ def pretraining(options: Options) -> Case:
             Candidate(name, build, common | kind, items=2 * count) for name, kind in kinds.items()
         ),
         (
-            Comparison(TORCH, PLAIN, tolerance=1e-5),
             Comparison(OURS, PLAIN, speed=2, tolerance=1e-5),
             Comparison(CHECKPOINT, PLAIN, speed=2, memory=0.5, tolerance=1e-5),
         ),
@@ -57,7 +54,6 @@ def build(
     count: int,
     device: str,
     plain: bool = False,
-    fast: bool = True,
     with_cp: bool = False,
 ) -> Callable[[], Tensor]:
     """Make a step without optimizer; it returns the four losses."""
@@ -65,9 +61,8 @@ def build(
     data = make_batches(model, size, count, device)
     losses: Callable[..., dict[str, Tensor]] = PlainPretraining(model, MAX_TOKENS)
     if not plain:
+        accelerate(model)  # as a training does
         losses = model.loss
-        if fast:
-            accelerate(model)  # as a training does
 
     def call() -> Tensor:
         model.zero_grad(set_to_none=True)

@@ -23,7 +23,6 @@ from mmbeit3.datasets.image_codes import ImageCodes, stamp_of
 from mmbeit3.datasets.transforms.image_codes import describe_view
 from mmbeit3.inference.pipeline import track
 from mmbeit3.models import BEiT3Pretraining
-from mmbeit3.models.acceleration import accelerate
 from mmbeit3.registry import MODELS, TRANSFORMS
 from mmbeit3.utils import InputError, warn
 
@@ -73,7 +72,6 @@ def prepare_codes(cfg: Config) -> list[tuple[Path, int]]:
         raise InputError("the config's model has no image_tokenizer; expected a pretraining's")
     model.init_frozen()
     model = model.to(get_device()).eval()
-    accelerate(model)  # as a training does: other kernels may round to other codes
     found: dict[Path, int] = {}
     for place, file, dataset, view in datasets:
         codes = _open(Path(file), str(model.frozen_digest()), view)

@@ -255,7 +255,7 @@ class Runner(MMEngineRunner):
     def wrap_model(self, model_wrapper_cfg: dict | None, model: nn.Module) -> nn.Module:
         """Wrap a model for several processes: by DDP, or as ``model_wrapper_cfg`` says.
 
-        It then runs in the faster ways of :func:`mmbeit3.accelerate`.
+        Validation and test then run it in the faster ways of :func:`mmbeit3.accelerate`.
         """
         from mmbeit3.models.acceleration import accelerate  # brings mmdet, as for check_strides
 

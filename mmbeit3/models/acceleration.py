@@ -9,11 +9,10 @@ from mmcv.ops import RoIAlign
 from mmdet.models.roi_heads.mask_heads import FCNMaskHead as MMDetFCNMaskHead
 from mmengine.config import ConfigDict
 from mmengine.logging import print_log
-from timm.models.beit import Attention as BEiTAttention
 from torch import Tensor, nn
 
-from mmbeit3.models.frozen import with_frozen
-from mmbeit3.models.layers import FFN
+from mmbeit3.models.layers import FFN, Attention, DeformableAttention
+from mmbeit3.models.layers.interaction import ConvFFN
 from mmbeit3.models.roi_heads import FCNMaskHead, PreciseRoIExtractor
 from mmbeit3.ops.cpu.linear import OneDNNLinear, fits_onednn, onednn_linear
 from mmbeit3.ops.cpu.pasting import paste_masks
@@ -29,10 +28,10 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 def accelerate(model: nn.Module, dtype: str = "float32", compile: bool = False) -> str:
     """Have a finished model compute in a faster way, on the device that it is on.
 
-    Modules get a subclass of their class that has a faster way, and keep their weights and names.
-    On the CPU these are linear layers (by oneDNN, in training too) and for inference RoIAlign; on
-    every device it is the pasting of masks. Whoever exports a model, or replaces its layers (LoRA,
-    quantization), does so with one that is not accelerated.
+    Modules of this project get a subclass of their class that has a faster way for inference:
+    their weights, names and training stay as they are. On the CPU these are linear layers (by
+    oneDNN) and RoIAlign; on every device it is the pasting of masks. Whoever exports a model, or
+    replaces its layers (LoRA, quantization), does so with one that is not accelerated.
 
     In bfloat16 matrix products and convolutions are computed in that type (autocast); weights,
     residual stream, norms and box coordinates stay in float32. On a CPU without instructions for
@@ -78,11 +77,14 @@ def _use_kernels(model: nn.Module, device: torch.device) -> None:
     """Give modules their faster class; one of a class that is not known here stays as it is."""
     faster = {MMDetFCNMaskHead: _PastingMMDetMaskHead, FCNMaskHead: _PastingMaskHead}
     if device.type == "cpu":
-        faster |= {FFN: _FusedFFN, PreciseRoIExtractor: _RoIExtractor, nn.Linear: OneDNNLinear}
-    for module in with_frozen(model):
+        faster |= {FFN: _FusedFFN, PreciseRoIExtractor: _RoIExtractor}
+        for module in model.modules():
+            if isinstance(module, (Attention, FFN, DeformableAttention, ConvFFN)):
+                for layer in module.children():
+                    if type(layer) is nn.Linear:
+                        layer.__class__ = OneDNNLinear
+    for module in model.modules():
         module.__class__ = faster.get(type(module), type(module))
-        if isinstance(module, BEiTAttention) and device.type == "cpu":
-            module.qkv_bias_separate = True  # else it multiplies by the layer's weight, by torch
 
 
 class _FusedFFN(FFN):
@@ -93,11 +95,7 @@ class _FusedFFN(FFN):
         # A layer that was replaced, or that someone listens to, is called.
         is_plain = type(fc1) is OneDNNLinear and type(self.act) is nn.GELU
         listened = any(m._forward_hooks or m._forward_pre_hooks for m in (fc1, self.act))
-        # Not in training: a layer computed again must do what it did without gradient.
-        learns = self.training or (
-            torch.is_grad_enabled() and (x.requires_grad or fc1.weight.requires_grad)
-        )
-        if listened or learns or not (is_plain and fits_onednn(fc1, x)):
+        if listened or not (is_plain and fits_onednn(fc1, x)):
             return super().forward(x)
         return self.fc2(self.norm(onednn_linear(x, fc1.weight, fc1.bias, True)))
 

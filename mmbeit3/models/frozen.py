@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
 from typing import Any, ClassVar
 
 import torch
@@ -47,12 +46,3 @@ class AsksFrozen(nn.Module):
         if frozen is not None:
             frozen._apply(*args, **kwargs)
         return super()._apply(*args, **kwargs)
-
-
-def with_frozen(model: nn.Module) -> Iterator[nn.Module]:
-    """The modules of a model, and of the frozen ones beside them."""
-    for module in model.modules():
-        yield module
-        frozen = isinstance(module, AsksFrozen) and getattr(module, module.frozen_name)
-        if frozen:
-            yield from with_frozen(frozen)

@@ -13,10 +13,9 @@ from mmdet.models.roi_heads.mask_heads import FCNMaskHead as MMDetFCNMaskHead
 from torch import Tensor, nn
 from torch._dynamo.utils import counters
 
-from mmbeit3.models import BEiT3, BEiT3Adapter, BEiT3Pretraining, FCNMaskHead, acceleration
+from mmbeit3.models import BEiT3, BEiT3Adapter, FCNMaskHead, acceleration
 from mmbeit3.models.acceleration import accelerate
 from mmbeit3.models.layers import FFN, EncoderLayer
-from mmbeit3.ops.cpu.linear import OneDNNLinear
 from mmbeit3.utils import InputError
 
 ARCH = dict(embed_dims=48, num_layers=4, num_heads=4, feedforward_channels=96)
@@ -67,44 +66,18 @@ def test_kernels_change_the_order_of_sums_alone() -> None:
     assert all(isinstance(layer, EncoderLayer) for layer in model.backbone.layers)
 
 
-@pytest.mark.parametrize("with_cp", [False, True, "offload"])
-def test_training_changes_the_order_of_sums_alone(with_cp: bool | str) -> None:
+def test_training_stays_as_it_was() -> None:
     plain, fast, x = Model(), Model(), images(64, 72)
     fast.load_state_dict(plain.state_dict())
     accelerate(fast)
-    fast.backbone.with_cp = with_cp  # computed again, it is what it was
     for mode in (True, False):  # frozen for a while, but differentiated
         outputs = [model.train(mode).backbone(x)[0] for model in (plain, fast)]
-        grads = []
-        for output, model in zip(outputs, (plain, fast), strict=True):
-            model.zero_grad()
-            output.square().sum().backward()
-            grads.append([param.grad for param in model.parameters()])
-        for found, want in zip((outputs[1], *grads[1]), (outputs[0], *grads[0]), strict=True):
-            assert (found - want).abs().max() <= 1e-5 * want.abs().max()
-
-
-def test_linear_layers_of_others_and_frozen_models_are_accelerated() -> None:
-    """The image tokenizer stands beside its model, and timm's layer multiplies by itself."""
-    torch.manual_seed(0)
-    tokenizer = dict(
-        type="mmbeit3.VQKD", arch=ARCH, img_size=32, patch_size=8, decoder_layers=1, num_codes=16
-    )
-    encoder = dict(type="mmbeit3.BEiT3Multiway", arch=ARCH, img_size=32, patch_size=8)
-    model = BEiT3Pretraining(encoder | dict(vocab_size=90), tokenizer, num_codes=16)
-    x = torch.rand(3, 3, 32, 32) * 2 - 1
-    want = model.image_tokenizer.features(x)
-    accelerate(model)
-    frozen = model.image_tokenizer
-    kinds = [type(m) for part in (model, frozen) for m in part.modules()]
-    assert kinds.count(OneDNNLinear) > 40 and nn.Linear not in kinds
-    names: list[str] = []
-    for name, layer in frozen.encoder.named_modules():
-        if isinstance(layer, nn.Linear):
-            layer.register_forward_hook(lambda *_, name=name: names.append(name))
-    assert (frozen.features(x) - want).abs().max() < 1e-5 * want.abs().max()
-    assert len(names) == 4 * ARCH["num_layers"]  # all of them are called, qkv too
-    frozen.features(x.requires_grad_()).sum().backward()  # timm changes the product in place
+        assert torch.equal(*outputs)
+        grads = [
+            torch.autograd.grad(output.square().sum(), list(model.parameters()))
+            for output, model in zip(outputs, (plain, fast), strict=True)
+        ]
+        assert all(torch.equal(*pair) for pair in zip(*grads, strict=True))
 
 
 def test_copies_are_of_their_own() -> None:

@@ -15,15 +15,15 @@ from mmbeit3.ops.cpu.linear import OneDNNLinear
 def calls(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Grows by one with every call of oneDNN."""
     found: list[int] = []
-    run = linear._product
-    monkeypatch.setattr(linear, "_product", lambda *args: (found.append(1), run(*args))[1])
+    run = linear.onednn_linear
+    monkeypatch.setattr(linear, "onednn_linear", lambda *args: (found.append(1), run(*args))[1])
     return found
 
 
 @pytest.mark.parametrize(("dtype", "rtol"), [(torch.float32, 2e-6), (torch.bfloat16, 2**-8)])
 @pytest.mark.parametrize("shape", [(96,), (7, 96), (2, 5, 96), (2, 3, 5, 96)])
 @torch.no_grad()
-def test_it_runs_on_onednn_where_it_can_and_equals_float64(
+def test_inference_runs_on_onednn_where_it_can_and_equals_float64(
     calls: list[int], dtype: torch.dtype, rtol: float, shape: tuple[int, ...]
 ) -> None:
     layer, x = OneDNNLinear(96, 40).eval().to(dtype), torch.randn(shape).to(dtype)
@@ -52,29 +52,13 @@ def test_inputs_in_any_layout() -> None:
             torch.testing.assert_close(layer(other), F.linear(other, layer.weight, layer.bias))
 
 
-@pytest.mark.parametrize("bias", [True, False])
-@pytest.mark.parametrize("shape", [(96,), (7, 96), (2, 5, 96), (2, 150, 96)])
-def test_gradients_equal_float64(calls: list[int], shape: tuple[int, ...], bias: bool) -> None:
-    layer = OneDNNLinear(96, 40, bias=bias)
-    x = torch.randn(shape, requires_grad=True)
-    inputs = [x, *layer.parameters()]
+def test_gradients_are_torchs(calls: list[int]) -> None:
+    layer, x = OneDNNLinear(16, 8).eval(), torch.randn(3, 16, requires_grad=True)
+    inputs = (x, layer.weight, layer.bias)
     found = torch.autograd.grad(layer(x).square().sum(), inputs)
-    assert len(calls) == 3
-    exact = [value.detach().double().requires_grad_() for value in inputs]
-    want = torch.autograd.grad(F.linear(*exact).square().sum(), exact)
-    for one, two in zip(found, want, strict=True):
-        assert one.shape == two.shape and (one - two).abs().max() <= 2e-6 * two.abs().max()
-
-
-def test_gradients_of_inputs_in_any_layout_and_of_gradients() -> None:
-    layer = OneDNNLinear(16, 8)
-    for x in (torch.randn(4, 6, 16).mT.contiguous().mT, torch.randn(1, 1, 16).expand(3, 5, 16)):
-        x, found = x.requires_grad_(), []
-        for way in (layer, lambda x: F.linear(x, layer.weight, layer.bias)):
-            once = torch.autograd.grad(way(x).square().sum(), x, create_graph=True)[0]
-            found.append(torch.autograd.grad(once.square().sum(), [x, layer.weight]))
-            found[-1] += torch.autograd.grad(way(x).sum(), [x, layer.bias])  # one value, expanded
-        torch.testing.assert_close(*found)
+    want = torch.autograd.grad(F.linear(*inputs).square().sum(), inputs)
+    assert not calls
+    torch.testing.assert_close(found, want)
 
 
 @torch.no_grad()
@@ -85,29 +69,19 @@ def test_what_onednn_is_not_for_takes_torchs_way(calls: list[int]) -> None:
     with torch.backends.mkldnn.flags(enabled=False):
         layer(x)
     assert layer(x[:0]).shape == (0, 8)
+    layer.train()(x)
+    layer.eval()
+    assert OneDNNLinear(16, 8, bias=False).eval()(x).shape == (3, 8)
     assert layer.double()(x.double()).dtype == torch.float64
     assert not calls
     with pytest.raises(RuntimeError, match="shapes cannot be multiplied"):
         layer.float()(torch.randn(3, 16, 1))
 
 
-@pytest.mark.parametrize("shape", [(7, 16), (2, 5, 16)])
-def test_what_comes_out_may_be_changed_in_place(shape: tuple[int, ...]) -> None:
-    layer, x, found = OneDNNLinear(16, 8), torch.randn(shape), []
-    for way in (layer, lambda x: F.linear(x, layer.weight, layer.bias)):
-        layer.zero_grad()
-        y = way(x)
-        y += 1
-        F.relu(y, inplace=True).square().sum().backward()
-        found.append(layer.weight.grad.clone())
-    torch.testing.assert_close(*found)
-
-
-def test_nothing_is_computed_for_what_is_frozen(calls: list[int]) -> None:
-    layer = OneDNNLinear(16, 8).requires_grad_(False)
-    x = torch.randn(3, 16, requires_grad=True)
+def test_frozen_weights_train_what_comes_before(calls: list[int]) -> None:
+    layer, x = (
+        OneDNNLinear(16, 8).eval().requires_grad_(False),
+        torch.randn(3, 16, requires_grad=True),
+    )
     layer(x).sum().backward()
-    assert torch.allclose(x.grad, layer.weight.sum(0).expand(3, 16)) and len(calls) == 2
-    layer.weight.requires_grad_()
-    layer(x.detach()).sum().backward()
-    assert layer.weight.grad is not None and layer.bias.grad is None and len(calls) == 4
+    assert x.grad is not None and not calls
