@@ -42,7 +42,7 @@ def pretraining(options: Options) -> Case:
             Candidate(name, build, common | kind, items=2 * count) for name, kind in kinds.items()
         ),
         (
-            Comparison(OURS, PLAIN, speed=2, tolerance=1e-5),
+            Comparison(OURS, PLAIN, speed=2, memory=0.5, tolerance=1e-5),
             Comparison(CHECKPOINT, PLAIN, speed=2, memory=0.5, tolerance=1e-5),
         ),
     )
