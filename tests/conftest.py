@@ -5,14 +5,17 @@ from __future__ import annotations
 import gc
 import os
 import signal
+from collections import OrderedDict
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from mmengine.logging import MMLogger
 
 import mmbeit3  # noqa: F401  before any test imports mmdet: mmcv.ops must be there by then
 from mmbeit3.checkpoint.safe_loading import loading_kept
+from mmbeit3.utils.terminal import CurrentStdout
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -61,6 +64,17 @@ def modules_load_as_before() -> Iterator[None]:
     """The same for fixtures of a whole module, which run before those of its tests."""
     with loading_kept():
         yield
+
+
+@pytest.fixture(autouse=True)
+def logs_are_heard(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Give each test a logger that writes to the standard output of the moment, as ``capsys`` asks.
+
+    mmengine's writes to the one of when it was made: in a fixture, in an earlier test.
+    """
+    monkeypatch.setattr(MMLogger, "_instance_dict", OrderedDict())
+    for handler in MMLogger.get_current_instance().handlers:
+        handler.setStream(CurrentStdout())
 
 
 @pytest.fixture(scope="session")
