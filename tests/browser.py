@@ -13,6 +13,19 @@ from typing import Any
 import pytest
 
 NAMES = ("chromium", "chromium-browser", "google-chrome")
+# Clicks on a cell of a grid as a person does, given what the grid shows.
+CLICK_CELL = """
+const clickCell = async (id, row, column) => {
+  const box = $(id).querySelector(".nsewdrag").getBoundingClientRect(), { x, y } = $(id).data[0];
+  const at = { clientX: box.left + box.width * (x.indexOf(String(column)) + .5) / x.length,
+               clientY: box.top + box.height * (y.indexOf(String(row)) + .5) / y.length,
+               bubbles: true };
+  for (const [kind, time] of [["mousemove", 300], ["mousedown", 30], ["mouseup", 500]]) {
+    $(id).querySelector(".nsewdrag").dispatchEvent(new MouseEvent(kind, at));
+    await pause(time);
+  }
+};
+"""
 PROBE = """<script>
 const pause = time => new Promise(done => setTimeout(done, time));
 window.addEventListener("load", async () => {{

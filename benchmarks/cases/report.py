@@ -16,7 +16,8 @@ from torch import Tensor
 
 from benchmarks.benchmark import Candidate, Case
 from benchmarks.options import Options
-from mmbeit3.inference.detection_report import FILES, report_detections
+from mmbeit3.inference.detection_report import report_detections
+from mmbeit3.inference.report_page import FILES
 
 NUM_IMAGES, NUM_CLASSES, PER_IMAGE = 5000, 80, 100
 WIDTH, HEIGHT = 640, 480

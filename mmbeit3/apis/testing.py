@@ -22,7 +22,6 @@ from mmbeit3.inference.evaluation_outputs import EvaluationOutputs
 from mmbeit3.inference.pipeline import write_json
 from mmbeit3.inference.task import find_task
 from mmbeit3.models.acceleration import accelerate
-from mmbeit3.utils import InputError
 from mmbeit3.utils.whole_files import WriteError
 
 FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS}
@@ -60,9 +59,9 @@ def test(
         dtype: Compute in 'float32' or 'bfloat16'; see
             :func:`mmbeit3.accelerate`. Defaults to 'float32'.
         compiles: Whether to compile the backbone by torch.compile. Defaults to False.
-        report: Folder for a page on where a detector is wrong, see
-            :func:`mmbeit3.inference.detection_report.report_detections`, and for the predictions
-            if ``out`` is not given. Defaults to None, no page.
+        report: Folder for a page on where the model is wrong, see
+            :func:`mmbeit3.inference.reports.report`, and for the predictions if ``out`` is not
+            given. Defaults to None, no page.
 
     Returns:
         Metric names to values, as the config's evaluators report them.
@@ -79,10 +78,8 @@ def test(
     cfg, meta = plan.cfg, plan.meta
     task = find_task(cfg)
     if report is not None:
-        task.check_report(cfg)
-        out = Path(report, "results.json") if out is None else out
-        if Path(out).suffix != ".json":
-            raise InputError(f"{out}: a report needs predictions as .json", "out")
+        out = Path(report, task.report_predictions) if out is None else out
+        task.check_report(cfg, Path(out))
     if tta is not None:
         use_tta(cfg, tta, task.tta_model)
     with ExitStack() as stack:
@@ -106,8 +103,8 @@ def test(
     if out is not None:
         print_log(f"predictions are in {task.kept_files(Path(out))}", "current")
     if report is not None and out is not None and is_main_process():
-        classes = runner.test_loop.dataloader.dataset.metainfo["classes"]
-        task.write_report(cfg, Path(out), Path(report), classes)
+        dataset = runner.test_loop.dataloader.dataset
+        task.write_report(cfg, Path(out), Path(report), dataset, outputs.image_root)
     if show_dir is not None:
         print_log(f"pictures are in {show_dir}", "current")
     return metrics

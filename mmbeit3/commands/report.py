@@ -1,4 +1,4 @@
-"""Show where detectors are wrong: ``mmbeit3 report RESULTS --gt ANN --out DIR``."""
+"""Show where a model is wrong: ``mmbeit3 report RESULTS --gt TRUTH --out DIR``."""
 
 from __future__ import annotations
 
@@ -7,52 +7,81 @@ from pathlib import Path
 
 from mmbeit3.commands.beginning import check_exists
 
-HELP = "show where a detector is wrong, in one page"
+HELP = "show where a model is wrong, in one page"
 DESCRIPTION = (
-    "Write a page on COCO results, of any program: AP by class and size, precision and recall, "
-    "confusion, kinds of errors, calibration, the best thresholds, the worst and best images; "
-    "several results are compared with the first. Needs the extra mmbeit3[report]."
+    "Write a page on results, of any program: COCO detections (AP by class and size, confusion, "
+    "kinds of errors, calibration), folders of label maps (IoU by class, confusion); the worst and "
+    "best images; several results are compared with the first. Needs the extra mmbeit3[report]."
 )
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of this command."""
     parser.add_argument(
-        "results", type=Path, nargs="+", help="COCO results: a list of detections; one or more"
+        "results",
+        type=Path,
+        nargs="+",
+        help="one or more: COCO detections; or folders of label maps (.png), or of infer",
     )
-    parser.add_argument("--gt", type=Path, required=True, help="COCO annotation file")
+    parser.add_argument(
+        "--gt",
+        type=Path,
+        required=True,
+        help="COCO annotation file; or the folder of the true label maps",
+    )
     parser.add_argument(
         "--out", type=Path, required=True, help="folder for report.html and report.json"
     )
     parser.add_argument(
-        "--images", type=Path, help="folder of the images; without it the page has no pictures"
+        "--images", type=Path, help="folder of the images; without it the page does not show them"
     )
     parser.add_argument(
         "--iou-type",
         choices=("bbox", "segm"),
-        default="bbox",
-        help="compare boxes or masks (default: bbox)",
+        help="of detections: compare boxes or masks (default: bbox)",
     )
     parser.add_argument(
         "--score-thr",
         type=float,
-        help="score from which on detections are shown and count in the confusion (default: that "
-        "of the best F1 of each result)",
+        help="of detections: score from which on they are shown and count in the confusion "
+        "(default: that of the best F1 of each result)",
+    )
+    parser.add_argument(
+        "--classes",
+        type=Path,
+        help="of label maps: file with a class a line, that of value 0 first (default: those of "
+        "the run of infer, else numbers)",
+    )
+    parser.add_argument(
+        "--reduce-zero-label",
+        action="store_true",
+        default=None,
+        help="of label maps: 0 is no class, and the classes count from 1",
     )
 
 
 def start(args: argparse.Namespace) -> str:
     """Check what needs no PyTorch, and say what begins."""
-    check_exists(args.gt, "annotation file")
+    check_exists(args.gt, "ground truth")
     for path in args.results:
         check_exists(path, "results file")
-    if args.images is not None:
-        check_exists(args.images, "image folder")
+    for path, what in ((args.images, "image folder"), (args.classes, "class list")):
+        if path is not None:
+            check_exists(path, what)
     return f"reporting on {', '.join(map(str, args.results))}"
 
 
 def run(args: argparse.Namespace) -> None:
     """Run the command."""
-    from mmbeit3.inference.detection_report import report_detections
+    from mmbeit3.inference.reports import report
 
-    report_detections(args.results, args.gt, args.out, args.images, args.iou_type, args.score_thr)
+    report(
+        args.results,
+        args.gt,
+        args.out,
+        args.images,
+        iou_type=args.iou_type,
+        score_thr=args.score_thr,
+        classes=args.classes,
+        reduce_zero_label=args.reduce_zero_label,
+    )

@@ -36,7 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--report",
         metavar="DIR",
-        help="write a page on where a detector is wrong, as mmbeit3 report does; needs the extra "
+        help="write a page on where the model is wrong, as mmbeit3 report does; needs the extra "
         "mmbeit3[report]",
     )
     add_tta(parser)

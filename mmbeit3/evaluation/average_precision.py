@@ -1,4 +1,4 @@
-"""Average precision of categories from sorted detections, also of images drawn again and again."""
+"""Average precision of categories from sorted detections, also of images drawn anew."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ import numpy as np
 from mmbeit3.evaluation.overlaps import IOU_THRESHOLDS, Overlaps, match
 
 RECALLS = np.linspace(0, 1, 101)  # of the COCO API
-CONFIDENCE = 0.95
 
 
 class PrecisionCurves:
@@ -120,40 +119,3 @@ class Resampling:
 def resample(overlaps: Overlaps) -> Resampling:
     """Match detections at all thresholds of the COCO API."""
     return Resampling(overlaps, [match(overlaps, threshold) for threshold in IOU_THRESHOLDS])
-
-
-def draw_again(
-    results: Sequence[Resampling], num_images: int, samples: int, seed: int = 0
-) -> np.ndarray:
-    """AP of several results on the same images, drawn with replacement.
-
-    Args:
-        results: The R results.
-        num_images: How many images there are, and are drawn each time.
-        samples: S, how often.
-        seed: Of the draws. Defaults to 0.
-
-    Returns:
-        (S, R, K + 1), AP of each category, and last their mean; NaN without objects.
-    """
-    generator = np.random.default_rng(seed)
-    drawn = []
-    for _ in range(samples):
-        times = np.bincount(generator.integers(0, num_images, num_images), minlength=num_images)
-        drawn.append([with_mean(result.average_precision(times)) for result in results])
-    return np.array(drawn)
-
-
-def with_mean(values: np.ndarray) -> np.ndarray:
-    """Add the mean of the categories (K,) that have objects behind them; NaN if none has."""
-    known = values[~np.isnan(values)]
-    return np.r_[values, known.mean() if len(known) else np.nan]
-
-
-def interval(values: np.ndarray) -> list[float | None]:
-    """The middle 95 % of samples (S,), as their ends; None where there are none."""
-    known = values[~np.isnan(values)]
-    if not len(known):
-        return [None, None]
-    outside = (1 - CONFIDENCE) / 2
-    return np.quantile(known, [outside, 1 - outside]).tolist()

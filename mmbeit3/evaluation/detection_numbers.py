@@ -8,14 +8,14 @@ from typing import Any
 
 import numpy as np
 
-from mmbeit3.evaluation.average_precision import Resampling, draw_again, interval, with_mean
+from mmbeit3.evaluation import resampling
+from mmbeit3.evaluation.average_precision import Resampling
 from mmbeit3.evaluation.coco import AP_KEYS, Accumulated, summarize
 from mmbeit3.evaluation.detection_errors import FOUND, find_errors
 from mmbeit3.evaluation.overlaps import IOU_THRESHOLDS, Overlaps, find_overlaps, match
 from mmbeit3.utils import InputError
 
 BINS = 10  # of scores, for calibration
-SAMPLES = 500  # draws of images for an interval
 Cell = tuple[int, int]  # class of the object, class of the detection; K: none
 
 
@@ -126,23 +126,15 @@ def compare(first: DetectionNumbers, other: DetectionNumbers, seed: int = 0) -> 
         seed: Of the draws. Defaults to 0.
 
     Returns:
-        ``difference``, and ``interval``, the middle 95 % over :data:`SAMPLES` draws of the images
-        with replacement, the same for both: of each class and, last, their mean. None where there
-        are no objects.
+        See :func:`mmbeit3.evaluation.resampling.compare`; of each class and, last, their mean.
     """
-    pair = [first.resampling, other.resampling]
-    num_images = len(first.cells)
-    once = [with_mean(result.average_precision(np.ones(num_images, np.int64))) for result in pair]
-    drawn = draw_again(pair, num_images, SAMPLES, seed)
-    differences = drawn[:, 1] - drawn[:, 0]
-    return {
-        "difference": [
-            None if np.isnan(value) else value for value in (once[1] - once[0]).tolist()
-        ],
-        "interval": [interval(values) for values in differences.T],
-        "samples": SAMPLES,
-        "seed": seed,
-    }
+    one, two = (
+        lambda times, result=result: resampling.with_mean(
+            result.resampling.average_precision(times)
+        )
+        for result in (first, other)
+    )
+    return resampling.compare(one, two, len(first.cells), seed)
 
 
 def calibration_error(bins: list[list[float]]) -> float | None:

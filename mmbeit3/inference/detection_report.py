@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import base64
-from collections import Counter
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
-from itertools import islice
 from os import path as osp
 from pathlib import Path
 from typing import Any
@@ -28,19 +24,18 @@ from mmbeit3.evaluation.detection_numbers import (
     is_error,
     measure,
 )
-from mmbeit3.inference.inferencer import default_workers
-from mmbeit3.inference.pipeline import map_ahead, write_json
+from mmbeit3.inference.report_page import (
+    SIDE,
+    begin,
+    choose_images,
+    draw_pictures,
+    result_names,
+    write_report,
+)
 from mmbeit3.utils import InputError, warn
 from mmbeit3.utils.image_reading import read_image
-from mmbeit3.utils.whole_files import make_folder, write_whole
-from mmbeit3.visualization.interactive_page import interactive_page, page_packages
 from mmbeit3.visualization.overlay import draw_instances
 from mmbeit3.visualization.picture_page import thumbnail
-
-FILES = ("report.html", "report.json")
-SIDE = 400  # pixels of the longer side of a picture
-MAX_PICTURES = 10_000_000  # bytes of all pictures; in the page they take a third more
-WORST, BEST, OF_CELL = 24, 12, 2  # images that get a picture: of all, of all, of each cell
 
 
 @dataclass(frozen=True)
@@ -79,14 +74,13 @@ def report_detections(
     Raises:
         InputError: A file cannot be used, or Jinja2 or Plotly is not installed.
     """
-    page_packages("the report")
-    make_folder(Path(out_dir))
+    begin(out_dir)
     numbers_of_classes = None
     if classes is not None:
         categories = load_coco(ground_truth, check_meaning=False)["categories"]
         numbers_of_classes = find_category_ids(classes, categories, str(ground_truth))
     measured = []
-    for name, path in zip(_names(results), results, strict=True):
+    for name, path in zip(result_names(results), results, strict=True):
         found = accumulate_coco(ground_truth, path, iou_type, category_ids=numbers_of_classes)
         try:
             numbers = measure(found, iou_type, score_thr)
@@ -117,23 +111,10 @@ def report_detections(
         "pictures": pictures,
     }
     note = f"{kind} of {' and '.join(map(str, results))}, next to {ground_truth}"
-    html, numbers_file = (Path(out_dir) / name for name in FILES)
-    write_whole(html, interactive_page("detections.html", "Detections", note, page))
-    write_json(numbers_file, content)
+    write_report(out_dir, "detections.html", "Detections", note, page, content)
     if images and not pictures:
-        warn(f"no picture is in {html}: none of the images that it would show is in {images}")
-    print(f"the report is {html}, its numbers are in {numbers_file}")
+        warn(f"the report has no picture: none of the images that it would show is in {images}")
     return content
-
-
-def _names(paths: Sequence[str | Path]) -> list[str]:
-    """What tells files apart: the end of their paths, as short as it may be."""
-    parts = [Path(path).with_suffix("").parts for path in paths]
-    for length in range(1, max(map(len, parts)) + 1):
-        names = ["/".join(own[-length:]) for own in parts]
-        if len(set(names)) == len(names):
-            return names
-    return [f"{Path(path).stem} ({number})" for number, path in enumerate(paths, 1)]
 
 
 def _shown(found: Accumulated, threshold: float) -> dict[int, list[dict]]:
@@ -165,26 +146,12 @@ def _page_data(result: _Result) -> dict[str, Any]:
 
 def _choose(measured: Sequence[_Result]) -> list[int]:
     """Images in the order in which they get a picture, as long as there is room."""
-    chosen: dict[int, None] = {}
-    by_cell: list[list[int]] = []
+    counted = []
     for cells in (result.numbers.cells for result in measured):
-        errors = [sum(n for cell, n in own.items() if is_error(cell)) for own in cells]
+        wrong = [sum(n for cell, n in own.items() if is_error(cell)) for own in cells]
         right = [sum(n for cell, n in own.items() if not is_error(cell)) for own in cells]
-        worst = sorted(range(len(cells)), key=lambda index: (-errors[index], index))
-        best = sorted(range(len(cells)), key=lambda index: (errors[index] > 0, -right[index]))
-        chosen |= dict.fromkeys([*worst[:WORST], *best[:BEST]])
-        count, of_cell = Counter[Any](), dict[Any, list[tuple[int, int]]]()
-        for index, own in enumerate(cells):
-            for cell, number in own.items():
-                count[cell] += number
-                of_cell.setdefault(cell, []).append((-number, index))
-        by_cell += [
-            [index for _, index in sorted(of_cell[cell])[:OF_CELL]]
-            for cell, _ in count.most_common()
-        ]
-    for indices in by_cell:
-        chosen |= dict.fromkeys(indices)
-    return list(chosen)
+        counted.append((cells, wrong, right))
+    return choose_images(counted)
 
 
 def _draw(
@@ -210,16 +177,7 @@ def _draw(
         path = Path(images, found.truth["images"][index]["file_name"])
         return draw(path, [part.get(index, []) for part in parts])
 
-    drawn, size = {}, 0
-    with ThreadPoolExecutor(default_workers()) as pool:
-        waiting = iter(wanted)
-        # few at a time, so that none is drawn for which there is no room
-        while size < MAX_PICTURES and (some := list(islice(waiting, 16))):
-            for index, jpegs in zip(some, map_ahead(pool, pictures, some, 16), strict=True):
-                if jpegs is not None and size < MAX_PICTURES:
-                    drawn[index] = [base64.b64encode(jpeg).decode() for jpeg in jpegs]
-                    size += sum(map(len, jpegs))
-    return drawn
+    return draw_pictures(wanted, pictures)
 
 
 def _draw_image(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from os import path as osp
 from pathlib import Path
 from typing import Any
@@ -58,19 +58,22 @@ class DetectionTask(Task):
         """Say that JSON is a file for boxes and one for masks."""
         return f"{out.with_suffix('')}.*.json" if out.suffix == ".json" else str(out)
 
-    def check_report(self, cfg: Config) -> None:
+    def check_report(self, cfg: Config, predictions: Path) -> None:
         """Make sure that the test has one data set, scored by a CocoMetric."""
         page_packages("the report")
+        if predictions.suffix != ".json":
+            raise InputError(f"{predictions}: a report needs predictions as .json", "out")
         _scored_set(cfg)
 
     def write_report(
-        self, cfg: Config, predictions: Path, out_dir: Path, classes: Sequence[str]
+        self, cfg: Config, predictions: Path, out_dir: Path, dataset: Any, image_root: str
     ) -> None:
         """Write a page on boxes into ``bbox/``, and one on masks into ``segm/``."""
-        metric, dataset = _scored_set(cfg)
-        truth = metric.get("ann_file") or data_path(dataset, "ann_file")
-        prefix = dataset.get("data_prefix") or {}
-        images = osp.join(dataset.get("data_root") or "", prefix.get("img") or "")
+        metric, config = _scored_set(cfg)
+        truth = metric.get("ann_file") or data_path(config, "ann_file")
+        prefix = config.get("data_prefix") or {}
+        images = osp.join(config.get("data_root") or "", prefix.get("img") or "")
+        classes = dataset.metainfo["classes"]
         kinds = metric.get("metric", "bbox")
         for kind in [kinds] if isinstance(kinds, str) else kinds:
             results = predictions.with_suffix(f".{kind}.json")

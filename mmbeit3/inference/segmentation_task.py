@@ -9,13 +9,22 @@ from typing import TYPE_CHECKING, Any
 from mmengine.config import Config
 from mmengine.hooks import Hook
 
+from mmbeit3.datasets.class_list import ClassList
+from mmbeit3.datasets.palette import palette_or_made
+from mmbeit3.evaluation.output_places import output_file
 from mmbeit3.inference.evaluation_outputs import PICKLE_SUFFIXES, EvaluationOutputs, evaluators
+from mmbeit3.inference.segmentation_report import (
+    ClassMaps,
+    LabeledImage,
+    report_segmentation,
+)
 from mmbeit3.inference.segmentation_writer import SegmentationWriter
 from mmbeit3.inference.task import Task
 from mmbeit3.registry import TASKS
 from mmbeit3.utils import InputError
 from mmbeit3.utils.whole_files import make_folder
 from mmbeit3.visualization.drawing_hook import SampleDrawingHook
+from mmbeit3.visualization.interactive_page import page_packages
 
 if TYPE_CHECKING:  # mmseg is imported for segmentation configs only
     from mmbeit3.inference.segmentor import Segmentor
@@ -30,6 +39,7 @@ class SegmentationTask(Task):
     scope = "mmseg"
     writer_type = SegmentationWriter
     prediction_suffix = ".png"
+    report_predictions = "labels"
     drawing = ("legend",)
     tta_model = "mmbeit3.SegTTAModel"
 
@@ -74,6 +84,36 @@ class SegmentationTask(Task):
             writer.update(
                 output_dir=str(out), image_root=outputs.image_root, staging_dir=staging_dir
             )
+
+    def check_report(self, cfg: Config, predictions: Path) -> None:
+        """Make sure that the packages are there."""
+        page_packages("the report")
+
+    def write_report(
+        self, cfg: Config, predictions: Path, out_dir: Path, dataset: Any, image_root: str
+    ) -> None:
+        """Write a page on the class maps."""
+        images, files = [], []
+        for index in range(len(dataset)):
+            info = dataset.get_data_info(index)
+            path = Path(info["img_path"])
+            files.append(output_file(info, predictions, ".png", image_root))
+            name = files[-1].relative_to(predictions).with_suffix(path.suffix).as_posix()
+            renamed = info.get("label_map")
+            images.append(
+                LabeledImage(
+                    name, Path(info["seg_map_path"]), path, info["reduce_zero_label"], renamed
+                )
+            )
+        meta = dataset.metainfo
+        palette = palette_or_made(meta.get("palette"), len(meta["classes"]))
+        report_segmentation(
+            images,
+            [ClassMaps(predictions.name, files)],
+            ClassList(tuple(meta["classes"]), palette),
+            out_dir,
+            f"{predictions}, by {cfg.get('filename') or 'a config'} from {cfg.load_from}",
+        )
 
     def drawing_hook(self, cfg: Config, meta: Mapping[str, Any], options: dict[str, Any]) -> Hook:
         """Make the hook that draws class maps."""

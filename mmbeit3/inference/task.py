@@ -39,6 +39,8 @@ class Task(ABC):
     drawing: ClassVar[tuple[str, ...]] = ()
     #: Suffix of the files, one for each image, that a test writes; None if it writes one for all.
     prediction_suffix: ClassVar[str | None] = None
+    #: Name of the predictions that a test keeps for its report.
+    report_predictions: ClassVar[str] = "results.json"
     #: The model that merges views in an augmented test, where a config names none.
     tta_model: ClassVar[str | None] = None
 
@@ -103,27 +105,31 @@ class Task(ABC):
         """Say which files :meth:`keep_predictions` has written."""
         return str(out)
 
-    def check_report(self, cfg: Config) -> None:
+    def check_report(self, cfg: Config, predictions: Path) -> None:
         """Make sure that a report on a test can be written.
 
         Args:
             cfg (Config): The config.
+            predictions (Path): Where :meth:`keep_predictions` will keep them.
 
         Raises:
             InputError: It cannot; there is none for the task, or a package is missing.
         """
-        raise InputError("only detectors have a report; leave it out", "report")
+        raise InputError(
+            f"the task {self.writer_type.task!r} has no report; leave it out", "report"
+        )
 
     def write_report(
-        self, cfg: Config, predictions: Path, out_dir: Path, classes: Sequence[str]
+        self, cfg: Config, predictions: Path, out_dir: Path, dataset: Any, image_root: str
     ) -> None:
         """Write a report on a test, if :meth:`check_report` lets it pass.
 
         Args:
             cfg (Config): The config.
-            predictions (Path): Where :meth:`keep_predictions` has kept them, a ``.json`` name.
+            predictions (Path): Where :meth:`keep_predictions` has kept them.
             out_dir (Path): Where the report goes.
-            classes (Sequence[str]): Classes of the data set.
+            dataset (BaseDataset): What was tested on.
+            image_root (str): Folder of its images.
         """
         raise NotImplementedError
 

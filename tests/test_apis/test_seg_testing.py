@@ -228,3 +228,19 @@ def test_the_commands_know_the_views(
 ) -> None:
     arguments = build_parser().parse_args([*command, "config.py", "weights.pth", *words])
     assert arguments.tta == views
+
+
+def test_a_report_has_the_metrics(shapes: Path) -> None:
+    pytest.importorskip("plotly")
+    cfg = tiny(shapes)
+    _, checkpoint = random_model(cfg)
+    folder = shapes.parent / "report"
+    metrics = testing.test(cfg, checkpoint, report=folder)
+    content = json.loads((folder / "report.json").read_text())
+    assert content["results"][0]["metrics"] == pytest.approx(
+        {name: value for name, value in metrics.items()}, abs=1e-9
+    )
+    assert [row["name"] for row in content["results"][0]["classes"]] == list(CLASSES)
+    assert len(list((folder / "labels").rglob("*.png"))) == 3
+    page = (folder / "report.html").read_text()
+    assert all(f'"{image}":["' in page.partition('"pictures":{')[2] for image in range(3))

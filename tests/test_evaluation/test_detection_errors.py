@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mmbeit3.evaluation.average_precision import draw_again, resample
+from mmbeit3.evaluation.average_precision import resample
 from mmbeit3.evaluation.coco import accumulate_coco, evaluate_coco
 from mmbeit3.evaluation.detection_errors import ERRORS, find_errors
 from mmbeit3.evaluation.overlaps import find_overlaps, match
@@ -110,11 +110,3 @@ def test_an_image_that_is_drawn_twice_counts_twice(truth: dict) -> None:
     overlaps = find_overlaps(accumulate_coco(truth, results), "bbox")
     values = resample(overlaps).average_precision(times)
     assert np.nanmean(values) == pytest.approx(expected, abs=1e-12)
-
-
-def test_draws_are_the_same_again_and_pair_the_results(truth: dict) -> None:
-    result = resample(find_overlaps(accumulate_coco(truth, perturbed_results(truth, 7)), "bbox"))
-    first, again = (draw_again([result, result], 10, 5, seed=1) for _ in range(2))
-    np.testing.assert_array_equal(first, again)
-    np.testing.assert_array_equal(first[:, 0], first[:, 1])
-    assert len(np.unique(first[:, 0, -1])) > 1

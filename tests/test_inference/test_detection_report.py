@@ -17,7 +17,7 @@ from mmbeit3.cli import main
 from mmbeit3.evaluation import evaluate_coco
 from mmbeit3.inference.detection_report import report_detections
 from mmbeit3.utils import InputError
-from tests.browser import run_in_browser
+from tests.browser import CLICK_CELL, run_in_browser
 from tests.test_evaluation.helpers import perturbed_results
 
 NAMES = ["disk", "a <b> & 'c'", "ring", "none of these"]
@@ -114,21 +114,13 @@ def test_the_page_stands_alone(made: Path) -> None:
 def test_in_a_browser(made: Path) -> None:
     found = run_in_browser(
         made / "report.html",
-        """
+        CLICK_CELL
+        + """
         const all = document.querySelectorAll("#table tbody tr").length;
-        const plot = $("confusion"), drag = plot.querySelector(".nsewdrag");
         const matrix = current().confusion;
-        // the cell with most errors of the first class, as a person clicks on it
+        // the cell with most errors of the first class
         const column = matrix[0].indexOf(Math.max(...matrix[0].slice(1)), 1);
-        const box = drag.getBoundingClientRect(), side = none + 1;
-        const at = { clientX: box.left + box.width * (column + .5) / side,
-                     clientY: box.top + box.height * .5 / side, bubbles: true };
-        drag.dispatchEvent(new MouseEvent("mousemove", at));
-        await pause(300);
-        drag.dispatchEvent(new MouseEvent("mousedown", at));
-        await pause(30);
-        drag.dispatchEvent(new MouseEvent("mouseup", at));
-        await pause(500);
+        await clickCell("confusion", 0, column);
         const cell = { column, state: state.cell, title: $("cell-title").textContent,
                        pictures: $("cell").querySelectorAll("img").length,
                        names: [...$("cell").querySelectorAll("b")].map(name => name.textContent) };

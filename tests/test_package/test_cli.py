@@ -99,7 +99,7 @@ WRONG = {
     "convert b.pth c.pth": "checkpoint b.pth does not exist",
     "publish b.pth c.pth": "checkpoint b.pth does not exist",
     "eval-coco a.json c.json": "results file c.json does not exist",
-    "report a.json --gt c.json --out out": "annotation file c.json does not exist",
+    "report a.json --gt c.json --out out": "ground truth c.json does not exist",
     "eval-captions c.json a.json": "reference file c.json does not exist",
     "prepare-ade20k b.zip": "archive b.zip does not exist",
     "prepare-codes absent.py": "config absent.py does not exist",

@@ -1,4 +1,4 @@
-"""Show where a detector is wrong: the script of ``mmbeit3 report``."""
+"""Show where a model is wrong: the script of ``mmbeit3 report``."""
 
 from mmbeit3.cli import run_script
 

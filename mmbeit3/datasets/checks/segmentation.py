@@ -7,6 +7,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 from mmengine.logging import print_log
@@ -333,6 +334,26 @@ def _count(pairs: Sequence[Pair], source: str, loader: Loader | None) -> LabelCo
     return LabelCounts(len(pairs), pixels, maps, examples, narrow, turned)
 
 
+def read_label_map(path: str | Path) -> np.ndarray:
+    """Read the values of a label map, (H, W).
+
+    Raises:
+        InputError: The file cannot be read or is cut off, or has other than 8 bits or no indices.
+    """
+    try:
+        refuse_endless(path)
+        with Image.open(path) as file:
+            problem = _format_problem(file)
+            if problem is None:
+                file.verify()  # the sums of the chunks, which decoding leaves out
+        if problem is None:
+            with Image.open(path) as file:
+                return np.asarray(file)
+    except Exception as error:  # a damaged file makes Pillow raise errors of many kinds
+        raise InputError(f"{path} {unreadable(error)}") from error
+    raise InputError(f"{path} {problem}")
+
+
 def _inspect(pair: Pair, loader: Loader | None) -> tuple[np.ndarray, tuple[int, int], bool] | str:
     """What a label map holds, or what is wrong with it or its image.
 
@@ -341,16 +362,9 @@ def _inspect(pair: Pair, loader: Loader | None) -> tuple[np.ndarray, tuple[int, 
     """
     image, label_map = pair
     try:
-        refuse_endless(label_map)
-        with Image.open(label_map) as file:
-            problem = _format_problem(file)
-            if problem:
-                return f"{label_map} {problem}"
-            file.verify()  # the sums of the chunks, which decoding leaves out
-        with Image.open(label_map) as file:
-            labels = np.asarray(file)
-    except Exception as error:  # a damaged file makes Pillow raise errors of many kinds
-        return f"{label_map} {unreadable(error)}"
+        labels = read_label_map(label_map)
+    except InputError as error:
+        return str(error)
     try:
         size = read_size(image, loader)
     except Exception as error:
