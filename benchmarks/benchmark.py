@@ -31,6 +31,8 @@ class Candidate:
         series: Curve that the candidate lies on in plots. Defaults to "", none.
         x: Its place along the curve.
         memory: Whether memory is worth measuring. Defaults to True.
+        seconds_at_most: Longest median time in seconds. Defaults to None, only shown.
+        memory_at_most: Most memory in bytes. Defaults to None, only shown.
     """
 
     name: str
@@ -42,6 +44,8 @@ class Candidate:
     series: str = ""
     x: float = 0.0
     memory: bool = True
+    seconds_at_most: float | None = None
+    memory_at_most: int | None = None
 
 
 @dataclass(frozen=True)

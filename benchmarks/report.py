@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +39,13 @@ def _candidate(case: Case, candidate: Candidate, measured: dict[str, Measured]) 
         entry |= {"series": candidate.series, "x": candidate.x}
     if found.memory:
         entry |= {"memory_total": found.memory.total, "memory_working": found.memory.working}
+    for key, most in (
+        ("median", candidate.seconds_at_most),
+        ("memory_total", candidate.memory_at_most),
+    ):
+        if most is not None and key in entry:
+            entry[f"{key}_at_most"] = most
+            entry["met"] = entry.get("met", True) and entry[key] <= most
     if candidate.flops:
         entry["flops"] = candidate.flops
         entry["flops_per_second"] = candidate.flops / found.median
@@ -92,10 +99,10 @@ def _times(entries: Sequence[dict[str, Any]]) -> str:
         rows.append(
             [
                 entry["name"],
-                _seconds(entry["median"]),
+                _seconds(entry["median"]) + _most(entry, "median", _seconds),
                 f"{_seconds(entry['shortest'])} - {_seconds(entry['longest'])}",
                 f"{entry['items_per_second']:.3g}" if "items_per_second" in entry else "",
-                _gib(entry.get("memory_total")),
+                _gib(entry.get("memory_total")) + _most(entry, "memory_total", _gib),
                 _gib(entry.get("memory_working")),
                 f"{entry['flops_per_second'] / GIGA:.0f}" if "flops_per_second" in entry else "",
                 share,
@@ -123,6 +130,14 @@ def _demands(entries: Sequence[dict[str, Any]]) -> str:
             ]
         )
     return table(rows)
+
+
+def _most(entry: dict[str, Any], key: str, form: Callable[[Any], str]) -> str:
+    """What was asked for of a number that is to be small, and whether it was missed."""
+    most = entry.get(f"{key}_at_most")
+    if most is None:
+        return ""
+    return f" (target: {form(most)}{'' if entry[key] <= most else ', **missed**'})"
 
 
 def _target(entry: dict[str, Any], key: str, form: str) -> str:

@@ -21,6 +21,7 @@ from mmbeit3.inference.report_page import FILES
 
 NUM_IMAGES, NUM_CLASSES, PER_IMAGE = 5000, 80, 100
 WIDTH, HEIGHT = 640, 480
+MAX_PAGE = 20  # MB
 OBJECTS = 7.3  # of an image, as in COCO
 
 
@@ -29,7 +30,15 @@ def report(options: Options) -> Case:
     return Case(
         "report",
         f"report on {NUM_IMAGES:,} images, {NUM_CLASSES} classes, {PER_IMAGE} detections each",
-        (Candidate("mmbeit3", build, items=NUM_IMAGES),),
+        (
+            Candidate(
+                "mmbeit3",
+                build,
+                items=NUM_IMAGES,
+                seconds_at_most=60,
+                memory_at_most=2 * 10**9,
+            ),
+        ),
     )
 
 
@@ -53,6 +62,7 @@ def _report(kept: tempfile.TemporaryDirectory) -> Tensor:
     files = [folder / "results.json"], folder / "truth.json", folder / "out"
     content = report_detections(*files, images=folder)
     size = (folder / "out" / FILES[0]).stat().st_size / 1e6
+    print(f"the page has {size:.1f} MB (target: {MAX_PAGE} MB)")
     return torch.tensor([content["results"][0]["metrics"]["AP"], size])
 
 

@@ -10,8 +10,9 @@ from mmbeit3.commands.beginning import check_exists
 HELP = "show where a model is wrong, in one page"
 DESCRIPTION = (
     "Write a page on results, of any program: COCO detections (AP by class and size, confusion, "
-    "kinds of errors, calibration), folders of label maps (IoU by class, confusion); the worst and "
-    "best images; several results are compared with the first. Needs the extra mmbeit3[report]."
+    "kinds of errors, calibration), folders of label maps (IoU by class, confusion), answers of "
+    "VQAv2 (accuracy by kind of question, confusion), captions; the worst and best images; several "
+    "results are compared with the first. Needs the extra mmbeit3[report]."
 )
 
 
@@ -21,13 +22,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "results",
         type=Path,
         nargs="+",
-        help="one or more: COCO detections; or folders of label maps (.png), or of infer",
+        help="one or more: COCO detections, VQAv2's answers, COCO captions, each a JSON list, or "
+        "the captions.csv of infer; or folders of label maps (.png), or of a run of infer",
     )
     parser.add_argument(
         "--gt",
         type=Path,
         required=True,
-        help="COCO annotation file; or the folder of the true label maps",
+        help="COCO annotations, VQAv2's annotations, or captions as eval-captions takes them; or "
+        "the folder of the true label maps",
     )
     parser.add_argument(
         "--out", type=Path, required=True, help="folder for report.html and report.json"
@@ -58,6 +61,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=None,
         help="of label maps: 0 is no class, and the classes count from 1",
     )
+    parser.add_argument("--questions", type=Path, help="of answers: VQAv2's questions file")
+    parser.add_argument(
+        "--split",
+        choices=("train", "val", "test"),
+        help="of captions: images of Karpathy's file (default: test)",
+    )
 
 
 def start(args: argparse.Namespace) -> str:
@@ -65,7 +74,8 @@ def start(args: argparse.Namespace) -> str:
     check_exists(args.gt, "ground truth")
     for path in args.results:
         check_exists(path, "results file")
-    for path, what in ((args.images, "image folder"), (args.classes, "class list")):
+    further = {"image folder": args.images, "class list": args.classes}
+    for what, path in (further | {"questions file": args.questions}).items():
         if path is not None:
             check_exists(path, what)
     return f"reporting on {', '.join(map(str, args.results))}"
@@ -84,4 +94,6 @@ def run(args: argparse.Namespace) -> None:
         score_thr=args.score_thr,
         classes=args.classes,
         reduce_zero_label=args.reduce_zero_label,
+        questions=args.questions,
+        split=args.split,
     )

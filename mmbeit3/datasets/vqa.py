@@ -59,6 +59,8 @@ class VQAv2Dataset(QuestionsDataset):
 
     kind = "set of VQAv2 files"
     needs_ann_file = False
+    #: Whether an image that is not in its folder is an error, where that holds others.
+    needs_images = True
     list_arguments = (
         "annotations",
         "questions",
@@ -128,7 +130,9 @@ class VQAv2Dataset(QuestionsDataset):
                 problem = f"{found[entry['question_id']].place} has the same question_id"
             if problem is None:
                 number = entry["image_id"]
-                name = names.get(number, "") if names else f"{number:012d}.jpg"
+                name = names.get(number, "")
+                if not name and not (names and self.needs_images):
+                    name = f"{number:012d}.jpg"
                 if not name:
                     problem = (
                         f"its image {number} is not in {osp.join(self.data_prefix['img'], folder)}"

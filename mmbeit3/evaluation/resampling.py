@@ -44,6 +44,25 @@ def interval(values: np.ndarray) -> list[float | None]:
     return np.quantile(known, [outside, 1 - outside]).tolist()
 
 
+def group_means(scores: np.ndarray, *groups: tuple[np.ndarray, int]) -> Measure:
+    """Measure the mean score of each of several groups and, last, of all.
+
+    Args:
+        scores: (N,), of items that stand for images here.
+        *groups: The group of each item (N,), and how many groups there are.
+    """
+
+    def measure(times: np.ndarray) -> np.ndarray:
+        parts = []
+        for group, number in (*groups, (np.zeros(len(scores), int), 1)):
+            weights = np.bincount(group, times, number)
+            with np.errstate(invalid="ignore"):
+                parts.append(np.bincount(group, times * scores, number) / weights)
+        return np.concatenate(parts)
+
+    return measure
+
+
 def compare(first: Measure, other: Measure, number: int, seed: int = 0) -> dict[str, Any]:
     """Measure by how much another result is above the first.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -73,8 +74,47 @@ def feature_recall(
     Returns:
         See there.
     """
+    block, rows = _products(images, texts)
+    return _recall(block, (len(images), len(texts)), pairs, ks, rows)
+
+
+class Ranks(NamedTuple):
+    """Where right candidates are, and which come first.
+
+    Attributes:
+        of_images (Tensor): (I,), how many wrong texts come before each image's best own text.
+        of_texts (Tensor): (T,), how many wrong images come before each text's best own image.
+        first_texts (Tensor): (I,), the text with the highest score.
+        first_images (Tensor): (T,), the image with the highest score.
+    """
+
+    of_images: Tensor
+    of_texts: Tensor
+    first_texts: Tensor
+    first_images: Tensor
+
+
+def feature_ranks(images: Tensor, texts: Tensor, pairs: Tensor) -> Ranks:
+    """Rank by features; arguments as :func:`feature_recall`, all images and texts in a pair."""
+    block, rows = _products(images, texts)
+    _, _, of_images, of_texts = _ahead(block, (len(images), len(texts)), pairs, rows)
+    first_texts = torch.empty(len(images), dtype=torch.long)
+    first_images = torch.zeros(len(texts), dtype=torch.long)
+    highest = torch.full((len(texts),), -torch.inf)
+    for start in range(0, len(images), rows):
+        scores = block(start, min(start + rows, len(images)))
+        first_texts[start : start + rows] = scores.argmax(1)
+        values, places = scores.max(0)
+        first_images = torch.where(values > highest, places + start, first_images)
+        highest = torch.maximum(highest, values)
+    return Ranks(of_images.long(), of_texts.long(), first_texts, first_images)
+
+
+def _products(images: Tensor, texts: Tensor) -> tuple[Block, int]:
+    """The scores of features, and of how many images they are computed at a time."""
     if len(images) * len(texts) <= MAX_STORED:
-        return retrieval_recall(images @ texts.T, pairs, ks)
+        scores = images @ texts.T
+        return lambda start, stop: scores[start:stop], len(images)
     rows = max(1, COMPUTED // len(texts))
     kept: dict[int, Tensor] = {}
 
@@ -85,7 +125,7 @@ def feature_recall(
             kept[number] = images[number * rows : (number + 1) * rows] @ texts.T
         return kept[number][start - number * rows : stop - number * rows]
 
-    return _recall(block, (len(images), len(texts)), pairs, ks, rows)
+    return block, rows
 
 
 def _recall(
@@ -95,15 +135,27 @@ def _recall(
     ks: Sequence[int],
     computed: int | None = None,
 ) -> dict[str, float]:
+    """Measure the recall of both ways; arguments as :func:`_ahead`."""
+    images, texts, ahead_of_text, ahead_of_image = _ahead(block, shape, pairs, computed)
+    ranks = ahead_of_text[images.unique()], ahead_of_image[texts.unique()]
+    recalls = [100 * (rank < k).double().mean().item() for rank in ranks for k in ks]
+    return dict(zip(recall_names(ks), [*recalls, sum(recalls) / len(recalls)], strict=True))
+
+
+def _ahead(
+    block: Block, shape: tuple[int, int], pairs: Tensor, computed: int | None = None
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Count, for each query, the wrong candidates whose score its best right one does not exceed.
 
     Args:
         block: The scores.
         shape: Numbers of images and texts.
         pairs: See :func:`retrieval_recall`.
-        ks: See there.
         computed: Images that are scored at a time, which no block may reach across. Defaults to
             None: all.
+
+    Returns:
+        Images and texts of the pairs (P,), and the counts of all images and of all texts.
     """
     images, texts = _in_order(pairs, shape).T.contiguous()
     starts = _starts(shape, computed)
@@ -133,9 +185,7 @@ def _recall(
     # What belongs to the query is not ahead of itself.
     ahead_of_text.index_add_(0, images, -(values >= best_text[images]).to(ahead_of_text))
     ahead_of_image.index_add_(0, texts, -(values >= best_image[texts]).to(ahead_of_image))
-    ranks = ahead_of_text[images.unique()], ahead_of_image[texts.unique()]
-    recalls = [100 * (rank < k).double().mean().item() for rank in ranks for k in ks]
-    return dict(zip(recall_names(ks), [*recalls, sum(recalls) / len(recalls)], strict=True))
+    return images, texts, ahead_of_text, ahead_of_image
 
 
 def _in_order(pairs: Tensor, shape: tuple[int, int]) -> Tensor:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from mmbeit3.evaluation.retrieval import KS, feature_recall, recall_names
+from mmbeit3.evaluation.retrieval import KS, feature_ranks, feature_recall, recall_names
 from mmbeit3.evaluation.samples import GatheredMetric, check_complete, once_each
 from mmbeit3.registry import METRICS
 from mmbeit3.utils import InputError
+from mmbeit3.utils.whole_files import write_whole
 
 
 class _Image(NamedTuple):
@@ -41,6 +43,9 @@ class RetrievalMetric(GatheredMetric):
         fold_size (int, optional): Also report the mean over folds of so many images each, in the
             order of the data set, as ``fold1k/TR@1`` (of 1,000) and so on: COCO's "1K" numbers,
             which are higher than those of all images. Defaults to None, not reported.
+        out_file (str, optional): Where to write as JSON what is found: of each of ``images`` and
+            ``texts`` the ``rank`` of what belongs to it, 1 if that comes first, and what does come
+            ``first``, a ``text_id`` or an ``image_id``. Defaults to None.
         collect_device (str): 'cpu' or 'gpu'; results are gathered as objects in either case.
             Defaults to 'cpu'.
         prefix (str, optional): Prefix of the names. Defaults to None, 'retrieval'.
@@ -56,6 +61,7 @@ class RetrievalMetric(GatheredMetric):
     def __init__(
         self,
         fold_size: int | None = None,
+        out_file: str | None = None,
         collect_device: str = "cpu",
         prefix: str | None = None,
     ) -> None:
@@ -63,6 +69,7 @@ class RetrievalMetric(GatheredMetric):
             raise InputError(f"fold_size is {fold_size}, expected a number of images, such as 1000")
         super().__init__(collect_device=collect_device, prefix=prefix)
         self.fold_size = fold_size
+        self.out_file = out_file
 
     @classmethod
     def metric_names(
@@ -119,6 +126,8 @@ class RetrievalMetric(GatheredMetric):
         check_complete(images, size, "image", "the recall of fewer images would be higher")
         _check_texts(images)
         metrics = _score(images)
+        if self.out_file is not None:
+            write_whole(self.out_file, json.dumps(_rankings(images)) + "\n")
         if self.fold_size:
             metrics |= _score_folds(images, self.fold_size)
         return metrics
@@ -167,7 +176,31 @@ def _check_widths(images: list[_Image]) -> None:
             )
 
 
+def _rankings(images: list[_Image]) -> dict[str, list[dict[str, Any]]]:
+    """What :class:`RetrievalMetric` writes."""
+    ranks = feature_ranks(*_features(images))
+    text_ids = [number for image in images for number in image.text_ids]
+    of_images = zip(images, ranks.of_images.tolist(), ranks.first_texts.tolist(), strict=True)
+    of_texts = zip(text_ids, ranks.of_texts.tolist(), ranks.first_images.tolist(), strict=True)
+    return {
+        "images": [
+            {"image_id": image.id, "text_ids": image.text_ids}
+            | {"rank": ahead + 1, "first": text_ids[first]}
+            for image, ahead, first in of_images
+        ],
+        "texts": [
+            {"text_id": number, "rank": ahead + 1, "first": images[first].id}
+            for number, ahead, first in of_texts
+        ],
+    }
+
+
 def _score(images: list[_Image]) -> dict[str, float]:
+    return feature_recall(*_features(images), KS)
+
+
+def _features(images: list[_Image]) -> tuple[Tensor, Tensor, Tensor]:
+    """Features of the images and of their texts, and which belong together."""
     counts = torch.tensor([len(image.text_ids) for image in images])
     _check_widths(images)
     rows = torch.arange(len(images)).repeat_interleave(counts)
@@ -181,4 +214,4 @@ def _score(images: list[_Image]) -> dict[str, float]:
                 f"{len(wrong)} of {len(values)} {kind} features are not finite, the first is of "
                 f"{path}: did the training diverge?"
             )
-    return feature_recall(features, texts, torch.stack([rows, torch.arange(len(rows))], 1), KS)
+    return features, texts, torch.stack([rows, torch.arange(len(rows))], 1)

@@ -19,7 +19,6 @@ from mmbeit3.inference.task import Task
 from mmbeit3.registry import TASKS
 from mmbeit3.utils import InputError
 from mmbeit3.visualization.drawing_hook import SampleDrawingHook
-from mmbeit3.visualization.interactive_page import page_packages
 from mmbeit3.visualization.samples import DEFAULT_SCORE_THR
 
 
@@ -60,7 +59,7 @@ class DetectionTask(Task):
 
     def check_report(self, cfg: Config, predictions: Path) -> None:
         """Make sure that the test has one data set, scored by a CocoMetric."""
-        page_packages("the report")
+        super().check_report(cfg, predictions)
         if predictions.suffix != ".json":
             raise InputError(f"{predictions}: a report needs predictions as .json", "out")
         _scored_set(cfg)

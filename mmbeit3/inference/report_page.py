@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from pathlib import Path
@@ -12,12 +12,15 @@ from typing import Any
 
 from mmbeit3.inference.inferencer import default_workers
 from mmbeit3.inference.pipeline import map_ahead, write_json
+from mmbeit3.utils import InputError, warn
+from mmbeit3.utils.image_reading import read_image
 from mmbeit3.utils.whole_files import make_folder, write_whole
 from mmbeit3.visualization.interactive_page import interactive_page, page_packages
+from mmbeit3.visualization.picture_page import thumbnail
 
 FILES = ("report.html", "report.json")
 SIDE = 400  # pixels of the longer side of a picture
-MAX_PICTURES = 10_000_000  # bytes of all pictures; in the page they take a third more
+MAX_PICTURES = 9_000_000  # bytes of all pictures; in the page they take a third more
 WORST, BEST, OF_CELL = 24, 12, 2  # images that get a picture: of all, of all, of each cell
 Cell = tuple[int, int]
 """Class of the truth and class of the result."""
@@ -61,6 +64,34 @@ def result_names(paths: Sequence[str | Path]) -> list[str]:
         if len(set(names)) == len(names):
             return names
     return [f"{Path(path).stem} ({number})" for number, path in enumerate(paths, 1)]
+
+
+def read_pictures(
+    paths: Sequence[str | Path | None], wanted: Iterable[int], side: int = SIDE
+) -> dict[int, list[str]]:
+    """Read small pictures of files; those that cannot be read lack.
+
+    Args:
+        paths: The files by their index.
+        wanted: Indices, those that are to get a picture first in front.
+        side: Pixels of the longer side. Defaults to :data:`SIDE`.
+    """
+
+    def read(index: int) -> list[bytes] | None:
+        path = paths[index]
+        if path is None or not Path(path).is_file():
+            return None
+        try:
+            return [thumbnail(read_image(path), side)]
+        except InputError:
+            return None
+
+    indices = list(dict.fromkeys(wanted))
+    drawn = draw_pictures(indices, read)
+    known = [path for path in map(paths.__getitem__, indices) if path is not None]
+    if known and not drawn:
+        warn(f"the report has no picture: of the {len(known)} images none can be read: {known[0]}")
+    return drawn
 
 
 def choose_images(

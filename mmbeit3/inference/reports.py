@@ -6,6 +6,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from mmbeit3.inference.answer_report import report_answer_files
+from mmbeit3.inference.caption_report import report_caption_files
 from mmbeit3.inference.detection_report import report_detections
 from mmbeit3.inference.segmentation_report import report_label_maps
 from mmbeit3.utils import InputError, listed
@@ -24,7 +26,9 @@ class Kind(NamedTuple):
 
 LABEL_MAPS = Kind("folders of label maps", (), report_label_maps, ("classes", "reduce_zero_label"))
 DETECTIONS = Kind("detections", ("category_id",), report_detections, ("iou_type", "score_thr"))
-OF_JSON = (DETECTIONS,)
+ANSWERS = Kind("answers", ("question_id", "answer"), report_answer_files, ("questions",))
+CAPTIONS = Kind("captions", ("image_id", "caption"), report_caption_files, ("split",))
+OF_JSON = (DETECTIONS, ANSWERS, CAPTIONS)
 
 
 def report(
@@ -71,6 +75,8 @@ def report(
 def _find_kind(path: Path) -> Kind:
     if path.is_dir():
         return LABEL_MAPS
+    if path.suffix.lower() in (".csv", ".tsv"):
+        return CAPTIONS
     with path.open("rb") as file:
         text = file.read(BEGINNING).decode(errors="replace").lstrip("\ufeff \t\r\n")
     if text.startswith("[") and not text[1:].strip(" \t\r\n]"):

@@ -19,12 +19,12 @@ from mmbeit3.inference.segmentation_report import (
     report_segmentation,
 )
 from mmbeit3.inference.segmentation_writer import SegmentationWriter
+from mmbeit3.inference.submissions import report_note
 from mmbeit3.inference.task import Task
 from mmbeit3.registry import TASKS
 from mmbeit3.utils import InputError
 from mmbeit3.utils.whole_files import make_folder
 from mmbeit3.visualization.drawing_hook import SampleDrawingHook
-from mmbeit3.visualization.interactive_page import page_packages
 
 if TYPE_CHECKING:  # mmseg is imported for segmentation configs only
     from mmbeit3.inference.segmentor import Segmentor
@@ -85,10 +85,6 @@ class SegmentationTask(Task):
                 output_dir=str(out), image_root=outputs.image_root, staging_dir=staging_dir
             )
 
-    def check_report(self, cfg: Config, predictions: Path) -> None:
-        """Make sure that the packages are there."""
-        page_packages("the report")
-
     def write_report(
         self, cfg: Config, predictions: Path, out_dir: Path, dataset: Any, image_root: str
     ) -> None:
@@ -112,7 +108,7 @@ class SegmentationTask(Task):
             [ClassMaps(predictions.name, files)],
             ClassList(tuple(meta["classes"]), palette),
             out_dir,
-            f"{predictions}, by {cfg.get('filename') or 'a config'} from {cfg.load_from}",
+            report_note(cfg, predictions),
         )
 
     def drawing_hook(self, cfg: Config, meta: Mapping[str, Any], options: dict[str, Any]) -> Hook:

@@ -27,8 +27,8 @@ class SubmissionTask(Task, ABC):
         """Have the metric write its submission file."""
         if out.suffix.lower() != self.submission_suffix:
             raise InputError(
-                f"the file is {out.name!r}; expected the suffix {self.submission_suffix}, what the "
-                f"server of the task {self.writer_type.task!r} takes",
+                f"the file is {out.name!r}; expected the suffix {self.submission_suffix}, as "
+                f"results of the task {self.writer_type.task!r} have it",
                 "out",
             )
         found = evaluators(cfg)
@@ -47,6 +47,11 @@ class SubmissionTask(Task, ABC):
             f"a test of the task {name!r} draws nothing; `infer` writes a page of pictures",
             "show_dir",
         )
+
+
+def report_note(cfg: Config, predictions: Path) -> str:
+    """What a page on a test is on."""
+    return f"{predictions}, by {cfg.filename or 'a config'} from {cfg.load_from}"
 
 
 def _takes_file(entry: Mapping[str, Any]) -> bool:

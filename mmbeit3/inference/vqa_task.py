@@ -6,11 +6,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from mmengine.config import Config
+
+from mmbeit3.datasets.checks.questions import Question
+from mmbeit3.inference.answer_report import read_answers, report_answers
 from mmbeit3.inference.answer_writer import AnswerWriter
 from mmbeit3.inference.answerer import Answerer
 from mmbeit3.inference.asked_lists import ask_images
 from mmbeit3.inference.image_list import NotListed, Source
-from mmbeit3.inference.submissions import SubmissionTask
+from mmbeit3.inference.submissions import SubmissionTask, report_note
 from mmbeit3.registry import TASKS
 from mmbeit3.utils import InputError
 
@@ -37,8 +41,31 @@ class VQATask(SubmissionTask):
         drawn = overlays and options.get("show_attention", False)
         return ask_images(options["questions"], folder, out_dir, drawn, not_listed)
 
+    def write_report(
+        self, cfg: Config, predictions: Path, out_dir: Path, dataset: Any, image_root: str
+    ) -> None:
+        """Write a page on the answers."""
+        questions = [_question(dataset.get_data_info(index)) for index in range(len(dataset))]
+        answers = {predictions.stem: read_answers(predictions, questions)}
+        report_answers(questions, answers, out_dir, report_note(cfg, predictions))
+
     def writer(self, model: Answerer, out_dir: Path, **options: Any) -> AnswerWriter:
         """Make what writes the answers; with ``show_attention`` also where the model looked."""
         if options.get("show_attention"):
             model.show_attention()
         return AnswerWriter(out_dir)
+
+
+def _question(item: Mapping[str, Any]) -> Question:
+    [text] = item["texts"]
+    number, path = item["question_id"], item["img_path"]
+    return Question(
+        number,
+        text,
+        item["image_id"],
+        path,
+        f"question {number} of {path}",
+        item["answers"],
+        answer_type=item.get("answer_type"),
+        question_type=item.get("question_type"),
+    )

@@ -64,3 +64,7 @@ def test_captions_are_trained_resumed_and_tested(
     results = json.loads(out.read_text(encoding="utf-8"))
     assert [entry["image_id"] for entry in results] == [0, 1, 2, 3]
     assert all(entry["caption"].strip() for entry in results)
+    pytest.importorskip("plotly")
+    run_test(load(config, tmp_path / "test4"), official, report=tmp_path / "report")
+    (found,) = json.loads((tmp_path / "report" / "report.json").read_text())["results"]
+    assert all(found[name.partition("/")[2]] == value for name, value in metrics.items())

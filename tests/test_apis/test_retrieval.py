@@ -111,9 +111,17 @@ def test_a_dual_encoder_trains_resumes_and_is_tested(config: Path, tmp_path: Pat
     for key in ("model.init_cfg", "model.encoder.init_cfg"):
         start = {f"{key}.type": "Pretrained", f"{key}.checkpoint": str(official)}
         train(load(config, tmp_path / key, **start, **{"train_cfg.max_iters": 1}))
+    pytest.importorskip("plotly")
+    run_test(load(config, tmp_path / "test4"), last, report=tmp_path / "report")
+    content = json.loads((tmp_path / "report" / "report.json").read_text())
+    assert 100 * content["mean_recall"] == pytest.approx(100 * metrics["retrieval/mean_recall"])
+    for way, found in content["ways"].items():
+        assert all(found["recall"][str(k)] == metrics[f"retrieval/{way}@{k}"] for k in (1, 5, 10))
+    page = (tmp_path / "report" / "report.html").read_text()
+    assert all(f'"{image}":["' in page.partition('"pictures":{')[2] for image in range(4))
     model = MODELS.build(load(config, tmp_path / "x").model)
     load_task(model, official)
-    with pytest.raises(InputError, match="no predictions to write"):
+    with pytest.raises(InputError, match="expected the suffix .json"):
         run_test(load(config, tmp_path / "test3"), last, out=tmp_path / "out.pkl")
 
 

@@ -65,6 +65,17 @@ def test_a_share_of_the_limit_can_be_missed() -> None:
         assert all_met({"cases": [summary]}) is met
 
 
+@pytest.mark.parametrize(
+    ("seconds", "memory", "met"), [(2, 2, True), (1.9, 2, False), (2, 1, False)]
+)
+def test_time_and_memory_may_have_limits(seconds: float, memory: float, met: bool) -> None:
+    limits = {"seconds_at_most": seconds, "memory_at_most": int(memory * GIB)}
+    summary = summarize(Case("name", "a title", (Candidate("ours", list, **limits),)), MEASURED)
+    assert summary["candidates"][0]["met"] is met is all_met({"cases": [summary]})
+    text = in_words(summary)
+    assert f"2.00 s (target: {seconds:.2f} s" in text and ("**missed**" in text) is not met
+
+
 def test_what_has_no_demand_is_neither_met_nor_missed() -> None:
     summary = summarize(case(Comparison("ours", "peer")), MEASURED)
     assert "met" not in summary["comparisons"][0] and all_met({"cases": [summary]})

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from mmbeit3.evaluation import RetrievalMetric, retrieval, retrieval_recall
-from mmbeit3.evaluation.retrieval import feature_recall
+from mmbeit3.evaluation.retrieval import feature_ranks, feature_recall
 from mmbeit3.utils import InputError
 
 KS = (1, 5, 10)
@@ -243,3 +243,26 @@ def test_features_of_coco_size_are_scored_as_in_small_blocks() -> None:
     found = feature_recall(images, texts, pairs)
     order = (images @ texts.T).argsort(dim=1, descending=True)[:, 0] // 5
     assert found["TR@1"] == pytest.approx(100 * (order == torch.arange(5000)).double().mean())
+
+
+@pytest.mark.parametrize("stored", [10**9, 1])
+def test_ranks_are_those_of_sorting(stored: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(retrieval, "MAX_STORED", stored)
+    monkeypatch.setattr(retrieval, "COMPUTED", 120)
+    draw = torch.Generator().manual_seed(3)
+    images, texts = torch.randn(23, 8, generator=draw), torch.randn(40, 8, generator=draw)
+    owners = torch.cat([torch.arange(23), torch.randint(0, 23, (17,), generator=draw)])
+    pairs = torch.stack([owners, torch.arange(40)], 1)
+    found = feature_ranks(images, texts, pairs)
+    scores = images.double() @ texts.double().T
+    for image, row in enumerate(scores):
+        order = row.argsort(descending=True)
+        assert found.first_texts[image] == order[0]
+        right = (owners[order] == image).nonzero()[0, 0]
+        assert found.of_images[image] == right
+    for text, column in enumerate(scores.T):
+        order = column.argsort(descending=True)
+        assert found.first_images[text] == order[0]
+        assert found.of_texts[text] == (order == owners[text]).nonzero()[0, 0]
+    recall = feature_recall(images, texts, pairs)
+    assert recall["IR@5"] == pytest.approx(100 * (found.of_texts < 5).double().mean().item())

@@ -492,7 +492,7 @@ def test_answers_without_names_are_numbers_until_they_are_given(
     [("captioning", "caps.csv"), ("vqa", "answers"), ("nlvr2", "judgments.json")],
 )
 def test_the_file_of_a_server_has_its_suffix(task: str, name: str, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="expected the suffix .(json|csv), what the server"):
+    with pytest.raises(InputError, match="expected the suffix .(json|csv), as results"):
         outputs = EvaluationOutputs(Config(), ExitStack())
         named_task(task).keep_predictions(Config(), tmp_path / name, outputs)
 

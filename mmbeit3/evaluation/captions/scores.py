@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from mmbeit3.datasets.checks.captions import CaptionedImage
 from mmbeit3.evaluation.captions.bleu import bleu
 from mmbeit3.evaluation.captions.cider import cider
@@ -89,6 +91,24 @@ def score_captions(
             for domain, found in sorted(domains.items())
         }
     return result
+
+
+def image_scores(
+    images: Sequence[CaptionedImage], captions: Sequence[str]
+) -> dict[str, np.ndarray]:
+    """Score the caption of each image by itself, where the score of all is the mean.
+
+    Args:
+        images: The images with their references.
+        captions: Their captions.
+
+    Returns:
+        ``CIDEr`` and ``ROUGE-L``, (images,). For CIDEr rare words are rare among all of them.
+    """
+    candidates = _tokenize(captions)
+    references = [_tokenize(image.texts) for image in images]
+    rouge = rouge_l(candidates, references)
+    return {"CIDEr": cider(count_ngrams(candidates, references)), "ROUGE-L": rouge}
 
 
 def score_names(java: bool = False) -> list[str]:
