@@ -28,6 +28,7 @@ COMMANDS = (
     "plot-lr",
     "curves",
     "convert",
+    "convert-labels",
     "publish",
     "eval-coco",
     "eval-captions",

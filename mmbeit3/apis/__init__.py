@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from mmbeit3.apis.converting import convert_checkpoint
     from mmbeit3.apis.data_report import report_coco, report_config
+    from mmbeit3.apis.label_conversion import convert_labels
     from mmbeit3.apis.pretraining import pretrain
     from mmbeit3.apis.testing import test
     from mmbeit3.apis.training import train
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "convert_checkpoint",
+    "convert_labels",
     "infer_folder",
     "load_config",
     "pretrain",
@@ -28,6 +30,7 @@ __all__ = [
 # A command's --help must not wait for torch.
 _HOMES = {
     "convert_checkpoint": "apis.converting",
+    "convert_labels": "apis.label_conversion",
     "infer_folder": "inference.folder",
     "load_config": "config.loading",
     "pretrain": "apis.pretraining",
