@@ -30,6 +30,7 @@ COMMANDS = (
     "convert",
     "convert-labels",
     "publish",
+    "export",
     "eval-coco",
     "eval-captions",
     "report",

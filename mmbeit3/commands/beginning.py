@@ -10,6 +10,8 @@ from pathlib import Path
 from mmbeit3.utils import InputError
 
 WEIGHTS = (".pth", ".safetensors")
+# What `mmbeit3 export` writes.
+EXPORTED = (".onnx", ".torchscript", ".xml")
 # Set by torchrun, Slurm and MPI.
 RANKS = ("RANK", "SLURM_PROCID", "OMPI_COMM_WORLD_RANK")
 LOCAL_RANKS = ("LOCAL_RANK", "SLURM_LOCALID", "OMPI_COMM_WORLD_LOCAL_RANK")

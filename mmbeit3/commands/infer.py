@@ -9,9 +9,16 @@ from __future__ import annotations
 
 import argparse
 import os
+from contextlib import nullcontext
 from pathlib import Path
 
-from mmbeit3.commands.beginning import WEIGHTS, check_files, check_model
+from mmbeit3.commands.beginning import (
+    EXPORTED,
+    WEIGHTS,
+    check_files,
+    check_model,
+    check_weights,
+)
 from mmbeit3.commands.console import (
     INTERRUPT_STATUS,
     add_acceleration,
@@ -51,9 +58,15 @@ EPILOG = (
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of this command."""
-    parser.add_argument("config", help="config file of the model, or a name of `mmbeit3 configs`")
+    parser.add_argument(
+        "config",
+        help="config file of the model, or a name of `mmbeit3 configs`; or, in the place of config "
+        "and checkpoint, a file of `mmbeit3 export`",
+    )
     parser.add_argument("checkpoint", help="its weights (.pth or .safetensors)")
-    parser.add_argument("folder", help="folder of images, searched recursively, or one image")
+    parser.add_argument(
+        "folder", nargs="?", help="folder of images, searched recursively, or one image"
+    )
     parser.add_argument("--out-dir", required=True, help="where results go; made if absent")
     parser.add_argument(
         "--score-thr",
@@ -128,6 +141,20 @@ def start(args: argparse.Namespace) -> str:
     """Check what needs no PyTorch, and say what begins."""
     from mmbeit3.utils.image_folders import check_exists
 
+    exported = Path(args.config).suffix.lower() in EXPORTED
+    if args.folder is None and not exported:
+        raise InputError("the folder of images is missing; expected config, checkpoint and folder")
+    if exported:
+        if args.folder is not None or args.cfg_options:
+            raise InputError(
+                f"{args.config} holds config and weights; expected the folder of images alone "
+                "after it, and no --cfg-options"
+            )
+        args.checkpoint, args.folder = args.config, args.checkpoint
+        check_weights(args.config)
+        check_exists(Path(args.folder))
+        check_files(args, "texts", "classes")
+        return f"running {args.config} on {args.folder}"
     if Path(args.checkpoint).is_dir() and Path(args.folder).suffix in WEIGHTS:
         raise InputError(
             f"checkpoint {args.checkpoint} is a folder, and folder {args.folder} a file of "
@@ -147,6 +174,7 @@ def run(args: argparse.Namespace) -> int:
     from mmbeit3.config.option_values import parse_options
     from mmbeit3.engine.distributed import init_distributed
     from mmbeit3.inference.folder import infer_folder, print_summary
+    from mmbeit3.inference.loading import exported_run
     from mmbeit3.utils.collective import run_on_all_ranks
     from mmbeit3.utils.text_list import read_texts
 
@@ -155,28 +183,35 @@ def run(args: argparse.Namespace) -> int:
         for path, option in ((args.texts, "texts"), (args.classes, "classes"))
     )
     init_distributed(args.launcher, backend="gloo")  # only words are exchanged
-    summary = infer_folder(
-        run_on_all_ranks(lambda: load_config(args.config, parse_options(args.cfg_options))),
-        args.checkpoint,
-        args.folder,
-        args.out_dir,
-        score_thr=args.score_thr,
-        hide_duplicates=args.hide_duplicates,
-        texts=texts,
-        top=args.top,
-        templates=args.templates,
-        questions=args.questions,
-        show_attention=args.show_attention,
-        statements=args.statements,
-        batch_size=args.batch_size,
-        num_workers=args.num_workers,
-        device=args.device,
-        dtype=args.dtype,
-        compiles=args.compile,
-        overlays=not args.no_overlays,
-        classes=classes,
-        tta=args.tta,
-    )
+    if args.config == args.checkpoint:
+        opened = exported_run(args.checkpoint)
+    else:
+        options = parse_options(args.cfg_options)
+        cfg = run_on_all_ranks(lambda: load_config(args.config, options))
+        opened = nullcontext((args.checkpoint, cfg))
+    with opened as (checkpoint, cfg):
+        summary = infer_folder(
+            cfg,
+            checkpoint,
+            args.folder,
+            args.out_dir,
+            score_thr=args.score_thr,
+            hide_duplicates=args.hide_duplicates,
+            texts=texts,
+            top=args.top,
+            templates=args.templates,
+            questions=args.questions,
+            show_attention=args.show_attention,
+            statements=args.statements,
+            batch_size=args.batch_size,
+            num_workers=args.num_workers,
+            device=args.device,
+            dtype=args.dtype,
+            compiles=args.compile,
+            overlays=not args.no_overlays,
+            classes=classes,
+            tta=args.tta,
+        )
     if summary is None:  # the first process has it
         return 0
     print_summary(summary, args.out_dir)

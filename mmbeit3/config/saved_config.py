@@ -107,9 +107,12 @@ def _value(node: ast.expr) -> Any:
 def _call(node: ast.Call, name: str) -> Any:
     builder = BUILDERS.get(name)
     is_dict = builder is dict
-    if builder is None or len(node.args) > (not is_dict) or (node.keywords and not is_dict):
+    values = [_value(argument) for argument in node.args]
+    # mmengine writes keys that are no names as dict({'a.b': 1})
+    fits = len(values) <= 1 and all(isinstance(value, dict) for value in values if is_dict)
+    if builder is None or not fits or (node.keywords and not is_dict):
         raise _unexpected(node)
-    value = builder(*(_value(argument) for argument in node.args))
+    value = builder(*values)
     for keyword in node.keywords:
         value.update({keyword.arg: _value(keyword.value)} if keyword.arg else _value(keyword.value))
     return value

@@ -32,6 +32,7 @@ class DetectionTask(Task):
     options = ("score_thr", "hide_duplicates")
     drawing = ("hide_duplicates",)
     tta_model = "mmbeit3.DetTTAModel"
+    export_kind = "detector"
 
     def writer(self, model: Detector, out_dir: Path, **options: Any) -> DetectionWriter:
         """Make what writes the results; options as of :class:`DetectionWriter`."""

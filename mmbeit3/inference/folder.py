@@ -28,6 +28,7 @@ from rich.console import Console
 from rich.table import Table
 
 from mmbeit3.engine.interruption import Termination
+from mmbeit3.export.files import Exported
 from mmbeit3.inference.image_list import NotListed, Source
 from mmbeit3.inference.inferencer import Inferencer, default_workers
 from mmbeit3.inference.loading import load_by_task
@@ -59,7 +60,7 @@ SUMMARY = "summary.json"
 
 def infer_folder(
     cfg: Config,
-    checkpoint: str | Path,
+    checkpoint: str | Path | Exported,
     folder: str | Path,
     out_dir: str | Path,
     *,
@@ -107,7 +108,7 @@ def infer_folder(
 
     Args:
         cfg (Config): The model's config.
-        checkpoint (str | Path): Its weights.
+        checkpoint (str | Path | Exported): Its weights, or the files that it was exported to.
         folder (str | Path): Folder of images, searched recursively, or one image.
         out_dir (str | Path): Where results go; made if absent.
         batch_size (int, optional): Images per forward pass, fewer where their sizes differ.
@@ -163,7 +164,7 @@ def infer_folder(
 def _infer_folder(
     stack: ExitStack,
     cfg: Config,
-    checkpoint: str | Path,
+    checkpoint: str | Path | Exported,
     folder: Path,
     out_dir: Path,
     options: dict[str, Any],

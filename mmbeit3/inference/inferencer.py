@@ -29,6 +29,8 @@ from mmbeit3.checkpoint import load_weights, loading_safely, read_checkpoint, st
 from mmbeit3.checkpoint.report import compare
 from mmbeit3.config import check_arguments
 from mmbeit3.datasets.transforms.loading import image_loader
+from mmbeit3.export.files import Exported, check_run
+from mmbeit3.export.kinds import exported_model
 from mmbeit3.inference.image_list import Source
 from mmbeit3.inference.inputs import read_inputs, single_source
 from mmbeit3.inference.pipeline import map_ahead
@@ -62,12 +64,12 @@ class Inferencer(ABC):
 
     Args:
         cfg (Config): The config; ``model`` and ``test_dataloader`` are used.
-        checkpoint (str | Path | Mapping): The weights, or what
+        checkpoint (str | Path | Mapping | Exported): The weights, or what
             :func:`mmbeit3.checkpoint.read_checkpoint` made of their file; they must be those of
-            exactly this model.
+            exactly this model. Or the files that the model was exported to.
         device (str): A device of PyTorch, or 'auto'.
-        dtype (str): 'float32' or 'bfloat16'; see :func:`mmbeit3.accelerate`.
-            Defaults to 'float32'.
+        dtype (str, optional): 'float32' or 'bfloat16'; see :func:`mmbeit3.accelerate`. None leaves
+            the model as it is built, for export. Defaults to 'float32'.
         compiles (bool): Whether to compile the backbone. Defaults to False.
 
     Raises:
@@ -85,11 +87,15 @@ class Inferencer(ABC):
     def __init__(
         self,
         cfg: Config,
-        checkpoint: str | Path | Mapping[str, Any],
+        checkpoint: str | Path | Mapping[str, Any] | Exported,
         device: str = "auto",
-        dtype: str = "float32",
+        dtype: str | None = "float32",
         compiles: bool = False,
     ) -> None:
+        exported = checkpoint if isinstance(checkpoint, Exported) else None
+        if exported is not None:
+            check_run(exported, device, dtype, compiles)
+            device, checkpoint = "cpu", {"meta": exported.facts["meta"]}
         self.device = resolve_device(device)
         check_arguments(cfg, "infer")
         init_default_scope(cfg.get("default_scope", self.scope))
@@ -103,13 +109,16 @@ class Inferencer(ABC):
         except InputError:
             _refuse_other_model(cfg, content)  # whose classes are not the trouble
             raise
-        self.model: nn.Module = MODELS.build(cfg.model)
-        load_weights(self.model, content)
-        if getattr(self.model, "class_embeddings", None) is not None:
-            self.model.set_classes([str(name) for name in self.classes])
-        self.model.to(self.device).eval()
+        if exported is None:
+            self.model: nn.Module = MODELS.build(cfg.model)
+            load_weights(self.model, content)
+            if getattr(self.model, "class_embeddings", None) is not None:
+                self.model.set_classes([str(name) for name in self.classes])
+            self.model.to(self.device).eval()
+        else:
+            self.model = exported_model(cfg, exported)
         #: The type that is computed in, by its name.
-        self.dtype = accelerate(self.model, dtype, compiles)
+        self.dtype = accelerate(self.model, dtype, compiles) if dtype else "float32"
         self._views: Compose | None = None
         self._merging: nn.Module | None = None
 

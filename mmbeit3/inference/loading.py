@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from mmbeit3.checkpoint import read_checkpoint
 from mmbeit3.config import load_config
 from mmbeit3.config.saved_config import only_registered, saved_config
 from mmbeit3.config.tta import tta_parts
+from mmbeit3.export.files import SUFFIXES, Exported
 from mmbeit3.inference.inferencer import Inferencer
 from mmbeit3.inference.task import Task, find_task
 from mmbeit3.utils import InputError
@@ -40,7 +42,7 @@ def load(
 
     Args:
         config (str | Path | Config): The config, which is left as it is; or the checkpoint, if that
-            is the only argument.
+            is the only argument; or a file of ``mmbeit3 export``, which runs on the CPU.
         checkpoint (str | Path, optional): The weights: a ``.pth`` or ``.safetensors`` file, or its
             address. Defaults to None.
         device (str): A device of PyTorch, or 'auto': the first GPU if there is one. Defaults to
@@ -87,22 +89,46 @@ def _load(
             f"there are no weights beside {name}: load(config, checkpoint), or load(checkpoint) "
             "alone if the file carries its config"
         )
+    if Path(config).suffix.lower() in SUFFIXES.values():
+        with exported_run(config) as (exported, cfg):
+            return load_by_task(find_task(cfg), cfg, exported, device, dtype, compile, tta)
     content = read_checkpoint(config)
     cfg = saved_config(content, config)
     with only_registered():
         return load_by_task(find_task(cfg), cfg, content, device, dtype, compile, tta)
 
 
+@contextmanager
+def exported_run(path: str | Path) -> Iterator[tuple[Exported, Config]]:
+    """Open what ``mmbeit3 export`` has written, to run it in the block.
+
+    Args:
+        path (str | Path): The file; its config builds only types that are registered.
+
+    Yields:
+        tuple[Exported, Config]: The files, and their config.
+
+    Raises:
+        InputError: They cannot be used.
+    """
+    exported = Exported(path)
+    cfg = saved_config(exported.facts, path)
+    with only_registered():
+        yield exported, cfg
+
+
 def load_by_task(
     task: Task,
     cfg: Config,
-    checkpoint: str | Path | Mapping[str, Any],
+    checkpoint: str | Path | Mapping[str, Any] | Exported,
     device: str,
     dtype: str,
     compiles: bool,
     tta: str | None,
 ) -> Inferencer:
     """Load a trained model by its task; arguments as :class:`Inferencer`, and ``tta`` as above."""
+    if tta is not None and isinstance(checkpoint, Exported):
+        raise InputError(f"{checkpoint} is one view of a model; expected a checkpoint", "tta")
     parts = None if tta is None else tta_parts(cfg, tta, task.tta_model)
     model = task.load(cfg, checkpoint, device, dtype, compiles)
     if parts is not None:

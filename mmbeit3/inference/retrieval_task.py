@@ -26,6 +26,7 @@ class RetrievalTask(SubmissionTask):
     report_predictions = "rankings.json"
     writer_type = RetrievalWriter
     options = ("texts", "templates", "top")
+    export_kind = "dual encoder"
 
     def writer(self, model: Retriever, out_dir: Path, **options: Any) -> RetrievalWriter:
         """Make what writes the features and what is found by them."""

@@ -27,6 +27,7 @@ from mmbeit3.utils.whole_files import make_folder
 from mmbeit3.visualization.drawing_hook import SampleDrawingHook
 
 if TYPE_CHECKING:  # mmseg is imported for segmentation configs only
+    from mmbeit3.export.files import Exported
     from mmbeit3.inference.segmentor import Segmentor
 
 IOU_METRIC = "mmbeit3.IoUMetric"
@@ -42,13 +43,14 @@ class SegmentationTask(Task):
     report_predictions = "labels"
     drawing = ("legend",)
     tta_model = "mmbeit3.SegTTAModel"
+    export_kind = "segmentor"
 
     def load(
         self,
         cfg: Config,
-        checkpoint: str | Path | Mapping[str, Any],
+        checkpoint: str | Path | Mapping[str, Any] | Exported,
         device: str,
-        dtype: str,
+        dtype: str | None,
         compiles: bool,
     ) -> Segmentor:
         """Load a trained segmentor."""

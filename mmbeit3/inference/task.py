@@ -16,6 +16,7 @@ from mmbeit3.utils import InputError
 from mmbeit3.visualization.interactive_page import page_packages
 
 if TYPE_CHECKING:
+    from mmbeit3.export.files import Exported
     from mmbeit3.inference.evaluation_outputs import EvaluationOutputs
     from mmbeit3.inference.inferencer import Inferencer
     from mmbeit3.inference.writer import ResultWriter
@@ -44,13 +45,15 @@ class Task(ABC):
     report_predictions: ClassVar[str] = "results.json"
     #: The model that merges views in an augmented test, where a config names none.
     tta_model: ClassVar[str | None] = None
+    #: Which of :data:`mmbeit3.export.kinds.KINDS` its models are exported as; None if they are not.
+    export_kind: ClassVar[str | None] = None
 
     def load(
         self,
         cfg: Config,
-        checkpoint: str | Path | Mapping[str, Any],
+        checkpoint: str | Path | Mapping[str, Any] | Exported,
         device: str,
-        dtype: str,
+        dtype: str | None,
         compiles: bool,
     ) -> Inferencer:
         """Load a trained model; arguments as :class:`mmbeit3.inference.inferencer.Inferencer`."""

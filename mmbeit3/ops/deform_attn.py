@@ -43,6 +43,9 @@ def multi_scale_deformable_attn(
     Raises:
         InputError: The shapes do not fit together.
     """
+    if torch.jit.is_tracing():  # the sizes are part of the trace
+        sizes = [(height, width) for height, width in spatial_shapes]
+        return _attend_by_grids(value, sizes, sampling_locations, attention_weights)
     shapes = [(int(height), int(width)) for height, width in _as_list(spatial_shapes)]
     _check_shapes(value, shapes, sampling_locations, attention_weights)
     dtype = torch.promote_types(value.dtype, torch.float32)

@@ -155,6 +155,7 @@ def test_registries_are_as_before(tmp_path) -> None:
         ("a = dict(b=[1, -2.5], c=('x', None))", {"a": {"b": [1, -2.5], "c": ("x", None)}}),
         ("a = {'b c': dict(d=inf)}\ne = [True]", {"a": {"b c": {"d": float("inf")}}, "e": [True]}),
         ("a = dict(b=1, **{'c d': tuple([2])})", {"a": {"b": 1, "c d": (2,)}}),
+        ("a = dict({'.b.': dict(c=1)}, d=2)", {"a": {".b.": {"c": 1}, "d": 2}}),
         ("a = list((1, 2))\nb = dict()", {"a": [1, 2], "b": {}}),
     ],
 )

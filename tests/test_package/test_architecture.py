@@ -18,7 +18,7 @@ LEVELS = (
     ("doctor",),
     ("apis",),
     ("inference",),
-    ("engine",),
+    ("engine", "export"),
     ("analysis",),
     ("visualization",),
     ("config",),

@@ -159,7 +159,8 @@ class BEiT3(BaseModule):
         x, layout, (height, width) = self.embed(x, patch_mask)
         x = self.norm(self._run_layers(x, layout, width, range(self.num_layers)))
         cls, x = self._split(x)
-        x = layout.restore(x).transpose(1, 2).unflatten(2, (height, width))
+        x = layout.restore(x).transpose(1, 2)
+        x = x.reshape(*x.shape[:2], height, width)  # not unflatten(), which ONNX lacks
         return x, None if cls is None else cls[:, 0]
 
     def token_layout(self, height: int, width: int) -> TokenLayout:

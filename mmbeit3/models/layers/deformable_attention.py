@@ -30,7 +30,7 @@ class Grid(NamedTuple):
             (torch.arange(count, dtype=torch.float32, device=device) + 0.5) * self.stride
             for count in (self.width, self.height)
         )
-        return torch.cartesian_prod(y, x).flip(1)
+        return torch.stack(torch.meshgrid(x, y, indexing="xy"), -1).flatten(0, 1)
 
 
 def reference_points(queries: Sequence[Grid], maps: Sequence[Grid], device: torch.device) -> Tensor:
@@ -47,7 +47,16 @@ def reference_points(queries: Sequence[Grid], maps: Sequence[Grid], device: torc
     """
     centers = torch.cat([grid.centers(device) for grid in queries])
     extents = [(grid.width * grid.stride, grid.height * grid.stride) for grid in maps]
-    return centers[:, None] / centers.new_tensor(extents)
+    return centers[:, None] / _table(extents, centers)
+
+
+def _table(rows: Sequence[tuple[int, int]], like: Tensor) -> Tensor:
+    """Sizes (rows, 2) as a tensor of the type of ``like``, which a trace keeps as sizes."""
+    if torch.jit.is_tracing():
+        return torch.stack([torch.stack([torch.as_tensor(n) for n in row]) for row in rows]).to(
+            like
+        )
+    return like.new_tensor(rows)
 
 
 class DeformableAttention(nn.Module):
@@ -125,16 +134,19 @@ class DeformableAttention(nn.Module):
         Returns:
             Tensor: (B, Q, C).
         """
-        value = self.value_proj(value).unflatten(-1, (self.num_heads, -1))
-        weights = self.attention_weights(query).unflatten(-1, (self.num_heads, -1)).softmax(-1)
-        offsets = self.sampling_offsets(query).unflatten(-1, (*self.places, 2))
-        sizes = points.new_tensor([(grid.width, grid.height) for grid in maps])
+        # Not by unflatten(), for which ONNX has no operator.
+        size, heads = query.shape[:2], self.num_heads
+        value = self.value_proj(value)
+        value = value.view(*value.shape[:2], heads, -1)
+        weights = self.attention_weights(query).view(*size, heads, -1).softmax(-1)
+        offsets = self.sampling_offsets(query).view(*size, *self.places, 2)
+        sizes = _table([(grid.width, grid.height) for grid in maps], points)
         # Type promotion: the locations are float32 (or float64) whatever the offsets are.
         locations = points[:, None, :, None] + offsets / sizes[:, None]
         sampled = multi_scale_deformable_attn(
             value,
             [(grid.height, grid.width) for grid in maps],
             locations,
-            weights.unflatten(-1, self.places[1:]),
+            weights.view(*size, *self.places),
         )
         return self.output_proj(sampled)

@@ -117,8 +117,8 @@ def as_tokens(maps: Sequence[Tensor]) -> Tensor:
 
 def as_maps(tokens: Tensor, grids: Sequence[Grid]) -> list[Tensor]:
     """Undo :func:`as_tokens`."""
-    parts = tokens.transpose(1, 2).split([grid.height * grid.width for grid in grids], 2)
-    return [
-        part.unflatten(2, (grid.height, grid.width))
-        for part, grid in zip(parts, grids, strict=True)
-    ]
+    maps, start = [], 0
+    for grid in grids:  # by slices, which a trace keeps for grids of other sizes
+        part = tokens[:, start : (start := start + grid.height * grid.width)].transpose(1, 2)
+        maps.append(part.reshape(*part.shape[:2], grid.height, grid.width))
+    return maps
