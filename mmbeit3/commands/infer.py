@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import argparse
 import os
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
+from typing import Any
 
 from mmbeit3.commands.beginning import (
     EXPORTED,
@@ -183,6 +184,7 @@ def run(args: argparse.Namespace) -> int:
         for path, option in ((args.texts, "texts"), (args.classes, "classes"))
     )
     init_distributed(args.launcher, backend="gloo")  # only words are exchanged
+    opened: AbstractContextManager[tuple[Any, Any]]
     if args.config == args.checkpoint:
         opened = exported_run(args.checkpoint)
     else:

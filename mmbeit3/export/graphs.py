@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -96,13 +97,14 @@ def dual_encoder_graphs(model: nn.Module) -> list[Graph]:
     ]
 
 
-def check_detector(model: nn.Module) -> None:
+def check_detector(model: Any) -> None:
     """Make sure that :func:`detector_graphs` knows the parts of a detector.
 
     Raises:
         InputError: It does not.
     """
-    roi_head, rpn = getattr(model, "roi_head", None), getattr(model, "rpn_head", None)
+    roi_head: Any = getattr(model, "roi_head", None)
+    rpn: Any = getattr(model, "rpn_head", None)
     parts = {
         "model": (model, CascadeRCNN),
         "model.rpn_head": (rpn, RPNHead),

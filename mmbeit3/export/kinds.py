@@ -76,8 +76,8 @@ def _use_detector(model: Any, exported: Exported) -> None:
         for image, sample in zip(inputs, samples, strict=True):
             height, width = sample.img_shape[:2]  # without padding, which the graph does itself
             found.append(exported.graphs[""](image[None, :, :height, :width].contiguous()))
-        boxes, scores, *levels = zip(*found, strict=True)
-        levels = tuple(torch.cat(level) for level in levels)
+        boxes, scores, *parts = zip(*found, strict=True)
+        levels = tuple(torch.cat(part) for part in parts)
         roi_head._cascade = lambda *_: (list(boxes), list(scores))
         proposals = [InstanceData(bboxes=box) for box in boxes]
         results = roi_head.predict(levels, proposals, samples, rescale=rescale)

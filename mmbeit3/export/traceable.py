@@ -8,6 +8,7 @@ windows here whose places beyond the image no token attends to: the same sums.
 from __future__ import annotations
 
 from functools import cache
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -26,9 +27,10 @@ def make_traceable(model: nn.Module) -> None:
         model (nn.Module): A model in evaluation mode, on the CPU, of batches of one image.
     """
     for module in model.modules():
+        plain: Any = type(module)
         for base, traced in TRACED.items():
             if isinstance(module, base):
-                module.__class__ = _mixed(traced, type(module))
+                module.__class__ = _mixed(traced, plain)
 
 
 def check_traceable(model: nn.Module) -> None:
@@ -46,7 +48,7 @@ def check_traceable(model: nn.Module) -> None:
 
 
 @cache
-def _mixed(traced: type, base: type) -> type:
+def _mixed(traced: Any, base: Any) -> type:
     return type(f"Traced{base.__name__}", (traced, base), {})
 
 
@@ -99,7 +101,7 @@ class Windows:
 class TracedTower(BEiT3):
     """The tower, with :class:`Windows`."""
 
-    def token_layout(self, height: Tensor, width: Tensor) -> Windows:
+    def token_layout(self, height: Any, width: Any) -> Any:
         """Lay out the tokens in whole windows."""
         return Windows(height, width, self.window_size if self._has_windows else 0)
 
@@ -112,7 +114,7 @@ class TracedTower(BEiT3):
         spread = F.interpolate(table, size=(height, width), mode="bicubic", align_corners=False)
         return spread.flatten(2).transpose(1, 2)
 
-    def _run_layers(self, x: Tensor, layout: Windows, width: Tensor, indexes: range) -> Tensor:
+    def _run_layers(self, x: Tensor, layout: Any, width: Any, indexes: range) -> Tensor:
         for index in indexes:
             if index in self.global_attn_indexes:
                 x = self.layers[index](x, ((1, -1),), None, layout.mask)
@@ -128,7 +130,7 @@ class TracedAttention(Attention):
     def forward(
         self,
         x: Tensor,
-        segments: tuple[tuple[Tensor | int, int]],
+        segments: Any,
         coords: Tensor | None = None,
         mask: Tensor | None = None,
     ) -> Tensor:

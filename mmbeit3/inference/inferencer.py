@@ -92,8 +92,9 @@ class Inferencer(ABC):
         dtype: str | None = "float32",
         compiles: bool = False,
     ) -> None:
-        exported = checkpoint if isinstance(checkpoint, Exported) else None
-        if exported is not None:
+        exported = None
+        if isinstance(checkpoint, Exported):
+            exported = checkpoint
             check_run(exported, device, dtype, compiles)
             device, checkpoint = "cpu", {"meta": exported.facts["meta"]}
         self.device = resolve_device(device)
