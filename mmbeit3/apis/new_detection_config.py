@@ -23,6 +23,8 @@ from mmbeit3.apis.new_config import (
 )
 from mmbeit3.datasets.checks.coco import load_coco
 from mmbeit3.datasets.image_files import check_images_exist
+from mmbeit3.datasets.label_formats import FORMATS, guess_format, read_labels, write_labels
+from mmbeit3.datasets.label_formats.staleness import source_of
 from mmbeit3.utils import InputError, listed
 from mmbeit3.utils.similar_paths import describe_similar, find_similar
 from mmbeit3.utils.whole_files import write_whole
@@ -219,6 +221,82 @@ def write_detection_config(
         f"wrote {out}: {size}, {values['image_size']} pixels ({values['why']}), "
         f"{values['max_iters']} iterations, classes {values['classes']}",
     ]
+
+
+def write_config_for_labels(
+    out: str | Path,
+    labels: str | Path,
+    images: str | Path | None = None,
+    val: str | Path | None = None,
+    val_images: str | Path | None = None,
+    size: str = "tiny",
+) -> list[str]:
+    """Write a config that trains a detector on labels of another format than COCO.
+
+    They are converted once, to COCO files next to the config, which training reads, checks and
+    evaluates on as on any other; it warns when the labels have changed since.
+
+    Args:
+        out (str | Path): The config to write; it must not exist.
+        labels (str | Path): A folder or file, of a format of
+            :data:`mmbeit3.datasets.label_formats.FORMATS`. Of parts of it, 'train' is trained on
+            and 'val' validated on.
+        images (str | Path | None): The folder of the images. Defaults to where the format has them.
+        val (str | Path | None): Labels to validate on. Defaults to the part 'val', or a fifth of
+            ``labels``.
+        val_images (str | Path | None): The folder of their images. Defaults to where the format
+            has them, or ``images``.
+        size (str): As of :func:`write_detection_config`.
+
+    Returns:
+        list[str]: What was read, written and chosen, for a person.
+
+    Raises:
+        InputError: As :func:`write_detection_config`, or the labels cannot be read.
+    """
+    out, labels = Path(out).expanduser(), Path(labels).expanduser()
+    parts_of_names = ("labels", "labels_val", "train", "val")  # the last two where it is split
+    written = [out.resolve().with_name(f"{out.stem}_{part}.json") for part in parts_of_names]
+    check_free(out, *written)
+    files = written[:2]
+    name = guess_format(labels)
+    splits = FORMATS[name].splits(labels)
+    parts = [read_labels(labels, name, images, "train" if "train" in splits else None)]
+    if val is not None:
+        parts.append(read_labels(val, None, val_images or images))
+    elif "train" in splits and "val" in splits:
+        held_out = read_labels(labels, name, val_images or images, "val")
+        same = {image.name for image in held_out.images} == {each.name for each in parts[0].images}
+        parts += [] if same and held_out.root == parts[0].root else [held_out]
+    elif val_images is not None:
+        raise InputError("needs --val, the labels of these images", "val_images")
+    classes = list(dict.fromkeys(each for part in parts for each in part.classes))
+    lines: list[str] = []
+    folders: list[Path] = []
+    try:
+        for part, file, place in zip(parts, files, (labels, val or labels), strict=False):
+            if part.root is None:
+                raise InputError("is needed: the labels do not say where the images are", "images")
+            folders.append(part.root)
+            part.classes = classes
+            kind = guess_format(Path(place).expanduser())
+            part.source = source_of(Path(place), kind, file)
+            lines += [*part.notes, *write_labels(part, file, "coco")]
+            title = FORMATS[kind].title
+            lines.append(f"wrote {file}: {len(part.images)} images of {place} ({title})")
+        lines += write_detection_config(
+            out,
+            files[0],
+            folders[0],
+            files[1] if len(parts) > 1 else None,
+            folders[1] if len(parts) > 1 else None,
+            size,
+        )
+    except BaseException:
+        for file in written:
+            file.unlink(missing_ok=True)
+        raise
+    return lines
 
 
 def _read(file: Path, argument: str) -> dict[str, Any]:

@@ -27,6 +27,7 @@ from mmbeit3.commands.console import (
     add_launcher,
     add_tta,
 )
+from mmbeit3.commands.convert_labels import FORMATS
 from mmbeit3.utils import InputError
 
 HELP = "run a model over a folder of images, with pictures"
@@ -133,6 +134,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="draw no detection that overlaps a surer one; results.json has them all (detectors "
         "only)",
     )
+    parser.add_argument(
+        "--format",
+        "--formats",
+        dest="formats",
+        nargs="+",
+        choices=FORMATS,
+        help="write detections from --score-thr on as labels for other programs, too, each format "
+        "into a folder of its name (detectors only)",
+    )
     parser.add_argument("--no-overlays", action="store_true", help="write no pictures")
     add_cfg_options(parser)
     add_launcher(parser)
@@ -199,6 +209,7 @@ def run(args: argparse.Namespace) -> int:
             args.out_dir,
             score_thr=args.score_thr,
             hide_duplicates=args.hide_duplicates,
+            formats=args.formats,
             texts=texts,
             top=args.top,
             templates=args.templates,

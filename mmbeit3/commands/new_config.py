@@ -5,15 +5,15 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from mmbeit3.commands.beginning import check_files
+from mmbeit3.commands.beginning import check_exists, check_files
 from mmbeit3.utils import InputError, listed
 
 HELP = "write a config for your own data: annotations, masks, captions, questions or statements"
 DESCRIPTION = (
     "Write a short config that trains on your own data, from any folder: a detector with --coco "
-    "TRAIN.json --images DIR, a segmentor with --images DIR --masks DIR --classes NAMES.txt, a "
-    "model that writes captions, answers questions or judges statements with --captions, "
-    "--questions or --statements TABLE --images DIR. "
+    "TRAIN.json --images DIR or --labels PLACE, a segmentor with --images DIR --masks DIR "
+    "--classes NAMES.txt, a model that writes captions, answers questions or judges statements "
+    "with --captions, --questions or --statements TABLE --images DIR. "
     "Without data to validate on a fifth of the training images, the same each time, is kept for "
     "it; of annotations and masks the two lists are written next to the config. tiny and small "
     "start from random weights and train on two CPU cores; base and large start from the official "
@@ -27,14 +27,15 @@ EPILOG = (
     "(questions), or left, right, text and label (statements)."
 )
 WAYS = (
-    "give --coco TRAIN.json --images DIR for detection, --images DIR --masks DIR --classes "
-    "NAMES.txt for segmentation, or --images DIR and a table by --captions, --questions or "
-    "--statements"
+    "give --coco TRAIN.json --images DIR or --labels PLACE for detection, --images DIR --masks DIR "
+    "--classes NAMES.txt for segmentation, or --images DIR and a table by --captions, --questions "
+    "or --statements"
 )
 TABLES = ("captions", "questions", "statements")
 # What decides the task, and the options that go with it.
 TASKS = {
     "coco": ("detection", ("val",)),
+    "labels": ("detection", ("val",)),
     "masks": ("segmentation", ("classes", "val_masks", "reduce_zero_label")),
     **{name: (name, ("val", "tokenizer")) for name in TABLES},
 }
@@ -43,11 +44,21 @@ TASKS = {
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of this command."""
     parser.add_argument(
-        "--images", type=Path, required=True, metavar="DIR", help="folder of images to train on"
+        "--images",
+        type=Path,
+        metavar="DIR",
+        help="folder of images to train on (with --labels, default: where the format has them)",
     )
     detection = parser.add_argument_group("detection")
     detection.add_argument(
         "--coco", type=Path, metavar="TRAIN.json", help="annotations of the images, COCO format"
+    )
+    detection.add_argument(
+        "--labels",
+        type=Path,
+        metavar="PLACE",
+        help="labels of another format, which are converted once: a folder of YOLO, Pascal VOC or "
+        "LabelMe, an export of CVAT or Label Studio, ... (mmbeit3 convert-labels --help)",
     )
     segmentation = parser.add_argument_group("segmentation")
     segmentation.add_argument("--masks", type=Path, metavar="DIR", help="folder of their masks")
@@ -96,7 +107,10 @@ def start(args: argparse.Namespace) -> str:
     for name in ("images", "masks", "val_images", "val_masks"):
         if (folder := getattr(args, name)) is not None:
             existing_folder(folder, name)
-    check_files(args, "coco", "classes", *TABLES, "tokenizer", "val")
+    check_files(args, "coco", "classes", *TABLES, "tokenizer", *(() if args.labels else ("val",)))
+    for place in (args.labels, args.val):
+        if args.labels and place:
+            check_exists(place, "label file or folder")
     return f"reading {getattr(args, _given(args)[0])}"
 
 
@@ -110,6 +124,12 @@ def run(args: argparse.Namespace) -> None:
         lines = write_text_config(
             *(args.out, name, table, args.images, args.val, args.val_images, args.size),
             tokenizer=args.tokenizer,
+        )
+    elif args.labels:
+        from mmbeit3.apis.new_detection_config import write_config_for_labels
+
+        lines = write_config_for_labels(
+            args.out, args.labels, args.images, args.val, args.val_images, args.size
         )
     elif args.coco:
         from mmbeit3.apis.new_detection_config import write_detection_config
@@ -151,6 +171,8 @@ def _check_combination(args: argparse.Namespace) -> None:
         found = " and ".join(f"--{name}" for name in given)
         found = f"both {found}" if given else f"none of {listed(f'--{name}' for name in TASKS)}"
         raise InputError(f"{found} given: {WAYS}")
+    if args.images is None and not args.labels:
+        raise InputError("is needed: the folder of images to train on", "images")
     task, options = TASKS[given[0]]
     if args.masks and not args.classes:
         raise InputError(

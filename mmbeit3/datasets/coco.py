@@ -23,6 +23,7 @@ from mmbeit3.datasets.checks.coco import (
 )
 from mmbeit3.datasets.checks.sizes import check_sizes
 from mmbeit3.datasets.image_files import ImageFile, check_image_files
+from mmbeit3.datasets.label_formats.staleness import describe_change
 from mmbeit3.datasets.palette import make_palette
 from mmbeit3.datasets.transforms.loading import image_loader
 from mmbeit3.registry import DATASETS
@@ -174,6 +175,8 @@ class CocoDataset(MMDetCocoDataset):
             _checked_classes(self._metainfo["classes"])
         with get_local_path(self.ann_file, backend_args=self.backend_args) as local_path:
             data = load_coco(local_path, self.ann_file, not self.test_mode, self.check_meaning)
+        if change := describe_change(data, self.ann_file):
+            print_log(change, "current", logging.WARNING)
         if "classes" not in self._metainfo:
             by_id = sorted(data["categories"], key=lambda category: category["id"])
             classes = tuple(category["name"] for category in by_id)

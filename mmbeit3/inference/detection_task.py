@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from os import path as osp
 from pathlib import Path
 from typing import Any
@@ -11,10 +11,13 @@ from mmengine.config import Config, ConfigDict
 from mmengine.hooks import Hook
 
 from mmbeit3.config.datasets import data_path, innermost_datasets
+from mmbeit3.datasets.label_formats import FILE_NAMES
+from mmbeit3.datasets.label_formats.labels import LabeledImage, label_names
 from mmbeit3.inference.detection_report import report_detections
 from mmbeit3.inference.detection_writer import DetectionWriter
 from mmbeit3.inference.detector import Detector, find_det_classes
 from mmbeit3.inference.evaluation_outputs import PICKLE_SUFFIXES, EvaluationOutputs, evaluators
+from mmbeit3.inference.image_list import NotListed, Source
 from mmbeit3.inference.task import Task
 from mmbeit3.registry import TASKS
 from mmbeit3.utils import InputError
@@ -29,7 +32,7 @@ class DetectionTask(Task):
     scope = "mmdet"
     inferencer_type = Detector
     writer_type = DetectionWriter
-    options = ("score_thr", "hide_duplicates")
+    options = ("score_thr", "hide_duplicates", "formats")
     drawing = ("hide_duplicates",)
     tta_model = "mmbeit3.DetTTAModel"
     export_kind = "detector"
@@ -37,6 +40,20 @@ class DetectionTask(Task):
     def writer(self, model: Detector, out_dir: Path, **options: Any) -> DetectionWriter:
         """Make what writes the results; options as of :class:`DetectionWriter`."""
         return DetectionWriter(out_dir, model.classes, **options)
+
+    def list_sources(
+        self,
+        folder: Path,
+        out_dir: Path,
+        overlays: bool,
+        not_listed: NotListed,
+        options: Mapping[str, Any],
+    ) -> Sequence[Source]:
+        """List the images; two may not have one label file in a format that is asked for."""
+        sources = super().list_sources(folder, out_dir, overlays, not_listed, options)
+        if set(options.get("formats", ())) - FILE_NAMES.keys():
+            label_names([LabeledImage(source.file_name, 0, 0) for source in sources], "")
+        return sources
 
     def keep_predictions(self, cfg: Config, out: Path, outputs: EvaluationOutputs) -> None:
         """Have all of mmdet's fields written to a ``.pkl`` file, or COCO results as JSON."""

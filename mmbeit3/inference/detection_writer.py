@@ -10,9 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from mmbeit3.datasets.label_formats import FILE_NAMES, read_labels, write_labels
 from mmbeit3.inference.detection_result import DetectionResult
 from mmbeit3.inference.pipeline import JsonList
 from mmbeit3.inference.writer import ResultWriter, Written
+from mmbeit3.utils import InputError
 from mmbeit3.visualization.samples import DEFAULT_SCORE_THR
 
 
@@ -33,6 +35,8 @@ class DetectionWriter(ResultWriter):
         score_thr (float): Draw and count detections of at least this score. Defaults to 0.3.
         hide_duplicates (bool): Whether pictures leave out detections that overlap a surer one.
             Defaults to False.
+        formats (Sequence[str]): Formats of other programs in which detections of at least
+            ``score_thr`` are written, too, each into a folder of its name. Defaults to none.
     """
 
     task = "detection"
@@ -47,14 +51,37 @@ class DetectionWriter(ResultWriter):
         classes: Sequence[str],
         score_thr: float = DEFAULT_SCORE_THR,
         hide_duplicates: bool = False,
+        formats: Sequence[str] = (),
     ) -> None:
         super().__init__(out_dir)
         self._classes = classes
         self._score_thr = score_thr
+        self._formats = formats
         self._drawing = {"score_thr": score_thr, "hide_duplicates": hide_duplicates}
         self._labels: Counter[int] = Counter()
         self._num_results = 0
         self._list = JsonList(out_dir / "results.json")
+
+    def resume(self, out_dir: Path) -> None:
+        """Refuse to replace labels of an earlier run, which somebody may have corrected."""
+        for name in self._formats:
+            folder = out_dir / name
+            if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+                raise InputError(
+                    f"{folder} exists already and may have been corrected: remove it, or choose "
+                    "another out_dir",
+                    "formats",
+                )
+
+    def finish(self, out_dir: Path, summary: dict[str, Any]) -> None:
+        """Write the formats of other programs."""
+        if not self._formats:
+            return
+        labels = read_labels(out_dir, "infer")
+        for name in self._formats:
+            place = out_dir / name / FILE_NAMES.get(name, "")
+            notes = write_labels(labels, place, name)
+            print("; ".join([f"labels from {self._score_thr}: {place}", *notes]))
 
     @contextmanager
     def opened(self) -> Iterator[None]:

@@ -127,10 +127,11 @@ def infer_folder(
         tta (str, optional): Merge several views of each image, 'multi-scale' or 'flip'; see
             :func:`mmbeit3.load`. Defaults to None.
         **options: Those of the task. Of a detector ``score_thr``, to draw and count detections of
-            at least this score; 0.3 unless given; and ``hide_duplicates``, to draw none that
-            overlaps a surer one, as the config's ``visualizer`` says unless given. Of a dual
-            encoder ``texts``, a list of queries, ``top``, images of each, and ``templates`` of the
-            classes, see
+            at least this score; 0.3 unless given; ``formats``, further formats to write them in,
+            see :data:`mmbeit3.datasets.label_formats.WRITTEN`; and ``hide_duplicates``, to draw
+            none that overlaps a surer one, as the config's ``visualizer`` says unless given. Of a
+            dual encoder ``texts``, a list of queries, ``top``, images of each, and ``templates`` of
+            the classes, see
             :class:`mmbeit3.inference.retrieval_writer.RetrievalWriter`. ``questions`` and
             ``statements``, see :mod:`mmbeit3.inference.asked_lists`; ``show_attention``, see
             :meth:`mmbeit3.inference.answerer.Answerer.show_attention`.
@@ -231,6 +232,8 @@ def _infer_folder(
         }
         summary = settings | report.summary()
         _put(summary, report)
+        if not summary["interrupted"]:
+            results.finish(out_dir, summary)
     if size == 1 and report.error:
         raise report.error
     return summary

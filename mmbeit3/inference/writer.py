@@ -57,6 +57,10 @@ class ResultWriter(ABC):
         """Take over what an earlier run has left in its folder, before the first image."""
         return
 
+    def finish(self, out_dir: Path, summary: dict[str, Any]) -> None:
+        """Make more of results that have their places in ``out_dir``, of a run to its end."""
+        return
+
     @contextmanager
     def opened(self) -> Iterator[None]:
         """Keep files open for a run, and close them in whatever way it ends."""

@@ -112,8 +112,10 @@ WRONG = {
     "prepare-objects365 pictures": "folder pictures does not exist",
     "new-config --coco a.json --images images --val c.json": "there is no file c.json",
     "new-config --coco c.json --images images": "there is no file c.json",
+    "new-config --coco a.json": "images: is needed: the folder of images to train on",
+    "new-config --labels absent": "label file or folder absent does not exist",
     "new-config --masks images --images images --classes c.txt": "there is no file c.txt",
-    "new-config --images images": "none of --coco, --masks, --captions, --questions, ",
+    "new-config --images images": "none of --coco, --labels, --masks, --captions, ",
 }
 BEGINNINGS = """
 import json, sys

@@ -133,6 +133,12 @@ FORMATS = {
     "infer": Format("mmbeit3 infer", predictions.read, None, _holds("masks scores classes")),
 }
 WRITTEN = [name for name, each in FORMATS.items() if each.write]
+FILE_NAMES = {  # what a file of each is called in a folder of its own
+    "coco": "labels.json",
+    "csv": "labels.csv",
+    "label-studio": "tasks.json",
+    "cvat": "annotations.xml",
+}
 READ = [name for name, each in FORMATS.items() if each.read]
 OF_SUFFIX = {".csv": "csv", ".tsv": "csv", ".geojson": "geojson", ".yaml": "yolo", ".yml": "yolo"}
 
