@@ -118,6 +118,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="images per forward pass, fewer where their sizes differ (default: the config's)",
     )
     parser.add_argument(
+        "--tile",
+        type=_positive,
+        metavar="SIDE",
+        help="predict images of any size by tiles of SIDE x SIDE pixels, read by window, and join "
+        "what is cut (detectors and segmentors; needs the extra mmbeit3[tiles])",
+    )
+    parser.add_argument(
+        "--overlap",
+        type=float,
+        metavar="SHARE",
+        help="the share of a tile that lies in the next, from 0 to below 1 (default: 0.2)",
+    )
+    parser.add_argument(
         "--num-workers",
         type=_positive,
         help="threads that read and write images (default: CPU cores, at most 4)",
@@ -224,6 +237,8 @@ def run(args: argparse.Namespace) -> int:
             overlays=not args.no_overlays,
             classes=classes,
             tta=args.tta,
+            tile=args.tile,
+            overlap=args.overlap,
         )
     if summary is None:  # the first process has it
         return 0

@@ -6,13 +6,17 @@ import json
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from mmbeit3.inference.geojson import feature_lines
 from mmbeit3.inference.result import Predicted, in_order
 from mmbeit3.ops import encode_masks
+from mmbeit3.utils import InputError
 from mmbeit3.utils.optional_packages import optional_package
+from mmbeit3.utils.whole_files import write_whole
 from mmbeit3.visualization.overlay import draw_instances
 from mmbeit3.visualization.samples import DEFAULT_SCORE_THR
 from mmbeit3.visualization.text_labels import Color
@@ -42,6 +46,11 @@ class DetectionResult(Predicted):
     def nbytes(self) -> int:
         """Memory of the two large arrays."""
         return self.image.nbytes + (0 if self.masks is None else self.masks.nbytes)
+
+    @property
+    def codes(self) -> list[dict[str, Any]] | None:
+        """The masks as run-length codes; None if the model has no masks."""
+        return None if self.masks is None else encode_masks(self.masks)
 
     @property
     def names(self) -> list[str]:
@@ -98,7 +107,7 @@ class DetectionResult(Predicted):
             list[dict]: ``image_id``, ``file_name``, ``category_id`` (the label + 1), ``category``,
             ``bbox`` (x y w h), ``score`` and, of masks, ``segmentation`` (RLE).
         """
-        codes = None if self.masks is None else encode_masks(self.masks)
+        codes = self.codes
         image_id = self.source.image_id if image_id is None else image_id
         entries = []
         for index, (x1, y1, x2, y2) in enumerate(self.boxes.tolist()):
@@ -121,6 +130,23 @@ class DetectionResult(Predicted):
         """Return the image's facts and, under ``detections``, what :meth:`to_coco` does."""
         return json.dumps(self._facts() | {"detections": self.to_coco()})
 
+    def save_geojson(self, path: str | Path, score_thr: float = DEFAULT_SCORE_THR) -> None:
+        """Write the outlines of the objects for maps, in degrees of longitude and latitude.
+
+        Args:
+            path (str | Path): The file; folders are made.
+            score_thr (float): Write objects of at least this score. Defaults to 0.3.
+
+        Raises:
+            InputError: Nobody knows where the image lies, or the file cannot be written.
+        """
+        if self.georeference is None:
+            raise InputError(
+                f"{self.source.file_name} has no georeference; expected a file with a transform "
+                "and a CRS, such as a GeoTIFF, predicted by tiles"
+            )
+        write_whole(path, feature_lines(self[self.scores >= score_thr], self.georeference))
+
     def to_pandas(self) -> Any:
         """Return a ``pandas.DataFrame`` of the objects: ``x1 y1 x2 y2 score label name``.
 
@@ -140,7 +166,7 @@ class DetectionResult(Predicted):
         """
         return optional_package("supervision", "to_supervision").Detections(
             xyxy=self.boxes,
-            mask=self.masks,
+            mask=None if self.masks is None else np.asarray(self.masks),
             confidence=self.scores,
             class_id=self.labels,
             data={"class_name": np.array(self.names, dtype=str)},

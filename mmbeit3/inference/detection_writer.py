@@ -24,10 +24,11 @@ class WrittenDetections(Written):
 
     results: list[str]
     labels: list[int]
+    geojson: str | None = None
 
 
 class DetectionWriter(ResultWriter):
-    """Writes ``results.json`` and ``overlays/``.
+    """Writes ``results.json`` and ``overlays/``, and ``geojson/`` where it is known where.
 
     Args:
         out_dir (Path): Where they go.
@@ -43,6 +44,7 @@ class DetectionWriter(ResultWriter):
     library = "mmdet"
     files = "results.json"
     run_files = (files,)
+    further = {"geojson": ("geojson", ".geojson")}
     written = WrittenDetections
 
     def __init__(
@@ -94,17 +96,19 @@ class DetectionWriter(ResultWriter):
         drawn = found.scores >= self._score_thr
         if found.source.overlay:
             found.save(self.out_dir / found.source.overlay, **self._drawing)
-        height, width = found.image.shape[:2]
+        geojson = found.source.further.get("geojson") if found.georeference else None
+        if geojson:
+            found.save_geojson(self.out_dir / geojson, self._score_thr)
         results = [json.dumps(result) for result in found.to_coco()]
         labels = found.labels[drawn].tolist()
-        return WrittenDetections(found.source, height, width, results, labels)
+        return WrittenDetections(found.source, *found.size, results, labels, geojson)
 
     def add(self, written: WrittenDetections) -> dict[str, Any]:
         """Append the results of one image to the list, and count them."""
         self._list.append(written.results)
         self._labels.update(written.labels)
         self._num_results += len(written.results)
-        return {}
+        return {"geojson": written.geojson} if written.geojson else {}
 
     def summary(self) -> dict[str, Any]:
         """Return the counts, and the categories that ``results.json`` refers to."""

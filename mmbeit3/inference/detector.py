@@ -14,8 +14,11 @@ from mmbeit3.config.classes import follow_checkpoint, resolve_classes
 from mmbeit3.config.dataset_meta import find_palette
 from mmbeit3.datasets.palette import make_palette, palette_or_made
 from mmbeit3.inference.detection_result import DetectionResult
+from mmbeit3.inference.image_list import Source
 from mmbeit3.inference.inferencer import Inferencer, Loaded
+from mmbeit3.inference.tiled_detections import DetectionJoiner
 from mmbeit3.utils import InputError
+from mmbeit3.utils.large_images import Georeference
 from mmbeit3.visualization.text_labels import Color
 
 
@@ -36,6 +39,12 @@ class Detector(Inferencer):
     def shape(self, image: Loaded) -> tuple[Any, ...]:
         """What images of a batch have in common: their size as read, and as prepared."""
         return image.image.shape, *super().shape(image)
+
+    def joiner(
+        self, source: Source, size: tuple[int, int], georeference: Georeference | None
+    ) -> DetectionJoiner:
+        """Make what joins the objects of an image's tiles."""
+        return DetectionJoiner(source, size, georeference, self.classes, self.palette)
 
     def result(self, loaded: Loaded, sample: DetDataSample) -> DetectionResult:
         """Move the instances of an image to the CPU."""

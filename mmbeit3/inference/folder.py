@@ -17,6 +17,8 @@ import traceback
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing, contextmanager
+from dataclasses import replace
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -44,6 +46,7 @@ from mmbeit3.inference.rank_parts import (
 from mmbeit3.inference.result import Failed, Predicted
 from mmbeit3.inference.staging import Staging
 from mmbeit3.inference.task import Task, find_task, named_task
+from mmbeit3.inference.tiles import Tiles
 from mmbeit3.inference.writer import ResultWriter, Written
 from mmbeit3.utils import InputError, listed
 from mmbeit3.utils.collective import broadcast_from_rank0, run_on_all_ranks
@@ -72,6 +75,8 @@ def infer_folder(
     overlays: bool = True,
     classes: Sequence[str] | None = None,
     tta: str | None = None,
+    tile: int | None = None,
+    overlap: float | None = None,
     **options: Any,
 ) -> dict[str, Any] | None:
     """Run a model over all images of a folder and write what was found.
@@ -126,6 +131,12 @@ def infer_folder(
             the training.
         tta (str, optional): Merge several views of each image, 'multi-scale' or 'flip'; see
             :func:`mmbeit3.load`. Defaults to None.
+        tile (int, optional): Predict images by tiles of so many pixels each way, see
+            :class:`mmbeit3.inference.tiles.Tiles`: the image and its masks are never held in full.
+            ``results.json`` is of the whole images; a class map is a tiled TIFF. An image with a
+            georeference gets a file in ``geojson/``, or has it in its class map. Defaults to None.
+        overlap (float, optional): The share of a tile that lies in the next, with ``tile``.
+            Defaults to 0.2.
         **options: Those of the task. Of a detector ``score_thr``, to draw and count detections of
             at least this score; 0.3 unless given; ``formats``, further formats to write them in,
             see :data:`mmbeit3.datasets.label_formats.WRITTEN`; and ``hide_duplicates``, to draw
@@ -159,6 +170,7 @@ def infer_folder(
             overlays,
             classes,
             tta,
+            _tiles_of(tile, overlap),
         )
 
 
@@ -177,6 +189,7 @@ def _infer_folder(
     overlays: bool,
     classes: Sequence[str] | None,
     tta: str | None,
+    tiles: Tiles | None,
 ) -> dict[str, Any] | None:
     """Run as :func:`infer_folder` says; what is to be left at the end goes on the stack."""
     task = find_task(cfg)
@@ -203,6 +216,9 @@ def _infer_folder(
         model = load_by_task(task, cfg, checkpoint, own_device, dtype, compiles, tta)
         if classes is not None:
             model.set_classes(classes)
+        if tiles is not None:
+            model.check_tiles()
+            model.tiles = tiles
         writer = task.writer(model, staging.folder, **drawing | options)
         writer.resume(out_dir)
         return model, writer
@@ -212,6 +228,8 @@ def _infer_folder(
     batch_size = batch_size or cfg.test_dataloader.get("batch_size", 1)
     num_workers = num_workers or default_workers()
     report = Report(results, staging, len(sources), not_listed)
+    if tiles is not None:
+        predictor.tiles = replace(tiles, watch=partial(_watch, report))
     with report.termination.awaited():
         run = _run_alone if size == 1 else _run_share
         run(sources, predictor, report, batch_size, num_workers)
@@ -227,6 +245,8 @@ def _infer_folder(
             "compiled": compiles,
             "tta": tta,
             "batch_size": batch_size,
+            "tile": tiles and tiles.size,
+            "overlap": tiles and tiles.overlap,
             "processes": size,
             "files": results.files,
         }
@@ -311,6 +331,24 @@ def check_folders(task: Task, out_dir: Path) -> None:
         )
 
 
+def _tiles_of(tile: int | None, overlap: float | None) -> Tiles | None:
+    if tile is not None:
+        return Tiles(tile) if overlap is None else Tiles(tile, overlap)
+    if overlap is not None:
+        raise InputError("is that of tiles; expected tile, their side in pixels, too", "overlap")
+    return None
+
+
+def _watch(report: Report, results: Iterable[Any], total: int) -> Iterator[Any]:
+    """Show how many tiles of an image are done, and end the run between two if told to."""
+    if get_dist_info()[0] == 0:
+        results = track(results, total, "tiles")
+    for found in results:
+        yield found
+        if report.termination.requested:
+            raise KeyboardInterrupt
+
+
 def _check_device(device: str, size: int) -> None:
     if size > 1 and ":" in device:
         raise InputError(
@@ -339,7 +377,10 @@ def _run_alone(
         report.results.opened(),
         closing(process(sources, predictor, report, batch_size, num_workers)) as outcomes,
     ):
-        _take(track(outcomes, len(sources), report.results.unit), report.add, report)
+        shown: Iterable[Failed | Written] = outcomes
+        if predictor.tiles is None:  # of tiles each image has a bar of its own
+            shown = track(outcomes, len(sources), report.results.unit)
+        _take(shown, report.add, report)
 
 
 @contextmanager
@@ -367,7 +408,7 @@ def _run_share(
         closing(process(share, predictor, report, batch_size, num_workers)) as outcomes,
     ):
         shown: Iterator[Failed | Written] = outcomes
-        if rank == 0:
+        if rank == 0 and predictor.tiles is None:
             shown = track(outcomes, len(share), f"{results.unit} of process 1 of {size}")
         _take(shown, journal.add, report)
         journal.end(report.interrupted, _say_error(report.error, rank, size))
@@ -451,8 +492,10 @@ def print_summary(summary: dict[str, Any], out_dir: str | Path) -> None:
                 f"the results in {out_dir} are those of an earlier run, which went to its end"
             )
         )
-    overlays = ", overlays" if any("overlay" in image for image in summary["images"]) else ""
-    print(printable(f"results are in {place}: {summary['files']}, summary.json{overlays}"))
+    folders = {"overlays": "overlay", "geojson": "geojson"}
+    kinds = [name for name, key in folders.items() if any(key in one for one in summary["images"])]
+    files = ", ".join([summary["files"], "summary.json", *kinds])
+    print(printable(f"results are in {place}: {files}"))
 
 
 def process(

@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, ClassVar
 
 from mmbeit3.datasets.transforms.loading import load_image
 from mmbeit3.utils import InputError
@@ -36,6 +36,8 @@ class Source:
     overlay: str | None
     further: Mapping[str, str] = field(default_factory=dict)
     frame: int | None = None
+    #: Whether ``path`` is a file of this image alone, which may be read by window.
+    is_file: ClassVar[bool] = True
 
     @property
     def location(self) -> str | None:

@@ -34,11 +34,13 @@ from mmbeit3.export.kinds import exported_model
 from mmbeit3.inference.image_list import Source
 from mmbeit3.inference.inputs import read_inputs, single_source
 from mmbeit3.inference.pipeline import map_ahead
-from mmbeit3.inference.result import Failed, Predicted
+from mmbeit3.inference.result import Failed, Predicted, reason_of
+from mmbeit3.inference.tiles import Joiner, Tiles, predict_by_tiles
 from mmbeit3.models.acceleration import accelerate
 from mmbeit3.models.multimodal.class_texts import check_names
 from mmbeit3.utils import InputError, warn
 from mmbeit3.utils.image_reading import to_bgr
+from mmbeit3.utils.large_images import Georeference
 from mmbeit3.utils.text_files import printable
 from mmbeit3.visualization.text_strip import side_by_side
 
@@ -101,7 +103,7 @@ class Inferencer(ABC):
         check_arguments(cfg, "infer")
         init_default_scope(cfg.get("default_scope", self.scope))
         self._transform = Compose(preparation(cfg))
-        self._loader = image_loader_of(cfg)
+        self.loader = image_loader_of(cfg)
         self._batch_size = cfg.test_dataloader.get("batch_size", 1)
         content = checkpoint if isinstance(checkpoint, Mapping) else read_checkpoint(checkpoint)
         meta = content.get("meta")
@@ -122,6 +124,8 @@ class Inferencer(ABC):
         self.dtype = accelerate(self.model, dtype, compiles) if dtype else "float32"
         self._views: Compose | None = None
         self._merging: nn.Module | None = None
+        #: How images are cut into tiles, unless a call says otherwise; None: not at all.
+        self.tiles: Tiles | None = None
 
     @abstractmethod
     def find_classes(self, cfg: Config, meta: Mapping[str, Any]) -> None:
@@ -160,6 +164,27 @@ class Inferencer(ABC):
         self._merging = MODELS.build({**tta_model, "module": self.model})
         accelerate(self._merging, self.dtype)
 
+    def check_tiles(self) -> None:
+        """Refuse tiles for a model whose result they cannot be joined to.
+
+        Raises:
+            InputError: They cannot.
+        """
+        if type(self).joiner is Inferencer.joiner:
+            raise InputError("only detectors and segmentors predict an image by tiles", "tile")
+
+    def joiner(
+        self, source: Source, size: tuple[int, int], georeference: Georeference | None
+    ) -> Joiner:
+        """Make what joins the results of an image's tiles.
+
+        Args:
+            source (Source): The image.
+            size (tuple[int, int]): Its height and width.
+            georeference (Georeference, optional): Where it lies.
+        """
+        raise NotImplementedError
+
     @abstractmethod
     def result(self, loaded: Loaded, sample: BaseDataElement) -> Predicted:
         """Move one prediction of the model to the CPU."""
@@ -173,6 +198,8 @@ class Inferencer(ABC):
         stream: bool = False,
         batch_size: int | None = None,
         num_workers: int | None = None,
+        tile: int | None = None,
+        overlap: float = 0.2,
     ) -> Predicted | list[Predicted | Failed] | Iterator[Predicted | Failed]:
         """Predict images.
 
@@ -189,6 +216,10 @@ class Inferencer(ABC):
                 Defaults to the config's ``test_dataloader.batch_size``; of a camera it is 1.
             num_workers (int, optional): Threads that read images. Defaults to the number of CPU
                 cores, at most 4.
+            tile (int, optional): Predict images by tiles of so many pixels each way, of a detector
+                or a segmentor; see :class:`mmbeit3.inference.tiles.Tiles`. Files are then read by
+                window, and results hold an overview of the image. Defaults to None, whole.
+            overlap (float): The share of a tile that lies in the next. Defaults to 0.2.
 
         Returns:
             Predicted | list | Iterator: For one image its result. For several a list in their
@@ -196,9 +227,18 @@ class Inferencer(ABC):
             cannot be read gives a :class:`Failed`, whose ``error`` is not None.
 
         Raises:
-            InputError: The image cannot be read, or ``images`` is nothing of the above.
+            InputError: The image cannot be read, ``images`` is nothing of the above, or there can
+                be no such tiles.
         """
         inputs = read_inputs(images, channels, stride)
+        if tile is not None:
+            self.check_tiles()
+            tiles = Tiles(tile, overlap)
+            results = self._overlapping(inputs.sources, batch_size, num_workers, tiles)
+            if inputs.is_single:
+                [found] = results
+                return _checked(found)
+            return results if stream or inputs.is_stream else list(results)
         if inputs.is_single:
             [found] = self._one_by_one(inputs.sources)
             return _checked(found)
@@ -275,6 +315,9 @@ class Inferencer(ABC):
         Yields:
             What became of each, in order.
         """
+        if self.tiles is not None:
+            yield from predict_by_tiles(self, sources, self.tiles, batch_size, pool, num_workers)
+            return
         loaded = map_ahead(pool, self.load, sources, limit=batch_size + num_workers)
         yield from self.predict(loaded, batch_size)
 
@@ -283,11 +326,18 @@ class Inferencer(ABC):
             yield from map(self._remark, self.predict([self.load(source)], 1))
 
     def _overlapping(
-        self, sources: Iterable[Source], batch_size: int | None, num_workers: int | None
+        self,
+        sources: Iterable[Source],
+        batch_size: int | None,
+        num_workers: int | None,
+        tiles: Tiles | None = None,
     ) -> Iterator[Predicted | Failed]:
-        num_workers = num_workers or default_workers()
+        num_workers, batch_size = num_workers or default_workers(), batch_size or self._batch_size
         with ThreadPoolExecutor(num_workers) as pool:
-            results = self.run(sources, batch_size or self._batch_size, pool, num_workers)
+            if tiles is None:
+                results = self.run(sources, batch_size, pool, num_workers)
+            else:
+                results = predict_by_tiles(self, sources, tiles, batch_size, pool, num_workers)
             yield from map(self._remark, results)
 
     @staticmethod
@@ -308,13 +358,13 @@ class Inferencer(ABC):
 
     def _load(self, source: Source, transform: Compose) -> Loaded | Failed:
         try:
-            data = source.load(self._loader)
+            data = source.load(self.loader)
             given, damage = data["img"], data.pop("damage", None)
             several = isinstance(given, list)
             image = side_by_side([to_bgr(one) for one in given]) if several else to_bgr(given)
             return Loaded(source, image, transform(data), damage)
         except Exception as error:  # one image must not end the run
-            return Failed(source, _reason(error))
+            return Failed(source, reason_of(error))
 
     def predict(
         self, items: Iterable[Loaded | Failed | Predicted], batch_size: int
@@ -389,11 +439,6 @@ def _checked(item: Any) -> Any:
     if isinstance(item, Failed):
         raise InputError(item.error)
     return item
-
-
-def _reason(error: Exception) -> str:
-    """Say what was wrong with an image, in one line."""
-    return str(error) if isinstance(error, InputError) else f"{type(error).__name__}: {error}"
 
 
 def default_workers() -> int:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from http.client import HTTPException
 from pathlib import Path, PurePosixPath
 from tempfile import TemporaryDirectory
-from typing import Any, TypeGuard
+from typing import Any, ClassVar, TypeGuard
 from urllib.error import HTTPError, URLError
 from urllib.parse import quote, unquote, urlsplit
 from urllib.request import Request, urlopen
@@ -67,6 +67,7 @@ class PixelSource(Source):
 
     pixels: Any = None
     channels: str = "bgr"
+    is_file: ClassVar[bool] = False
 
     def load(self, loader: Callable[[dict], dict]) -> dict[str, Any]:
         """Make a sample of the pixels; see :meth:`Source.load`."""
@@ -89,6 +90,7 @@ class AddressSource(Source):
     """
 
     address: str = ""
+    is_file: ClassVar[bool] = False
 
     @property
     def location(self) -> str:
@@ -114,6 +116,7 @@ class UnknownSource(Source):
     """
 
     problem: str = ""
+    is_file: ClassVar[bool] = False
 
     def load(self, loader: Callable[[dict], dict]) -> dict[str, Any]:
         """Refuse it."""

@@ -13,6 +13,7 @@ import numpy as np
 from mmbeit3.inference.image_list import Source
 from mmbeit3.utils import InputError
 from mmbeit3.utils.image_reading import CHANNELS
+from mmbeit3.utils.large_images import Georeference
 from mmbeit3.visualization.pictures import write_picture
 
 
@@ -59,11 +60,14 @@ class Predicted:
         image (np.ndarray): Its pixels, (H, W, 3), BGR, uint8.
         damage (str, optional): What is wrong with a file that was decoded in part. Defaults to
             None.
+        georeference (Georeference, optional): Where an image that was read by tiles lies. Defaults
+            to None.
     """
 
     source: Source
     image: np.ndarray
     damage: str | None = field(default=None, kw_only=True)
+    georeference: Georeference | None = field(default=None, kw_only=True)
     #: None, as opposed to that of :class:`Failed`.
     error: ClassVar[None] = None
 
@@ -119,6 +123,11 @@ class Predicted:
         height, width = self.size
         facts = {"path": self.path, "frame": self.frame, "height": height, "width": width}
         return facts | {"damage": self.damage}
+
+
+def reason_of(error: Exception) -> str:
+    """Say what was wrong with an image, in one line."""
+    return str(error) if isinstance(error, InputError) else f"{type(error).__name__}: {error}"
 
 
 def all_found(items: Iterable[Any]) -> list[Any]:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from mmbeit3.inference.segmentation_result import SegmentationResult, shares_of
+from mmbeit3.inference.tiled_class_map import TiledClassMap
 from mmbeit3.inference.writer import ResultWriter, Written
 
 if TYPE_CHECKING:  # mmseg is imported for segmentation configs only
@@ -24,13 +25,14 @@ MASK_VALUES = {
 
 @dataclass
 class WrittenClassMap(Written):
-    """An image that is done: how many of its pixels have each class, (num_classes,)."""
+    """An image that is done: its map, and how many of its pixels have each class."""
 
+    label: str
     counts: list[int]
 
 
 class SegmentationWriter(ResultWriter):
-    """Writes ``labels/`` and ``overlays/``.
+    """Writes ``labels/``, PNGs or of what was predicted by tiles TIFFs, and ``overlays/``.
 
     Args:
         out_dir (Path): Where they go.
@@ -52,17 +54,20 @@ class SegmentationWriter(ResultWriter):
     def write(self, found: SegmentationResult) -> WrittenClassMap:
         """Write the class map of one image, and its picture."""
         source = found.source
-        found.save_label_map(self.out_dir / source.further["label"])
+        label = source.further["label"]
+        if isinstance(found, TiledClassMap):
+            label = str(PurePosixPath(label).with_suffix(".tif"))
+        found.save_label_map(self.out_dir / label)
         if source.overlay:
             found.save(self.out_dir / source.overlay, legend=self._legend)
-        return WrittenClassMap(source, *found.size, found.count().tolist())
+        return WrittenClassMap(source, *found.size, label, found.count().tolist())
 
     def add(self, written: WrittenClassMap) -> dict[str, Any]:
         """Count the pixels of one image; returns its file and its shares, the largest first."""
         counts = np.asarray(written.counts)
         self._counts += counts
         return {
-            "label": written.source.further["label"],
+            "label": written.label,
             "shares": shares_of(counts, self._classes.names),
         }
 

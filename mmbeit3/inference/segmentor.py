@@ -9,9 +9,12 @@ import torch
 from mmengine.config import Config
 from mmseg.structures import SegDataSample
 
+from mmbeit3.inference.image_list import Source
 from mmbeit3.inference.inferencer import Inferencer, Loaded
 from mmbeit3.inference.seg_classes import SegClasses, find_seg_classes, seg_classes
 from mmbeit3.inference.segmentation_result import SegmentationResult
+from mmbeit3.inference.tiled_class_map import ClassMapJoiner
+from mmbeit3.utils.large_images import Georeference
 
 
 class Segmentor(Inferencer):
@@ -37,6 +40,12 @@ class Segmentor(Inferencer):
     def shape(self, image: Loaded) -> tuple[Any, ...]:
         """What images of a batch have in common: their size as read, and as prepared."""
         return image.image.shape, *super().shape(image)
+
+    def joiner(
+        self, source: Source, size: tuple[int, int], georeference: Georeference | None
+    ) -> ClassMapJoiner:
+        """Make what joins the class maps of an image's tiles."""
+        return ClassMapJoiner(source, size, georeference, self.classes, self.palette)
 
     def result(self, loaded: Loaded, sample: SegDataSample) -> SegmentationResult:
         """Move the class map of an image to the CPU."""

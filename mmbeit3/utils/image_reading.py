@@ -8,7 +8,7 @@ import re
 import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import cv2
 import numpy as np
@@ -136,7 +136,9 @@ def decode_image(
         if image is None:
             pixels = _decode_by_opencv(content)
             is_tiff = content[:4] in TIFF_STARTS
-            return pixels if turn or not is_tiff else _turn_back(pixels, _tiff_tags(content))
+            if turn or not is_tiff:
+                return pixels
+            return _turn_back(pixels, _tiff_tags(io.BytesIO(content)))
         with image:
             tags = _tags_of(image)  # Pillow changes them
             pixels = _decode(image, content, on_damage or (lambda reason: None))
@@ -269,11 +271,12 @@ def stretch(values: np.ndarray, visible: np.ndarray | None = None) -> np.ndarray
         return np.zeros(values.shape, np.uint8)
     low, high = (float(end) for end in (values[counts].min(), values[counts].max()))
     if values.dtype.kind == "u" and values.dtype.itemsize == 2:  # looked up: quick, and small
-        return _scale(np.arange(2**16, dtype=np.float64), low, high)[values]
-    return _scale(values.astype(np.float64), low, high)
+        return scale_to_bytes(np.arange(2**16, dtype=np.float64), low, high)[values]
+    return scale_to_bytes(values.astype(np.float64), low, high)
 
 
-def _scale(values: np.ndarray, low: float, high: float) -> np.ndarray:
+def scale_to_bytes(values: np.ndarray, low: float, high: float) -> np.ndarray:
+    """Map ``low`` to 0 and ``high`` to 255; if they are equal, values are only clipped."""
     finite = np.nan_to_num(values, nan=low, posinf=high, neginf=low)
     if low < high:
         finite = (finite - low) * (255 / (high - low))
@@ -418,7 +421,7 @@ def _decode_by_opencv(content: bytes) -> np.ndarray:
     """Decode what Pillow does not know, or only in part, to BGR; a TIFF is turned, nothing else."""
     bits = 0
     if content[:4] in TIFF_STARTS:
-        tags = _tiff_tags(content)
+        tags = _tiff_tags(io.BytesIO(content))
         bits = max(tags.get(BITS_PER_SAMPLE, (1,)))
         if bits > 8 and tags.get(PLANAR) == SEPARATE_PLANES:
             raise InputError(
@@ -434,11 +437,24 @@ def _decode_by_opencv(content: bytes) -> np.ndarray:
     return to_bgr(pixels)
 
 
-def _tiff_tags(content: bytes) -> ImageFileDirectory_v2:
+def tiff_orientation(path: Path) -> int:
+    """Return the orientation of the first image of a TIFF file, whose pixels are not read.
+
+    Args:
+        path (Path): The file.
+    """
+    with path.open("rb") as stream:
+        try:
+            return _tiff_tags(stream).get(ORIENTATION, 1)
+        except Exception:  # of damaged tags many types
+            return 1
+
+
+def _tiff_tags(stream: BinaryIO) -> ImageFileDirectory_v2:
     """Read the tags of the first image of a TIFF file."""
-    is_big = b"+" in content[2:4]
-    stream = io.BytesIO(content)
-    tags = ImageFileDirectory_v2(stream.read(16 if is_big else 8))
+    head = stream.read(16)
+    is_big = b"+" in head[2:4]
+    tags = ImageFileDirectory_v2(head[: 16 if is_big else 8])
     stream.seek(tags.next)
     tags.load(stream)
     return tags

@@ -30,7 +30,6 @@ def find_duplicates(
     duplicate = np.zeros(len(labels), bool)
     if masks is not None:
         step = max(1, max(masks.shape[1:]) // MAX_SIDE)
-        masks = masks[:, ::step, ::step]
     order = np.argsort(-scores, kind="stable")
     for place, index in enumerate(order):
         surer = order[:place]
@@ -42,7 +41,7 @@ def find_duplicates(
             near = _common(boxes[index], boxes[surer]) > 0
             pairs = zip(surer[near], least[near], strict=True)
             duplicate[index] = any(
-                _mask_iou(masks[index], masks[other]) >= enough for other, enough in pairs
+                _mask_iou(masks[index], masks[other], step) >= enough for other, enough in pairs
             )
     return duplicate
 
@@ -59,5 +58,6 @@ def _box_ious(box: np.ndarray, others: np.ndarray) -> np.ndarray:
     return common / np.maximum(area, 1e-9)
 
 
-def _mask_iou(one: np.ndarray, other: np.ndarray) -> float:
+def _mask_iou(one: np.ndarray, other: np.ndarray, step: int) -> float:
+    one, other = one[::step, ::step], other[::step, ::step]
     return float((one & other).sum()) / max(1, int((one | other).sum()))

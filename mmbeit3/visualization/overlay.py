@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -88,7 +88,7 @@ def draw_instances(
     boxes = np.rint((boxes[order] * scale).clip(-side, 2 * side)).astype(int)
     widths = _line_widths(picture, boxes)
     if masks is not None:
-        shown = [masks[index] for index in order]
+        shown = (masks[index] for index in order)  # of a large image each is made when asked for
         _draw_masks(picture, shown, scale, colors, _tones(labels, palette), widths)
     for box, color, width in zip(boxes[::-1], colors[::-1], widths[::-1], strict=True):
         corners = box[:2].tolist(), box[2:].tolist()
@@ -252,7 +252,7 @@ def _outlines(mask: np.ndarray, scale: float) -> tuple[Sequence[np.ndarray], np.
 
 def _draw_masks(
     picture: np.ndarray,
-    masks: list[np.ndarray],
+    masks: Iterable[np.ndarray],
     scale: float,
     colors: list[Color],
     tones: list[Color],
