@@ -70,6 +70,9 @@ def find_overlaps(found: Accumulated, iou_type: str) -> Overlaps:
     objects = [entry for entry in found.truth["annotations"] if entry["category_id"] in labels]
     image, label, score = _columns(found.detections, images, labels)
     source = _counting(image, label, score, found.max_dets[-1])
+    # the COCO API takes images by their ids, and of equal scores the first
+    ids = np.array([entry["id"] for entry in found.truth["images"]])
+    source = source[np.argsort(ids[image[source]], kind="stable")]
     image, label, score = image[source], label[source], score[source]
     object_image, object_label, _ = _columns(objects, images, labels)
     is_crowd = np.array([entry["iscrowd"] for entry in objects], bool)

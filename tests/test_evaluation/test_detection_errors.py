@@ -87,6 +87,16 @@ def test_ap_is_that_of_the_coco_api(truth: dict) -> None:
         assert np.isnan(value) if other < 0 else value == pytest.approx(other, abs=1e-12)
 
 
+def test_equal_scores_of_images_in_any_order_are_as_in_the_coco_api(truth: dict) -> None:
+    results = perturbed_results(truth, 8)
+    draw = np.random.default_rng(4)
+    draw.shuffle(truth["images"])
+    draw.shuffle(results)
+    found = accumulate_coco(truth, results)
+    values = resample(find_overlaps(found, "bbox")).average_precision(np.ones(10, np.int64))
+    assert np.nanmean(values) == pytest.approx(evaluate_coco(truth, results)["AP"], abs=1e-12)
+
+
 def test_an_image_that_is_drawn_twice_counts_twice(truth: dict) -> None:
     """Next to the COCO API on a data set in which the image is there twice, and another not."""
     results = perturbed_results(truth, 6)
