@@ -216,3 +216,24 @@ def test_results_of_another_task(folder: Path, tmp_path: Path) -> None:
         boxes.write_text(text)
         with pytest.raises(InputError, match=message):
             report([boxes], boxes, tmp_path)
+
+
+def test_numbers_of_ade20k_are_those_of_its_own_code(data_root: Path, tmp_path: Path) -> None:
+    pytest.importorskip("plotly")
+    data = data_root / "ade20k_sample"
+    (tmp_path / "truth").mkdir()
+    for file in (data / "reference_predictions").glob("*.png"):
+        (tmp_path / "truth" / file.name).symlink_to(data / "annotations/validation" / file.name)
+    (tmp_path / "classes.txt").write_text("".join(f"class {n}\n" for n in range(1, 151)))
+    content = report(
+        [data / "reference_predictions"],
+        tmp_path / "truth",
+        tmp_path / "out",
+        data / "images/validation",
+        classes=tmp_path / "classes.txt",
+        reduce_zero_label=True,
+    )
+    (result,) = content["results"]
+    assert result["metrics"]["aAcc"] == pytest.approx(80.79, abs=0.005)
+    assert result["metrics"]["mIoU"] == pytest.approx(21.87, abs=0.005)
+    assert sum(row["IoU"] is not None for row in result["classes"]) == 46
