@@ -16,6 +16,7 @@ CASES = {
     "tower": ("tower", "the vision tower, next to torchscale's and timm's"),
     "tower-sizes": ("tower", "the tower from 512 to 1792 pixels"),
     "tower-batches": ("tower", "the tower at batches of 1 to 8 images"),
+    "export": ("export", "the tower by onnxruntime and OpenVINO, next to PyTorch"),
     "text": ("text", "captions through the language expert, next to torchscale's"),
     "caption": ("caption", "images to captions by beam search, next to the published way"),
     "detector": ("detector", "Cascade Mask R-CNN on COCO images, next to mmdet's own pieces"),

@@ -156,12 +156,13 @@ def _on_tensors(run: Run) -> Callable[..., list[torch.Tensor]]:
 def _open(path: Path) -> tuple[dict[str, Any], Run]:
     """Open a file: its facts, and what runs it."""
     openers = {".onnx": _open_onnx, ".torchscript": _open_torchscript, ".xml": _open_openvino}
-    if path.suffix not in openers:
+    suffix = path.suffix.lower()
+    if suffix not in openers:
         raise InputError(f"{path} ends with {path.suffix!r}; expected {', '.join(openers)}")
     if not path.is_file():
         raise InputError(f"there is no file {path}; it belongs to the export")
     try:
-        text, run = openers[path.suffix](path)
+        text, run = openers[suffix](path)
     except InputError:
         raise
     except Exception as error:  # each library has its own

@@ -132,13 +132,13 @@ def detector_graphs(model: CascadeRCNN) -> list[Graph]:
 
     What lies between, score threshold and (Soft-)NMS, is no part of a graph.
     """
-    roi_head, divisor = model.roi_head, model.data_preprocessor.pad_size_divisor
+    roi_head = model.roi_head
     count = roi_head.bbox_roi_extractor[0].num_inputs
     if roi_head.with_mask:
         count = max(count, roi_head.mask_roi_extractor.num_inputs)
 
     def detected(image: Tensor) -> Tensors:
-        levels = model.extract_feat(_padded(image, divisor))
+        levels = model.extract_feat(_padded(model, image))
         sample = DetDataSample(metainfo=dict(img_shape=tuple(image.shape[-2:])))
         [proposals] = model.rpn_head.predict(levels, [sample])
         boxes, scores = roi_head._cascade(levels, [proposals.bboxes], [sample.metainfo])
@@ -185,7 +185,7 @@ class DetectorGraph(nn.Module):
         """(1, 3, H, W) -> boxes (N, 4), scores (N, classes + 1), levels of the pyramid."""
         model = self.model
         size = torch.stack([torch.as_tensor(n) for n in (image.shape[3], image.shape[2])]).float()
-        levels = model.extract_feat(_padded(image, model.data_preprocessor.pad_size_divisor))
+        levels = model.extract_feat(_padded(model, image))
         boxes = self._proposals(levels, size)
         probabilities = []
         for extractor, head in zip(
@@ -268,9 +268,11 @@ def _inside(boxes: Tensor, size: Tensor) -> Tensor:
     return torch.minimum(boxes.clamp(min=0), size.repeat(2))
 
 
-def _padded(image: Tensor, divisor: int) -> Tensor:
-    height, width = image.shape[-2:]
-    return F.pad(image, (0, -width % divisor, 0, -height % divisor))
+def _padded(model: CascadeRCNN, image: Tensor) -> Tensor:
+    """As the model's preprocessor pads a batch of one image."""
+    preprocessor: Any = model.data_preprocessor
+    down, right = (-side % preprocessor.pad_size_divisor for side in image.shape[-2:])
+    return F.pad(image, (0, right, 0, down), value=float(preprocessor.pad_value))
 
 
 def _extractors(roi_head: ViTDetCascadeRoIHead) -> list[nn.Module]:

@@ -45,6 +45,7 @@ class Kind:
 def build_empty(cfg: Config) -> nn.Module:
     """Build a config's model without memory for its weights, in evaluation mode."""
     model_cfg = copy.deepcopy(cfg.model)
+    model_cfg.pop("class_embeddings", None)
     preprocessor = MODELS.build(model_cfg.pop("data_preprocessor"))
     model_cfg["data_preprocessor"] = preprocessor
     with torch.device("meta"):

@@ -7,7 +7,7 @@ import json
 import re
 import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ from mmbeit3.export import checks
 from mmbeit3.export.files import Exported
 from mmbeit3.registry import MODELS
 from mmbeit3.utils import InputError
+from tests.open_vocabulary import CLASSES, detector_cfg, small_tokenizer
 from tests.small_dual_encoder import write_dual_encoder
 
 onnxruntime = pytest.importorskip("onnxruntime", reason="needs the extra export")
@@ -42,7 +43,7 @@ def small(name: str, **options: Any) -> Config:
     return cfg
 
 
-def checkpoint(cfg: Config, path: Path, classes: int) -> Path:
+def checkpoint(cfg: Config, path: Path, count: int, classes: Sequence[str] = ()) -> Path:
     """Random weights of a config that find something."""
     from mmengine.registry import init_default_scope
 
@@ -53,7 +54,7 @@ def checkpoint(cfg: Config, path: Path, classes: int) -> Path:
     with torch.no_grad():
         for weight in model.parameters():
             weight.add_(torch.randn_like(weight) * 0.05)
-    meta = {"dataset_meta": {"classes": [f"class {n}" for n in range(classes)]}}
+    meta = {"dataset_meta": {"classes": list(classes) or [f"class {n}" for n in range(count)]}}
     torch.save({"meta": meta, "state_dict": model.state_dict()}, path)
     return path
 
@@ -156,6 +157,27 @@ def test_detector_of_the_recipe(tmp_path: Path) -> None:
         extractor.out_channels = 16
     weights = checkpoint(cfg, tmp_path / "base.pth", 80)
     assert len(export_model(cfg, weights, tmp_path / "base.onnx")) == 2
+
+
+def test_boxes_alone(detector: Made, tmp_path: Path, photo: Path) -> None:
+    cfg = copy.deepcopy(detector[0])
+    cfg.model.roi_head.update(mask_head=None, mask_roi_extractor=None)
+    cfg.model.data_preprocessor.pad_value = 7
+    weights, out = checkpoint(cfg, tmp_path / "boxes.pth", 5), tmp_path / "boxes.torchscript"
+    assert len(export_model(cfg, weights, out, "torchscript")) == 1
+    theirs, mine = load(cfg, weights)(photo), load(out)(photo)
+    np.testing.assert_allclose(mine.boxes[:20], theirs.boxes[:20], atol=0.05)
+    assert mine.masks is None
+
+
+def test_classes_by_words_are_those_of_the_export(tmp_path: Path, photo: Path) -> None:
+    cfg = detector_cfg(small_tokenizer(tmp_path))
+    weights, out = checkpoint(cfg, tmp_path / "words.pth", 3, CLASSES), tmp_path / "words.onnx"
+    assert len(export_model(cfg, weights, out)) == 2
+    theirs, mine = load(cfg, weights)(photo), load(out)(photo)
+    np.testing.assert_allclose(mine.scores[:20], theirs.scores[:20], atol=1e-4)
+    with pytest.raises(InputError, match="are fixed"):
+        load(out, classes=["ring", "star"])
 
 
 def test_backbone_as_openvino(detector: Made, tmp_path: Path) -> None:
