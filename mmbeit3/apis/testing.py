@@ -51,7 +51,7 @@ def test(
             fields, or ``NAME.json`` for ``NAME.bbox.json`` and ``NAME.segm.json`` as COCO servers
             take them. Of a segmentor: a folder for a PNG of each image, with the values that its
             label map has. Of VQA, NLVR2 and captioning: the file that the official server takes.
-            Defaults to None, not kept.
+            Of retrieval: a ``.json`` file of ranks. Defaults to None, not kept.
         show_dir: Folder for pictures, one for each image: ground truth left (where the test
             pipeline loads it), prediction right. Defaults to None, no pictures.
         tta: Test-time augmentation, 'multi-scale' or 'flip'; see

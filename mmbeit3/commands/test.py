@@ -28,7 +28,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="keep the predictions; a detector's as NAME.pkl, or NAME.json for NAME.bbox.json and "
         "NAME.segm.json; a segmentor's in this folder, a PNG for each image with the values that "
         "its label map has (with reduce_zero_label the class number + 1); of VQA and captioning "
-        "(.json) and NLVR2 (.csv) in the file that the official server takes",
+        "(.json) and NLVR2 (.csv) in the file that the official server takes; of retrieval the "
+        "rank of each image and text (.json)",
     )
     parser.add_argument(
         "--show-dir", metavar="DIR", help="draw every image: ground truth left, prediction right"
