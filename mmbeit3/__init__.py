@@ -6,9 +6,9 @@
     result = model("street.jpg")
 
 Importing the package is cheap: it only sees to it that ``mmcv.ops`` can be imported when mmcv was
-installed without compiled operators, that mmengine finds the package's configs by name, and that
-the toolboxes print nothing when they are imported. Models load when a config names them
-(``mmbeit3.<Name>``), and ``load`` and ``accelerate`` on first use.
+installed without compiled operators, that mmengine finds the package's configs by name, that the
+toolboxes print nothing when they are imported, and that threads that wait leave their core. Models
+load when a config names them (``mmbeit3.<Name>``), and ``load`` and ``accelerate`` on first use.
 """
 
 from __future__ import annotations
@@ -16,11 +16,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from mmbeit3.ops.mmcv_ext import install as _install_operators
+from mmbeit3.utils.cores import settle_threads as _settle_threads
 from mmbeit3.utils.mmengine_hub import install as _install_hub
 from mmbeit3.utils.packaged_configs import packaged_configs
 from mmbeit3.utils.quiet_imports import install as _install_quiet_imports
 from mmbeit3.version import __version__
 
+_settle_threads()  # torch reads it when it is loaded, which nothing here does
 _install_operators()
 _install_hub()
 _install_quiet_imports()

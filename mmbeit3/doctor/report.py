@@ -22,6 +22,7 @@ from importlib import import_module, metadata
 from typing import TYPE_CHECKING
 
 from mmbeit3.doctor import known_issues
+from mmbeit3.utils.cores import count_cores
 from mmbeit3.version import __version__
 
 if TYPE_CHECKING:
@@ -157,7 +158,7 @@ def _describe_processor() -> str:
     instructions = torch.backends.cpu.get_cpu_capability()
     has_bfloat16 = bfloat16_obstacle() is None
     return (
-        f"{platform.machine()} with {instructions}, {os.cpu_count()} cores, "
+        f"{platform.machine()} with {instructions}, {count_cores()} cores, "
         f"{torch.get_num_threads()} threads, bfloat16 {'yes' if has_bfloat16 else 'no'}"
     )
 

@@ -39,6 +39,7 @@ from mmbeit3.inference.tiles import Joiner, Tiles, predict_by_tiles
 from mmbeit3.models.acceleration import accelerate
 from mmbeit3.models.multimodal.class_texts import check_names
 from mmbeit3.utils import InputError, warn
+from mmbeit3.utils.cores import count_cores
 from mmbeit3.utils.image_reading import to_bgr
 from mmbeit3.utils.large_images import Georeference
 from mmbeit3.utils.text_files import printable
@@ -444,7 +445,7 @@ def _checked(item: Any) -> Any:
 def default_workers() -> int:
     """Return how many threads read and write images: a share of the cores, at most 4."""
     processes = int(os.environ.get("LOCAL_WORLD_SIZE", 1))  # torchrun's, on this machine
-    return max(1, min(4, (os.cpu_count() or 1) // processes))
+    return max(1, min(4, count_cores() // processes))
 
 
 def resolve_device(name: str) -> torch.device:

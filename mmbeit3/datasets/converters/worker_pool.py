@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 from rich.progress import Progress
 
 from mmbeit3.utils import InputError
+from mmbeit3.utils.cores import count_cores
 
 Job = TypeVar("Job")
 Result = TypeVar("Result")
@@ -59,7 +60,7 @@ def run_in_processes(
     if not jobs:
         return []
     starts = range(0, len(jobs), chunk)
-    num_workers = min(num_workers or os.cpu_count() or 1, len(starts))
+    num_workers = min(num_workers or count_cores(), len(starts))
     context = multiprocessing.get_context()
     stop = context.Event()
     futures: dict[Future, int] = {}
