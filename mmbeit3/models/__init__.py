@@ -12,8 +12,10 @@ from mmbeit3.models.dense_heads import RPNHead
 from mmbeit3.models.detectors import CascadeRCNN
 from mmbeit3.models.image_tokenizers import (
     VQKD,
+    EdgeTeacher,
     HOGTeacher,
     PixelTeacher,
+    TeacherCodes,
     TimmTeacher,
     TowerTeacher,
 )
@@ -42,8 +44,10 @@ from mmbeit3.ops.mmcv_ext import route_operators
 route_operators()
 
 __all__ = [
+    "EdgeTeacher",
     "HOGTeacher",
     "PixelTeacher",
+    "TeacherCodes",
     "TimmTeacher",
     "TowerTeacher",
     "VQKD",

@@ -1,4 +1,6 @@
+from mmbeit3.models.image_tokenizers.teacher_codes import TeacherCodes
 from mmbeit3.models.image_tokenizers.teachers import (
+    EdgeTeacher,
     HOGTeacher,
     PixelTeacher,
     TimmTeacher,
@@ -6,4 +8,12 @@ from mmbeit3.models.image_tokenizers.teachers import (
 )
 from mmbeit3.models.image_tokenizers.vqkd import VQKD
 
-__all__ = ["VQKD", "HOGTeacher", "PixelTeacher", "TimmTeacher", "TowerTeacher"]
+__all__ = [
+    "VQKD",
+    "EdgeTeacher",
+    "HOGTeacher",
+    "PixelTeacher",
+    "TeacherCodes",
+    "TimmTeacher",
+    "TowerTeacher",
+]

@@ -91,6 +91,52 @@ class HOGTeacher(BaseModule):
 
 
 @MODELS.register_module()
+class EdgeTeacher(BaseModule):
+    """Directions of the edges in and around a patch: parts of forms, such as corners and arcs.
+
+    Histograms as of :class:`HOGTeacher`, but of the strongest color alone, one of each patch, and
+    as long as its edges are strong: the noise of flat ground has none. What a patch is part of
+    shows around it, so a feature has the histograms of its neighbors, too.
+
+    Args:
+        patch_size (int): Side of a patch in pixels. Defaults to 16.
+        reach (int): Patches on each side whose histograms belong to a feature. Defaults to 1, of
+            3 x 3 patches.
+        bins (int): Directions. Defaults to 8.
+        floor (float): Slope that is no edge yet: difference of pixels, from -1 to 1, that are two
+            apart in the smoothed image. Defaults to 0.1.
+    """
+
+    def __init__(
+        self, patch_size: int = 16, reach: int = 1, bins: int = 8, floor: float = 0.1
+    ) -> None:
+        super().__init__()
+        self.patch_size, self.reach, self.bins, self.floor = patch_size, reach, bins, floor
+        self.out_channels = bins * (2 * reach + 1) ** 2
+        line = torch.tensor([1.0, 4.0, 6.0, 4.0, 1.0]) / 16
+        self.register_buffer("smooth", (line[:, None] * line).expand(3, 1, 5, 5), persistent=False)
+
+    @torch.no_grad()
+    def features(self, images: Tensor, grid_size: tuple[int, int]) -> Tensor:
+        """See the module."""
+        _check_patches(images, grid_size, self.patch_size)
+        padded = F.pad(images, (3, 3, 3, 3), mode="reflect")
+        pixels = F.conv2d(padded, self.smooth.to(images.dtype), groups=3)  # a pixel more each side
+        across = pixels[..., 1:-1, 2:] - pixels[..., 1:-1, :-2]
+        down = pixels[..., 2:, 1:-1] - pixels[..., :-2, 1:-1]
+        slope, strongest = torch.hypot(across, down).max(1, keepdim=True)
+        angle = torch.atan2(down.gather(1, strongest), across.gather(1, strongest))
+        # Each slope votes for the two nearest directions; pi is 0 again.
+        bins = torch.arange(self.bins, device=images.device)[:, None, None]
+        away = angle / torch.pi * self.bins - bins
+        away = (away - self.bins * (away / self.bins).round()).abs()
+        votes = (slope - self.floor).clamp(min=0) * (1 - away).clamp(min=0)
+        histograms = F.avg_pool2d(votes, self.patch_size).clamp(min=1e-6).sqrt()
+        around = 2 * self.reach + 1
+        return F.unfold(histograms, around, padding=self.reach).transpose(1, 2)
+
+
+@MODELS.register_module()
 class TimmTeacher(BaseModule):
     """Features of the patches by any model of timm, such as CLIP's or DINO's.
 

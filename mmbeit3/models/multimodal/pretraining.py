@@ -20,6 +20,7 @@ from mmbeit3.text.tokenizer import Tokenizer
 from mmbeit3.utils import InputError, warn
 
 PARTS = ("image", "text", "pair_image", "pair_text")
+VISIBLE_PARTS = ("visible_image", "visible_pair_image")
 NEUTRAL = 127.5  # mean and std that make pixels -1 to 1
 
 
@@ -62,7 +63,10 @@ class BEiT3Pretraining(AsksFrozen, ImageTextModel):
         text_mask_rate (float): Masked share of the words of a text alone. Defaults to 0.15.
         pair_text_mask_rate (float): Masked share of the words of a pair. Defaults to 0.5.
         loss_weights (dict, optional): Factors on the losses ``image``, ``text``, ``pair_image`` and
-            ``pair_text``. Defaults to None, 1 for all, as for those that a dict leaves out.
+            ``pair_text``, of 1 where a dict leaves them out; and on ``visible_image`` and
+            ``visible_pair_image``, of 0: codes of the patches that are not masked, without which
+            a tower from random weights is slow to find what codes are. Defaults to None, as if
+            empty.
         data_preprocessor (dict, optional): Config of a
             :class:`mmbeit3.models.PretrainingPreprocessor`, with a tokenizer where there are texts.
             Defaults to None: the model is given tensors.
@@ -133,9 +137,10 @@ class BEiT3Pretraining(AsksFrozen, ImageTextModel):
 
         Returns:
             dict | list: Of "loss" for each of ``image``, ``text``, ``pair_image`` and ``pair_text``
-            that the batch has, ``loss_<part>``; ``acc_<part>``, the share of masked tokens that are
-            told rightly; and of images ``codes_used_<part>``, the share of all codes that the
-            targets of this micro-batch have. Of "tensor" what each part's masked tokens are taken
+            that the batch has, and of visible patches where their loss has a weight,
+            ``loss_<part>``; ``acc_<part>``, the share of its tokens that are told rightly; and of
+            images ``codes_used_<part>``, the share of all codes that the targets of this
+            micro-batch have. Of "tensor" what each part's masked tokens are taken
             for. Of "predict" the samples with ``masked_tokens``, as :meth:`predict` says.
 
         Raises:
@@ -153,7 +158,7 @@ class BEiT3Pretraining(AsksFrozen, ImageTextModel):
         self, images: dict | None, texts: dict | None, pairs: dict | None
     ) -> dict[str, Tensor]:
         """Compute the losses; arguments and result as in :meth:`forward`."""
-        parts = self.masked_parts(images, texts, pairs)
+        parts = self.masked_parts(images, texts, pairs, with_visible=True)
         device = self.mim_head.weight.device
         counts = torch.tensor([float(len(part.targets)) for part in parts.values()], device=device)
         all_reduce(
@@ -202,18 +207,24 @@ class BEiT3Pretraining(AsksFrozen, ImageTextModel):
         return list(samples.values())
 
     def masked_parts(
-        self, images: dict | None, texts: dict | None, pairs: dict | None
+        self,
+        images: dict | None,
+        texts: dict | None,
+        pairs: dict | None,
+        with_visible: bool = False,
     ) -> dict[str, MaskedPart]:
-        """Mask, encode and say what is masked; arguments and result as in :meth:`forward`."""
+        """Mask, encode and say what is masked; arguments and result as in :meth:`forward`.
+
+        ``with_visible`` adds the patches that are not masked, where ``loss_weights`` has a weight
+        for them.
+        """
         if not (images or texts or pairs):
             raise InputError("a batch has no images, texts or pairs; expected one of them at least")
         found: dict[str, MaskedPart] = {}
         if images:
             mask, codes = self._mask_images(images, "images")
             states = self.encoder.encode_image(images["inputs"], mask)
-            found["image"] = MaskedPart(
-                self.mim_head(states[:, 1:][mask]), codes[mask], mask.sum(1)
-            )
+            found |= self._told_patches("image", states, mask, codes, with_visible)
         if texts:
             ids, chosen = self._mask_texts(texts, "texts", self.text_mask_rate)
             states = self.encoder.encode_text(ids, texts["padding_mask"])
@@ -226,13 +237,23 @@ class BEiT3Pretraining(AsksFrozen, ImageTextModel):
             states, words = self.encoder.encode_pair(
                 pairs["inputs"], ids, pairs["padding_mask"], patch_mask=mask
             )
-            found["pair_image"] = MaskedPart(
-                self.mim_head(states[:, 1:][mask]), codes[mask], mask.sum(1)
-            )
+            found |= self._told_patches("pair_image", states, mask, codes, with_visible)
             found["pair_text"] = MaskedPart(
                 self.mlm_head(words[chosen]), pairs["ids"][chosen], chosen.sum(1)
             )
         return found
+
+    def _told_patches(
+        self, name: str, states: Tensor, mask: Tensor, codes: Tensor, with_visible: bool
+    ) -> dict[str, MaskedPart]:
+        """What states (B, 1 + patches, C) say of masked patches, and of the others if asked for."""
+        chosen = {name: mask}
+        if with_visible and self.loss_weights[f"visible_{name}"]:
+            chosen[f"visible_{name}"] = ~mask
+        return {
+            part: MaskedPart(self.mim_head(states[:, 1:][which]), codes[which], which.sum(1))
+            for part, which in chosen.items()
+        }
 
     def init_heads(self) -> None:
         """Draw both heads."""
@@ -345,9 +366,10 @@ class BEiT3Pretraining(AsksFrozen, ImageTextModel):
 
 
 def _weights(given: Mapping[str, float]) -> dict[str, float]:
-    if unknown := sorted(set(given) - set(PARTS)):
-        raise InputError(f"loss_weights has {', '.join(unknown)}; expected {', '.join(PARTS)}")
-    return {name: given.get(name, 1.0) for name in PARTS}
+    known = dict.fromkeys(PARTS, 1.0) | dict.fromkeys(VISIBLE_PARTS, 0.0)
+    if unknown := sorted(set(given) - set(known)):
+        raise InputError(f"loss_weights has {', '.join(unknown)}; expected {', '.join(known)}")
+    return known | dict(given)
 
 
 def _seeds(batch: dict) -> list[int] | None:

@@ -10,7 +10,15 @@ import timm
 import torch
 from torch import Tensor
 
-from mmbeit3.models import VQKD, BEiT3, HOGTeacher, PixelTeacher, TimmTeacher, TowerTeacher
+from mmbeit3.models import (
+    VQKD,
+    BEiT3,
+    EdgeTeacher,
+    HOGTeacher,
+    PixelTeacher,
+    TimmTeacher,
+    TowerTeacher,
+)
 from mmbeit3.utils import InputError
 
 ARCH = dict(embed_dims=32, num_layers=1, num_heads=2, feedforward_channels=64)
@@ -49,6 +57,46 @@ def test_gradients_are_counted_by_direction() -> None:
     norm = math.sqrt(sum(value**2 for value in want))
     maps = found[2, 0].view(3, 9, 2, 2)  # color, direction, cells
     assert maps[1, :, 1, 0].tolist() == pytest.approx([value / norm for value in want])
+
+
+def test_edges_around_a_patch_are_counted_by_direction() -> None:
+    teacher, x = EdgeTeacher(8, reach=1, bins=8, floor=0.1).double(), images().double()
+    found = teacher.features(x, (4, 4))
+    assert found.shape == (4, 16, teacher.out_channels) == (4, 16, 72)
+    padded = torch.nn.functional.pad(x, (3, 3, 3, 3), mode="reflect")[2].tolist()
+    binomial = (1, 4, 6, 4, 1)
+
+    def pixel(color: int, row: int, column: int) -> float:  # of the smoothed image, from -1 on
+        return sum(
+            a * b / 256 * padded[color][row + 1 + i][column + 1 + j]
+            for i, a in enumerate(binomial)
+            for j, b in enumerate(binomial)
+        )
+
+    want = [0.0] * 8
+    for row in range(8, 16):  # row 1, column 2
+        for column in range(16, 24):
+            slopes = [
+                (
+                    pixel(color, row, column + 1) - pixel(color, row, column - 1),
+                    pixel(color, row + 1, column) - pixel(color, row - 1, column),
+                )
+                for color in range(3)
+            ]
+            across, down = max(slopes, key=lambda slope: math.hypot(*slope))
+            angle = math.atan2(down, across) / math.pi * 8 % 8
+            strength = max(0.0, math.hypot(across, down) - 0.1)
+            low = math.floor(angle)
+            want[low % 8] += strength * (low + 1 - angle) / 64
+            want[(low + 1) % 8] += strength * (angle - low) / 64
+    want = [math.sqrt(max(value, 1e-6)) for value in want]
+    around = found[2].view(16, 8, 3, 3)  # direction, neighbors
+    assert around[6, :, 1, 1].tolist() == pytest.approx(want)
+    assert around[5, :, 1, 2].tolist() == pytest.approx(want)  # the right one of its left neighbor
+    assert around[9, :, 0, 2].tolist() == pytest.approx(want)
+    assert not around[0, :, 0].any() and not around[0, :, :, 0].any()  # nothing beyond the border
+    flat = teacher.features(x * 0.01, (4, 4)).view(4, 16, 8, 3, 3)
+    assert torch.allclose(flat[:, 5], torch.full_like(flat[:, 5], 1e-3))  # noise is no edge
 
 
 @pytest.mark.parametrize(
@@ -128,11 +176,12 @@ def test_own_towers_teach() -> None:
 TEACHERS = [
     dict(type="mmbeit3.PixelTeacher", patch_size=8),
     dict(type="mmbeit3.HOGTeacher", patch_size=8),
+    dict(type="mmbeit3.EdgeTeacher", patch_size=8),
     dict(type="mmbeit3.TowerTeacher", tower=TOWER),
 ]
 
 
-@pytest.mark.parametrize("teacher", TEACHERS, ids=["pixels", "HOG", "tower"])
+@pytest.mark.parametrize("teacher", TEACHERS, ids=["pixels", "HOG", "edges", "tower"])
 def test_a_tokenizer_learns_from_its_teacher(teacher: dict) -> None:
     torch.manual_seed(0)
     model = VQKD(ARCH, 32, 8, decoder_layers=1, num_codes=40, code_dims=8, teacher=teacher).train()
@@ -155,7 +204,7 @@ def test_a_tokenizer_learns_from_its_teacher(teacher: dict) -> None:
     assert losses["codes_used"] > 0.3
 
 
-@pytest.mark.parametrize("teacher", TEACHERS, ids=["pixels", "HOG", "tower"])
+@pytest.mark.parametrize("teacher", TEACHERS, ids=["pixels", "HOG", "edges", "tower"])
 def test_a_teacher_is_the_same_under_autocast(
     teacher: dict, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -17,6 +17,7 @@ from tests.small_pretraining import CODES, batch, config, pretraining
 from tests.small_tokenizer import train
 
 PARTS = ["image", "text", "pair_image", "pair_text"]
+VISIBLE = ["visible_image", "visible_pair_image"]
 PAPER = dict(attention="shared", vl_layers=2)
 
 
@@ -28,21 +29,21 @@ def log_softmax(row: list[float]) -> list[float]:
 
 @pytest.mark.parametrize("encoder", [{}, PAPER], ids=["released", "paper"])
 def test_a_loss_is_the_mean_over_its_masked_tokens(tokenizer_file: Path, encoder: dict) -> None:
-    model = pretraining(tokenizer_file, encoder, loss_weights=dict(pair_text=0.5)).double()
+    weights = dict(pair_text=0.5, visible_image=0.25, visible_pair_image=2.0)
+    model = pretraining(tokenizer_file, encoder, loss_weights=weights).double()
     data = model.data_preprocessor(batch())
     for part in ("images", "pairs"):
         data[part]["inputs"] = data[part]["inputs"].double()
     found = model(**data, mode="loss")
     want = by_hand(model, data)
-    assert list(want) == PARTS
+    assert set(want) == {*PARTS, *VISIBLE}
     for name, (loss, accuracy) in want.items():
-        weight = 0.5 if name == "pair_text" else 1.0
-        assert float(found[f"loss_{name}"]) == pytest.approx(weight * loss, abs=1e-9)
+        loss *= weights.get(name, 1.0)
+        assert float(found[f"loss_{name}"]) == pytest.approx(loss, abs=1e-9)
         assert float(found[f"acc_{name}"]) == pytest.approx(accuracy)
     assert 0 < float(found["codes_used_image"]) <= 1
-    assert set(found) == {f"{kind}_{name}" for kind in ("loss", "acc") for name in PARTS} | {
-        "codes_used_image",
-        "codes_used_pair_image",
+    assert set(found) == {f"{kind}_{name}" for kind in ("loss", "acc") for name in want} | {
+        f"codes_used_{name}" for name in want if name.endswith("image")
     }
 
 
@@ -75,9 +76,10 @@ def by_hand(model: BEiT3Pretraining, data: dict) -> dict[str, tuple[float, float
                 )
             prefix = "pair_" if part == "pairs" else ""
             if part != "texts":
-                for place in mask[index].nonzero().flatten().tolist():
+                for place, masked in enumerate(mask[index].tolist()):
                     row = model.mim_head(image[1 + place]).tolist()
-                    rows.setdefault(f"{prefix}image", []).append((row, int(codes[index, place])))
+                    name = f"{'' if masked else 'visible_'}{prefix}image"
+                    rows.setdefault(name, []).append((row, int(codes[index, place])))
             if part != "images":
                 for place in chosen[index].nonzero().flatten().tolist():
                     row = model.mlm_head(text[place]).tolist()
@@ -87,7 +89,7 @@ def by_hand(model: BEiT3Pretraining, data: dict) -> dict[str, tuple[float, float
             loss = -sum(log_softmax(row)[target] for row, target in known) / len(known)
             hits = sum(row.index(max(row)) == target for row, target in known) / len(known)
             found[name] = loss, hits
-    return {name: found[name] for name in PARTS}
+    return found
 
 
 def test_scores_of_samples_add_up_to_the_losses(tokenizer_file: Path) -> None:
