@@ -1,10 +1,10 @@
 """The trial of the tiny segmentor's tower, which is narrower and deeper than the detector's.
 
-Reproduces: nothing published; as beit3-tiny-pretraining_128_shapes, with the same image tokenizer.
+Reproduces: nothing published; as beit3-tiny-pretraining-images_128_shapes, with the same tokenizer.
 Run: mmbeit3 train configs/beit3_pretraining/beit3-tiny-pretraining-seg_128_shapes.py
 """
 
-_base_ = "./beit3-tiny-pretraining_128_shapes.py"
+_base_ = "./beit3-tiny-pretraining-images_128_shapes.py"
 
 model = dict(
     encoder=dict(

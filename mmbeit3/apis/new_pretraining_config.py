@@ -190,6 +190,12 @@ VQKD = {
     "base": 'type="mmbeit3.VQKD",\n{indent}arch="base",\n{indent}img_size=img_size,\n'
     "{indent}patch_size=patch_size,\n{indent}decoder_layers=3,\n",
 }
+EDGE_CODES = """type="mmbeit3.TeacherCodes",
+{{indent}}teacher=dict(type="mmbeit3.EdgeTeacher", patch_size=patch_size),
+{{indent}}img_size=img_size,
+{{indent}}patch_size=patch_size,
+{{indent}}num_codes={num_codes},
+"""
 
 
 def write_pretraining_configs(
@@ -210,8 +216,8 @@ def write_pretraining_configs(
         texts (Sequence[str | Path]): Text files. Defaults to none.
         pairs (str | Path | None): A table of images, below ``images``, and texts. Defaults to None.
         size (str): "tiny" or "base". Defaults to "tiny".
-        teacher (str | None): What the image tokenizer learns from: "hog", "pixels" or a model of
-            timm. Defaults to None: "hog" of tiny; base has the official tokenizer.
+        teacher (str | None): What the image tokenizer learns from: "edges", "hog", "pixels" or a
+            model of timm. Defaults to None: "edges" of tiny; base has the official tokenizer.
         tokenizer (str | Path | None): That of the texts. Defaults to None: tiny gets one of its
             own, base has the official ``beit3.spm``.
         iters (tuple[int | None, int | None]): Of the image tokenizer and of the model. Defaults to
@@ -247,15 +253,15 @@ def write_pretraining_configs(
     }
     contents: dict[str, str] = {}
     if own_book:
-        teacher = teacher or "hog"
-        code, channels = _teacher(teacher, choice.patch_size)
+        teacher = teacher or "edges"
+        book, trained_book = _image_tokenizer(teacher, size)
         values |= {
             "title": f"An image tokenizer for BEiT-3 {size}, which learns from {teacher}",
             "metric": "CodeBookMetric",
             "collate": "",
             "train": "dict(images, pipeline=image_pipeline)",
             "val": "dict(images, pipeline=val_pipeline, test_mode=True)",
-            "model": f"model = dict(\n    {VQKD[size].format(indent='    ')}    teacher={code},\n"
+            "model": f"model = dict(\n    {trained_book.format(indent='    ')}"
             '    data_preprocessor=dict(type="mmbeit3.ImageTextPreprocessor"),\n)',
             "lr": choice.tokenizer_lr,
             "optimizer": optimizer(size, 1e-4, beta2=0.99),
@@ -296,7 +302,7 @@ def write_pretraining_configs(
             ["pairs"] if table else [],
             "test_mode=True",
         ),
-        "model": _model(size, out, channels if own_book else None, spm, parts),
+        "model": _model(size, out, book if own_book else None, spm, parts),
         "lr": choice.lr,
         "optimizer": optimizer(size, 0.05, beta2=0.98),  # as the paper
         "groups": GROUPS,
@@ -344,19 +350,29 @@ def _check_book(root: Path, num_images: int, choice: Size) -> None:
         )
 
 
-def _teacher(name: str, patch_size: int) -> tuple[str, int]:
-    """A teacher as code, and its channels."""
-    if name in ("hog", "pixels"):
-        kind = HOGTeacher if name == "hog" else PixelTeacher
+def _image_tokenizer(teacher: str, size: str) -> tuple[str, str]:
+    """Arguments of an image tokenizer as code: to ask it, and to train it."""
+    choice = CHOICES[size]
+    if teacher == "edges":  # they are computed from the pixels each time
+        code = EDGE_CODES.format(num_codes=choice.num_codes)
+        return code, code
+    if teacher in ("hog", "pixels"):
+        kind = HOGTeacher if teacher == "hog" else PixelTeacher
         code = f'dict(type="mmbeit3.{kind.__name__}", patch_size=patch_size)'
-        return code, kind(patch_size).out_channels
-    try:
-        channels = TimmTeacher(name).out_channels
-    except InputError as error:
-        raise InputError(
-            f"is {name!r}, expected hog, pixels or a model of timm: {error}", "teacher"
-        ) from error
-    return f'dict(type="mmbeit3.TimmTeacher", model={name!r}, pretrained=True)', channels
+        channels = kind(choice.patch_size).out_channels
+    else:
+        code = f'dict(type="mmbeit3.TimmTeacher", model={teacher!r}, pretrained=True)'
+        try:
+            channels = TimmTeacher(teacher).out_channels
+        except InputError as error:
+            raise InputError(
+                f"is {teacher!r}, expected edges, hog, pixels or a model of timm: {error}",
+                "teacher",
+            ) from error
+    return (
+        f"{VQKD[size]}{{indent}}out_channels={channels},\n",
+        f"{VQKD[size]}{{indent}}teacher={code},\n",
+    )
 
 
 def _text_tokenizer(
@@ -385,10 +401,8 @@ def _parted(first: list[str], names: Sequence[str], test_mode: str) -> str:
     )
 
 
-def _model(
-    size: str, out: Path, channels: int | None, spm: Path | None, parts: Sequence[str]
-) -> str:
-    """The model of the pretraining as code, with the channels of its own image tokenizer."""
+def _model(size: str, out: Path, book: str | None, spm: Path | None, parts: Sequence[str]) -> str:
+    """The model of the pretraining as code, with its own image tokenizer if it has one."""
     lines = ["model = dict("]
     if size == "tiny":
         vocab_size = Tokenizer(spm).vocab_size if spm else 64
@@ -402,7 +416,9 @@ def _model(
             f"        vocab_size={vocab_size},",
             "        max_tokens=64,",
             "    ),",
-            "    num_codes=256,",
+            f"    num_codes={CHOICES[size].num_codes},",
+            # From random weights a tower must first find what codes are.
+            "    loss_weights=dict(visible_image=1.0, visible_pair_image=1.0),",
             '    data_preprocessor=dict(type="mmbeit3.PretrainingPreprocessor"),',
         ]
         if spm:
@@ -416,8 +432,8 @@ def _model(
             f'    init_cfg=dict(type="Pretrained", checkpoint="{WEIGHTS.format(size)}"),',
             f"    data_preprocessor=dict(tokenizer={file}),",
         ]
-    if channels is not None:
-        own = VQKD[size].format(indent="        ") + f"        out_channels={channels},"
+    if book is not None:
+        own = book.format(indent="        ").rstrip("\n")
         start = f'init_cfg=dict(type="Pretrained", checkpoint={str(weights_of(out, TOKENIZER))!r}),'
         lines.append(f"    image_tokenizer=dict(\n        {own}\n        {start}\n    ),")
     lines.append(")")

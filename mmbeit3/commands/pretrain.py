@@ -43,8 +43,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--teacher",
         metavar="NAME",
-        help="what the image tokenizer learns from: hog (directions of gradients), pixels, or a "
-        "model of timm (default: hog for tiny; base takes the official image tokenizer)",
+        help="what the image tokenizer learns from: edges, hog (directions of gradients), pixels, "
+        "or a model of timm (default: edges for tiny; base takes the official image tokenizer)",
     )
     parser.add_argument(
         "--tokenizer",

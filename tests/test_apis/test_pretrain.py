@@ -16,6 +16,7 @@ from mmbeit3.apis.pretraining import describe_use, pretrain
 from mmbeit3.checkpoint import read_checkpoint
 from mmbeit3.config.loading import load_config
 from mmbeit3.models import BEiT3
+from mmbeit3.registry import MODELS
 from mmbeit3.utils import InputError
 from tests.small_tokenizer import sentences
 
@@ -89,7 +90,10 @@ def test_what_cannot_be_pretrained_on_is_named(folder: Path, tmp_path: Path) -> 
         (dict(images=tmp_path / "empty"), "no images in .*empty"),
         (dict(images=tmp_path / "absent"), "absent does not exist; expected a folder"),
         (dict(), "is needed: nothing has been begun in"),
-        (dict(images=photos, teacher="hogs"), "is 'hogs', expected hog, pixels or a model of timm"),
+        (
+            dict(images=photos, teacher="hogs"),
+            "is 'hogs', expected edges, hog, pixels or a model of timm",
+        ),
         (dict(images=photos, iters=0), "is 0; expected more than 0"),
         (dict(images=photos, texts=[tmp_path / "empty.txt"]), "empty.txt has no text"),
         (dict(images=photos, size="base", texts=[folder / "notes.txt"]), "there is no tokenizer"),
@@ -99,6 +103,22 @@ def test_what_cannot_be_pretrained_on_is_named(folder: Path, tmp_path: Path) -> 
         with pytest.raises(InputError, match=match):
             pretrain(**given, out=out)
         assert not list(out.glob("*.*"))  # so that a corrected call begins
+
+
+@pytest.mark.parametrize("teacher", ["edges", "hog", "pixels"])
+def test_the_model_asks_the_tokenizer_that_was_trained(folder: Path, teacher: str) -> None:
+    out = folder / teacher
+    out.mkdir()
+    write_pretraining_configs(out, folder / "photos", teacher=teacher)
+    trained = MODELS.build(load_config(out / "image_tokenizer.py").model)
+    torch.save({"state_dict": trained.state_dict()}, out / "image_tokenizer.pth")
+    model = MODELS.build(load_config(out / "pretraining.py").model)
+    model.init_weights()
+    images = torch.rand(2, 3, 128, 128) * 2 - 1
+    trained.init_weights()  # sets what else it needs
+    trained.load_state_dict(model.image_tokenizer.state_dict())
+    assert torch.equal(model.codes(images), trained.eval().codes(images))
+    assert model.loss_weights["visible_image"] == 1
 
 
 def test_base_goes_on_from_official_weights(folder: Path) -> None:
@@ -116,7 +136,7 @@ def test_minutes_become_iterations(folder: Path, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(
         pretraining,
         "_time_iteration",
-        lambda cfg: 0.5 if cfg.model.type == "mmbeit3.VQKD" else 2.0,
+        lambda cfg: 0.5 if cfg.model.type == "mmbeit3.TeacherCodes" else 2.0,
     )
     monkeypatch.setattr(pretraining, "train", lambda cfg, resume: (_ for _ in ()).throw(Stopped))
     with pytest.raises(Stopped):
