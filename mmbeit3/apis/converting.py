@@ -338,7 +338,10 @@ def _translated_back(state: Mapping[str, Tensor], layout: str) -> dict[str, Tens
 
 
 def _bare(name: str) -> str:
-    return name.removeprefix(OFFICIAL).removeprefix(BACKBONE)
+    """A name of a tower's weight without that of the model it is in."""
+    for prefix in (OFFICIAL, BACKBONE, f"encoder.{TOWERS['A']}."):
+        name = name.removeprefix(prefix)
+    return name
 
 
 def _same(a: Tensor, b: Tensor | None) -> bool:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from mmbeit3.apis import converting
 from mmbeit3.apis.converting import convert_checkpoint
 from mmbeit3.checkpoint import layouts, read_checkpoint, read_tower
-from mmbeit3.models import BEiT3
+from mmbeit3.models import BEiT3, BEiT3Pretraining
 from mmbeit3.utils import InputError
 from tests.test_checkpoint.official import KINDS, Size, official_weights, save_official
 
@@ -303,6 +303,18 @@ def test_a_detector_without_cls_can_be_checked(tmp_path: Path) -> None:
     torch.save({"state_dict": state | HEAD}, tmp_path / "iter_1.pth")
     target = convert_checkpoint(tmp_path / "iter_1.pth", tmp_path / "tower.pth", check=True)
     assert_same(written(target), backbone.state_dict())
+
+
+def test_the_tower_of_a_pretraining_can_be_checked(tmp_path: Path) -> None:
+    arch = dict(embed_dims=192, num_layers=4, num_heads=6, feedforward_channels=768)
+    encoder = dict(
+        type="mmbeit3.BEiT3Multiway", arch=arch, img_size=32, vocab_size=40, max_tokens=8
+    )
+    model = BEiT3Pretraining(encoder, num_codes=5)
+    model.init_weights()
+    torch.save({"state_dict": model.state_dict()}, tmp_path / "iter_1.pth")
+    target = convert_checkpoint(tmp_path / "iter_1.pth", tmp_path / "tower.safetensors", check=True)
+    assert_same(load_file(target), model.encoder.vision.state_dict())
 
 
 def swap_q_and_k(weights: State) -> None:
