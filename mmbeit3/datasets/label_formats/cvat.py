@@ -20,6 +20,7 @@ from mmbeit3.datasets.label_formats.labels import (
 from mmbeit3.datasets.label_formats.outlines import (
     bitmap,
     bitmap_object,
+    blank,
     ellipse,
     extent,
     outlines,
@@ -104,7 +105,7 @@ def _mask(shape: Element, image: LabeledImage) -> np.ndarray | str:
     if counts.sum() != width * height or not counts[1::2].any():
         return f"has a run-length code of {counts.sum():.0f} pixels, expected {width * height}"
     part = np.repeat(np.arange(len(counts)) % 2, counts.astype(int)).reshape(height, width)
-    whole = np.zeros((image.height, image.width), bool)
+    whole = blank(image)
     whole[top : top + height, left : left + width] = part
     return whole
 

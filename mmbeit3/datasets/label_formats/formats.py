@@ -231,7 +231,10 @@ def read_labels(
     if source.images is not None and not source.images.is_dir():
         similar = similar_files(source.images)
         raise InputError(f"there is no folder {source.images}{similar}", "images")
-    labels = kind.read(source)
+    try:
+        labels = kind.read(source)
+    except OSError as error:
+        raise InputError(f"{error.filename or path} cannot be read: {error.strerror}") from error
     check_labels(labels, source.report)
     raise_on_errors(source.report, str(path), f"data set of {kind.title}")
     if score_thr is not None:

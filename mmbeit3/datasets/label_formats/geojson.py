@@ -20,8 +20,9 @@ from mmbeit3.datasets.label_formats.labels import (
     box_of,
     label_names,
     number,
+    object_problem,
 )
-from mmbeit3.datasets.label_formats.outlines import bitmap, encode, outlines
+from mmbeit3.datasets.label_formats.outlines import bitmap, blank, encode, outlines
 from mmbeit3.utils import InputError
 
 SUFFIXES = (".geojson", ".json")
@@ -101,9 +102,14 @@ def _add_feature(feature: Any, image: LabeledImage, source: Source) -> None:
     if facts.get("is_box") is True:
         found.mask = None
     elif any(len(part) > 1 for part in rings):
-        if any(len(ring) < 6 for part in rings for ring in part):
-            source.report.error(f"{image.where}: a ring has fewer than 3 points")
+        if not all(ring for part in rings for ring in part):
+            source.report.error(f"{image.where}: a ring has no points")
             return
+        drawn = [LabeledObject("hole", box_of([ring]), [ring]) for part in rings for ring in part]
+        for each in drawn:
+            if problem := object_problem(each, image):
+                source.report.error(f"{image.where}: a ring: {problem}")
+                return
         found.mask = encode(_with_holes(rings, image))
     image.objects.append(found)
 
@@ -117,7 +123,7 @@ def _flat(ring: list[Any]) -> list[float]:
 
 
 def _with_holes(parts: list[list[list[float]]], image: LabeledImage) -> np.ndarray:
-    whole = np.zeros((image.height, image.width), bool)
+    whole = blank(image)
     for outer, *holes in parts:
         mask = bitmap(LabeledObject("", box_of([outer]), [outer]), image)
         for hole in holes:

@@ -24,6 +24,7 @@ from mmbeit3.datasets.label_formats.labels import (
 from mmbeit3.datasets.label_formats.outlines import (
     bitmap,
     bitmap_object,
+    blank,
     ellipse,
     polygon_object,
     turned,
@@ -143,6 +144,7 @@ def _object(shape: str, name: str, value: dict[str, Any], image: LabeledImage) -
         points = [[number(x), number(y)] for x, y in value["points"]]
         return polygon_object(name, np.array(points) * size)
     if shape == "brush":
+        blank(image)
         mask = decode_brush(value.get("rle"), image.height, image.width)
         return bitmap_object(name, mask)
     corner = np.array([number(value.get("x")), number(value.get("y"))]) * size
@@ -191,18 +193,18 @@ def decode_brush(code: Any, height: int, width: int) -> np.ndarray:
         raise ValueError(f"its rle has {total} values, expected {height * width * 4}")
     bits_of_value = take(5) + 1
     sizes = [take(4) + 1 for _ in range(4)]
-    values = np.zeros(total, np.uint32)
+    values = np.zeros(total, bool)
     done = 0
     while done < total:
         is_run, length = take(1), take(sizes[take(2)]) + 1
         if done + length > total:
             raise ValueError("its rle has more values than it says")
         if is_run:
-            values[done : done + length] = take(bits_of_value)
+            values[done : done + length] = take(bits_of_value) > 0
         else:
-            values[done : done + length] = [take(bits_of_value) for _ in range(length)]
+            values[done : done + length] = [take(bits_of_value) > 0 for _ in range(length)]
         done += length
-    return values.reshape(height, width, 4)[:, :, 3] > 0
+    return values.reshape(height, width, 4)[:, :, 3]
 
 
 def encode_brush(mask: np.ndarray) -> list[int]:

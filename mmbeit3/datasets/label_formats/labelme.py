@@ -28,7 +28,7 @@ from mmbeit3.datasets.label_formats.labels import (
     label_names,
     number,
 )
-from mmbeit3.datasets.label_formats.outlines import bitmap, bitmap_object, ellipse, extent
+from mmbeit3.datasets.label_formats.outlines import bitmap, bitmap_object, blank, ellipse, extent
 from mmbeit3.utils import InputError
 from mmbeit3.utils.image_reading import EXTENSIONS
 
@@ -159,7 +159,7 @@ def _mask_object(
     height, width = part.shape
     if left < 0 or top < 0 or left + width > image.width or top + height > image.height:
         raise ValueError("its mask reaches beyond the image")
-    whole = np.zeros((image.height, image.width), bool)
+    whole = blank(image)
     whole[top : top + height, left : left + width] = part
     return bitmap_object(name, whole)
 

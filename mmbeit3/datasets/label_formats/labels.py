@@ -14,6 +14,7 @@ from mmbeit3.datasets.image_files import read_size, unreadable
 from mmbeit3.utils import InputError, listed
 from mmbeit3.utils.image_folders import find_images
 
+MAX_SIDE = 2**18  # pixels; a size that is only said must not take all of the memory
 Box = tuple[float, float, float, float]
 """x1 y1 x2 y2 in pixels; the left upper corner of the image is 0 0, the right lower its size."""
 
@@ -167,8 +168,8 @@ class ImageFolder:
             )
             return None
         width, height = real or size or (0, 0)
-        if min(width, height) <= 0 or width * height > MAX_PIXELS:
-            self._report.error(f"{where}: the size of the image is {width} x {height}")
+        if problem := _size_problem(width, height):
+            self._report.error(f"{where}: {problem}")
             return None
         return LabeledImage(found, width, height, where=where)
 
@@ -262,12 +263,24 @@ def check_labels(labels: Labels, report: Report) -> None:
         where = image.where or image.name
         if is_outside(image.name):
             report.error(f"{where}: the image {image.name!r} lies outside of its folder")
+        if problem := _size_problem(image.width, image.height):
+            report.error(f"{where}: {problem}")
+            continue
         for number, found in enumerate(image.objects, 1):
-            if problem := _object_problem(found, image):
+            if problem := object_problem(found, image):
                 report.error(f"{where}, object {number}: {problem}")
 
 
-def _object_problem(found: LabeledObject, image: LabeledImage) -> str | None:
+def _size_problem(width: int, height: int) -> str | None:
+    if min(width, height) > 0 and max(width, height) <= MAX_SIDE and width * height <= MAX_PIXELS:
+        return None
+    return (
+        f"the size of the image is {width} x {height}, expected sides of 1 to {MAX_SIDE:,} pixels"
+    )
+
+
+def object_problem(found: LabeledObject, image: LabeledImage) -> str | None:
+    """What keeps an object from being one of an image; None if nothing does."""
     if not is_text(found.name) or not found.name.strip():
         return f"its class is {found.name!r}, expected a name"
     polygons = found.mask if isinstance(found.mask, list) else []

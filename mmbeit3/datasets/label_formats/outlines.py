@@ -4,16 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from math import inf
 from typing import Any
 
 import cv2
 import numpy as np
 from pycocotools import mask as mask_api
+from scipy.spatial import cKDTree
 
 from mmbeit3.datasets.label_formats.labels import LabeledImage, LabeledObject, Labels, box_of
 from mmbeit3.ops import encode_masks
+from mmbeit3.utils import InputError
 
 Point = tuple[int, int]
+MAX_BITMAP = 2**28
 TOLERANCE = 1.0  # pixels by which outlines that a person is to correct may be off
 
 
@@ -36,8 +40,23 @@ def rle_of(found: LabeledObject, image: LabeledImage) -> dict[str, Any]:
     return mask_api.merge(mask_api.frPyObjects(mask, *size))
 
 
+def blank(image: LabeledImage) -> np.ndarray:
+    """A mask (H, W), bool, without an object.
+
+    Raises:
+        InputError: It would be very large.
+    """
+    if image.width * image.height > MAX_BITMAP:
+        raise InputError(
+            f"{image.where or image.name}: the image is {image.width} x {image.height} pixels; "
+            f"masks are drawn of {MAX_BITMAP:,} at most: give polygons of one part, or tiles"
+        )
+    return np.zeros((image.height, image.width), bool)
+
+
 def bitmap(found: LabeledObject, image: LabeledImage) -> np.ndarray:
     """The mask of an object, (H, W), bool; see :func:`rle_of`."""
+    blank(image)
     return mask_api.decode(rle_of(found, image)).astype(bool)
 
 
@@ -154,24 +173,26 @@ def one_ring(parts: Sequence[Sequence[np.ndarray]]) -> np.ndarray:
     if len(rings) == 1:
         return rings[0]
     signs = [-1 if number else 1 for part in parts for number in range(len(part))]
-    joined, *rest = (
+    rings = [
         ring if sign * signed_area(ring) > 0 else ring[::-1]
         for ring, sign in zip(rings, signs, strict=True)
-    )
-    while rest:
-        nearest = [_nearest(joined, ring) for ring in rest]
-        index = min(range(len(rest)), key=lambda i: nearest[i][0])
-        _, here, there = nearest[index]
-        ring = np.roll(rest.pop(index), -there, 0)
-        joined = np.concatenate([joined[: here + 1], ring, ring[:1], joined[here:]])
+    ]
+    trees = [cKDTree(ring) for ring in rings]
+    joined, last = rings[0], 0
+    # Of each ring that is left: its distance, where it is joined, and its own point there.
+    nearest: dict[int, tuple[float, Any, int]] = dict.fromkeys(range(1, len(rings)), (inf, None, 0))
+    while nearest:
+        for index, known in nearest.items():
+            distances, places = trees[last].query(rings[index])
+            there = int(distances.argmin())
+            if distances[there] < known[0]:
+                nearest[index] = (distances[there], rings[last][places[there]], there)
+        last = min(nearest, key=lambda index: nearest[index][0])
+        _, point, there = nearest.pop(last)
+        here = int((joined == point).all(1).argmax())
+        way = np.roll(rings[last], -there, 0)
+        joined = np.concatenate([joined[: here + 1], way, way[:1], joined[here:]])
     return joined
-
-
-def _nearest(first: np.ndarray, second: np.ndarray) -> tuple[float, int, int]:
-    """The least squared distance of points of two rings, and the indices of the two."""
-    distances = ((first[:, None] - second) ** 2).sum(-1)
-    here, there = divmod(int(distances.argmin()), len(second))
-    return float(distances[here, there]), here, there
 
 
 def simplified(labels: Labels) -> Labels:

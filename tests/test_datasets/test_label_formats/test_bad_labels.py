@@ -347,6 +347,29 @@ def test_tasks_of_label_studio(tmp_path: Path) -> None:
         read_labels(tmp_path / "ls.json", images=tmp_path / "images")
 
 
+def test_sizes_that_are_only_said_take_no_memory(tmp_path: Path) -> None:
+    ring = [[1, 1], [9, 1], [9, 9], [1, 1]]
+    geometry = {"type": "Polygon", "coordinates": [ring, ring]}
+    feature = {"type": "Feature", "properties": {"class": "a"}, "geometry": geometry}
+    for width, said in ((2**20, "expected sides of 1 to"), (2**15, "masks are drawn of")):
+        known = {"file_name": "a.jpg", "width": width, "height": 2**15}
+        collection = {"type": "FeatureCollection", "image": known, "features": [feature]}
+        text(tmp_path / "a.geojson", json.dumps(collection))
+        with pytest.raises(InputError, match=said):
+            read_labels(tmp_path)
+
+
+def test_holes_far_outside(tmp_path: Path) -> None:
+    for hole in ([[1, 1], [1e12, 1], [9, 9]], [[1, 1], [None, 1], [9, 9]], []):
+        geometry = {"type": "Polygon", "coordinates": [[[1, 1], [9, 1], [9, 9]], hole]}
+        feature = {"type": "Feature", "properties": {"class": "a"}, "geometry": geometry}
+        known = {"file_name": "a.jpg", "width": 40, "height": 30}
+        collection = {"type": "FeatureCollection", "image": known, "features": [feature]}
+        text(tmp_path / "a.geojson", json.dumps(collection))
+        with pytest.raises(InputError, match="a ring"):
+            read_labels(tmp_path)
+
+
 @pytest.mark.parametrize(
     "content",
     [
