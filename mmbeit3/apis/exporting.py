@@ -110,7 +110,9 @@ def _check_options(out: Path, to: str, opset: int) -> None:
     if to not in SUFFIXES:
         raise InputError(f"{to!r} is no format; expected one of {', '.join(SUFFIXES)}", "to")
     if out.suffix != SUFFIXES[to]:
-        raise InputError(f"{out} ends with {out.suffix!r}; expected {SUFFIXES[to]}", "out")
+        raise InputError(
+            f"{out} ends with {out.suffix!r}; expected {SUFFIXES[to]} for the format {to}", "out"
+        )
     if opset not in OPSETS:
         raise InputError(f"{opset} is none of {OPSETS[0]} to {OPSETS[-1]}", "opset")
     check_packages(to)
