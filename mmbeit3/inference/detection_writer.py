@@ -28,7 +28,7 @@ class WrittenDetections(Written):
 
 
 class DetectionWriter(ResultWriter):
-    """Writes ``results.json`` and ``overlays/``, and ``geojson/`` where it is known where.
+    """Writes ``results.json`` and ``overlays/``, and ``maps/`` of images whose place is known.
 
     Args:
         out_dir (Path): Where they go.
@@ -44,7 +44,7 @@ class DetectionWriter(ResultWriter):
     library = "mmdet"
     files = "results.json"
     run_files = (files,)
-    further = {"geojson": ("geojson", ".geojson")}
+    further = {"geojson": ("maps", ".geojson")}
     written = WrittenDetections
 
     def __init__(

@@ -134,7 +134,7 @@ def infer_folder(
         tile (int, optional): Predict images by tiles of so many pixels each way, see
             :class:`mmbeit3.inference.tiles.Tiles`: the image and its masks are never held in full.
             ``results.json`` is of the whole images; a class map is a tiled TIFF. An image with a
-            georeference gets a file in ``geojson/``, or has it in its class map. Defaults to None.
+            georeference gets a file in ``maps/``, or has it in its class map. Defaults to None.
         overlap (float, optional): The share of a tile that lies in the next, with ``tile``.
             Defaults to 0.2.
         **options: Those of the task. Of a detector ``score_thr``, to draw and count detections of
@@ -492,7 +492,7 @@ def print_summary(summary: dict[str, Any], out_dir: str | Path) -> None:
                 f"the results in {out_dir} are those of an earlier run, which went to its end"
             )
         )
-    folders = {"overlays": "overlay", "geojson": "geojson"}
+    folders = {"overlays": "overlay", "maps": "geojson"}
     kinds = [name for name, key in folders.items() if any(key in one for one in summary["images"])]
     files = ", ".join([summary["files"], "summary.json", *kinds])
     print(printable(f"results are in {place}: {files}"))

@@ -197,8 +197,8 @@ def test_folder_of_files(cfg, checkpoint, mosaic, tmp_path, capsys):
     assert failure["reason"] == "not an image in a format that Pillow or OpenCV can read"
     assert [image["height"] for image in summary["images"]] == [320, 200, 70, 60]
     assert [image.get("geojson") for image in summary["images"]][1:] == [None] * 3
-    assert {path.name for path in (tmp_path / "out" / "geojson").iterdir()} == {"placed.geojson"}
-    content = json.loads((tmp_path / "out" / "geojson" / "placed.geojson").read_text())
+    assert {path.name for path in (tmp_path / "out" / "maps").iterdir()} == {"placed.geojson"}
+    content = json.loads((tmp_path / "out" / "maps" / "placed.geojson").read_text())
     first = [entry for entry in results[1] if entry["image_id"] == 1 and entry["score"] >= 0.01]
     assert len(content["features"]) == len(first) == 99
     for feature, entry in zip(content["features"], first, strict=True):
