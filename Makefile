@@ -40,15 +40,26 @@ define new_env
 	@$(1)/bin/python -m pip install --quiet --upgrade pip
 endef
 
-.PHONY: help env demo test test-all test-isa lint types test-upstream clean
+TRIALS := beit3-tiny-pretraining-images_128_shapes beit3-tiny-pretraining-seg_128_shapes
+
+.PHONY: help env demo weights test test-all test-isa lint types test-upstream clean
 
 help:  ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' Makefile
 
 env: $(STAMP)  ## create .venv with everything the project needs (a few GB, a few minutes)
 
-demo: env  ## generate data, train a tiny detector, evaluate it, draw its masks
+demo: env  ## generate data, train a tiny detector and segmentor, evaluate them, draw
 	@$(VENV)/bin/python tools/demo.py
+
+weights: env  ## pretrain the towers of weights/ anew
+	$(VENV)/bin/mmbeit3 make-shapes --out data/shapes_pretraining --train 10000 --val 200 --seed 1
+	$(VENV)/bin/mmbeit3 train edge-codes-tiny_128_shapes
+	@set -e; for trial in $(TRIALS); do \
+		$(VENV)/bin/mmbeit3 train $$trial; \
+		$(VENV)/bin/mmbeit3 convert work_dirs/$$trial/iter_3000.pth weights/$$trial.safetensors; \
+	done
+	sha256sum weights/*.safetensors
 
 test: env  ## run the tests, two files at a time (JOBS=4: four)
 	@$(PARALLEL_TESTS)

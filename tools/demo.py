@@ -21,6 +21,11 @@ CONFIGS = {
     "detection": "configs/beit3_vitdet/cascade-mask-rcnn_beit3-tiny_shapes.py",
     "segmentation": "configs/beit3_mask2former/mask2former_beit3-tiny_shapes.py",
 }
+# Towers of masked data modeling on other scenes, without labels: `make weights` makes them.
+TOWERS = {
+    "detection": "weights/beit3-tiny-pretraining-images_128_shapes.safetensors",
+    "segmentation": "weights/beit3-tiny-pretraining-seg_128_shapes.safetensors",
+}
 DATA = "data/shapes"
 WORK_DIR = Path("work_dirs/demo")  # emptied first: it must never be a folder of the user's choice
 CHECKPOINT = "last.pth"
@@ -73,8 +78,9 @@ def task_steps(task: str) -> dict[str, list[str]]:
     config, work_dir = CONFIGS[task], WORK_DIR / task
     checkpoint, out_dir = str(work_dir / CHECKPOINT), str(work_dir / "inference")
     infer = ["tools/infer.py", config, checkpoint, f"{DATA}/val", "--out-dir", out_dir]
+    train = ["tools/train.py", config, "--work-dir", str(work_dir)]
     return {
-        f"{task} train": ["tools/train.py", config, "--work-dir", str(work_dir)],
+        f"{task} train": [*train, "--cfg-options", f"load_from={TOWERS[task]}"],
         f"{task} evaluate": ["tools/test.py", config, checkpoint, "--work-dir", str(work_dir)],
         f"{task} infer": infer + (["--score-thr", "0.5"] if task == "detection" else []),
     }
