@@ -1,6 +1,7 @@
 """The trial: a tiny BEiT-3 Mask2Former on the simple pyramid, from random weights, on made-up data.
 
-Reproduces: nothing published; it shows in minutes that the whole path works. `make demo` runs it.
+Reproduces: nothing published; it shows in minutes that the whole path works. `make demo` runs it,
+from a tower of weights/ (load_from).
 Run: python tools/misc/make_shapes.py --out data/shapes
      python tools/train.py configs/beit3_mask2former/mask2former_beit3-tiny_shapes.py
 """

@@ -1,6 +1,7 @@
 """The trial: a tiny BEiT-3 Cascade Mask R-CNN with Soft-NMS, from random weights, on made-up data.
 
-Reproduces: nothing published; it shows in minutes that the whole path works. `make demo` runs it.
+Reproduces: nothing published; it shows in minutes that the whole path works. `make demo` runs it,
+from a tower of weights/ (load_from).
 Run: python tools/misc/make_shapes.py --out data/shapes
      python tools/train.py configs/beit3_vitdet/cascade-mask-rcnn_beit3-tiny_shapes.py
 """
