@@ -10,8 +10,11 @@ import os
 from collections.abc import Iterator, MutableMapping
 from pathlib import Path
 
-# What decides how long OpenMP's threads spin before they sleep: OpenMP, GNU's, Intel's and LLVM's.
-WAITING = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")
+# What decides how long OpenMP's threads spin before they sleep: of any, of GNU's (torch has it).
+WAITING = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT")
+# Rounds of waiting, by default 300,000: some milliseconds at each of thousands of barriers. Few are
+# too few: to wake a thread takes longer than most of what small models do between two barriers.
+SPINS = "1000"
 
 
 def count_cores() -> int:
@@ -28,7 +31,7 @@ def count_cores() -> int:
 
 
 def settle_threads(environ: MutableMapping[str, str] = os.environ) -> None:
-    """Set the environment by which OpenMP's threads wait asleep and are no more than the cores.
+    """Set the environment by which OpenMP's threads spin shortly and are no more than the cores.
 
     A thread that spins while it waits for the others takes the core from the one it waits for,
     as soon as something else runs there too. torch counts the cores of the machine and of the
@@ -38,7 +41,7 @@ def settle_threads(environ: MutableMapping[str, str] = os.environ) -> None:
         environ (MutableMapping[str, str]): What to change. Default: this process's environment.
     """
     if not any(name in environ for name in WAITING):
-        environ["OMP_WAIT_POLICY"] = "PASSIVE"
+        environ["GOMP_SPINCOUNT"] = SPINS
     if "OMP_NUM_THREADS" not in environ and cpu_quota() < math.inf:
         environ["OMP_NUM_THREADS"] = str(count_cores())
 
