@@ -7,8 +7,9 @@
 
 Importing the package is cheap: it only sees to it that ``mmcv.ops`` can be imported when mmcv was
 installed without compiled operators, that mmengine finds the package's configs by name, that the
-toolboxes print nothing when they are imported, and that threads that wait leave their core. Models
-load when a config names them (``mmbeit3.<Name>``), and ``load`` and ``accelerate`` on first use.
+toolboxes print nothing when they are imported, and that threads that wait soon leave their core.
+Models load when a config names them (``mmbeit3.<Name>``), and ``load`` and ``accelerate`` on first
+use.
 """
 
 from __future__ import annotations
