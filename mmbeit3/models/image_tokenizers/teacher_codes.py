@@ -14,6 +14,7 @@ from mmbeit3.checkpoint import load_weights, read_checkpoint, state_dict_of
 from mmbeit3.checkpoint.fetching import without_secrets
 from mmbeit3.models.frozen import AsksFrozen
 from mmbeit3.models.image_tokenizers.quantizer import Quantizer
+from mmbeit3.models.image_tokenizers.teachers import grid_of
 from mmbeit3.registry import MODELS
 from mmbeit3.utils import InputError
 
@@ -42,7 +43,7 @@ class TeacherCodes(AsksFrozen, BaseModel):
             of this model. Defaults to None.
 
     Raises:
-        InputError: The weights are of another model.
+        InputError: Patches do not divide the image, or the weights are of another model.
     """
 
     #: Whether random weights are a usual start.
@@ -62,10 +63,9 @@ class TeacherCodes(AsksFrozen, BaseModel):
         init_cfg: dict | None = None,
     ) -> None:
         super().__init__(data_preprocessor, init_cfg)
-        height, width = (img_size, img_size) if isinstance(img_size, int) else img_size
         self.patch_size = patch_size
         self.num_codes = num_codes
-        self.grid_size = (height // patch_size, width // patch_size)
+        self.grid_size = grid_of(img_size, patch_size)
         self._keep_frozen(MODELS.build(teacher))
         self.quantize = Quantizer(num_codes, self.teacher.out_channels, **quantizer or {})
         # The book moves without gradients; optimizers, and DDP, want something that has one.

@@ -252,6 +252,21 @@ def _on_grid(features: Tensor, grid_size: tuple[int, int]) -> Tensor:
     return features.flatten(1, 2)
 
 
+def grid_of(img_size: int | tuple[int, int], patch_size: int) -> tuple[int, int]:
+    """Rows and columns of patches of an image tokenizer.
+
+    Raises:
+        InputError: Patches do not divide the image.
+    """
+    height, width = (img_size, img_size) if isinstance(img_size, int) else img_size
+    if height % patch_size or width % patch_size:
+        raise InputError(
+            f"img_size is {height} x {width} and patch_size {patch_size}; expected sides that "
+            "are multiples of it"
+        )
+    return height // patch_size, width // patch_size
+
+
 def _check_patches(images: Tensor, grid_size: tuple[int, int], patch_size: int) -> None:
     found = tuple(side // patch_size for side in images.shape[-2:])
     if found != grid_size:

@@ -17,6 +17,7 @@ from mmbeit3.checkpoint.fetching import without_secrets
 from mmbeit3.checkpoint.resizing import resize_position_embedding
 from mmbeit3.models.frozen import AsksFrozen
 from mmbeit3.models.image_tokenizers.quantizer import Quantizer
+from mmbeit3.models.image_tokenizers.teachers import grid_of
 from mmbeit3.models.image_tokenizers.vit import TokenizerViT, init_linear
 from mmbeit3.registry import MODELS
 from mmbeit3.utils import InputError
@@ -84,15 +85,9 @@ class VQKD(AsksFrozen, BaseModel):
     ) -> None:
         super().__init__(data_preprocessor, init_cfg)
         sizes = resolve_arch(arch)
-        height, width = (img_size, img_size) if isinstance(img_size, int) else img_size
-        if height % patch_size or width % patch_size:
-            raise InputError(
-                f"img_size is {height} x {width} and patch_size {patch_size}; expected sides that "
-                "are multiples of it"
-            )
         self.patch_size = patch_size
         self.num_codes = num_codes
-        self.grid_size = (height // patch_size, width // patch_size)
+        self.grid_size = grid_of(img_size, patch_size)
         dims = sizes["embed_dims"]
         self.encoder = TokenizerViT(sizes, 3, self.grid_size, patch_size)
         decoder = {**sizes, "num_layers": decoder_layers}

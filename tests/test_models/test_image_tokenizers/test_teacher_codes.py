@@ -87,5 +87,7 @@ def test_what_it_cannot_do_is_said() -> None:
     model = trained(5, 1)
     with pytest.raises(InputError, match="mode is 'train'"):
         model(stripes()[0], mode="train")
+    with pytest.raises(InputError, match="img_size is 20 x 24 and patch_size 8; expected sides"):
+        TeacherCodes(PIXELS, (20, 24), 8, 5)
     with pytest.raises(InputError, match="2 x 2 patches"):
         model.codes(torch.zeros(1, 3, 16, 16))
