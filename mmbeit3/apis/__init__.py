@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from mmbeit3.apis.data_report import report_coco, report_config
     from mmbeit3.apis.label_conversion import convert_labels
     from mmbeit3.apis.pretraining import pretrain
+    from mmbeit3.apis.publishing import publish_to_hub, write_repository
     from mmbeit3.apis.testing import test
     from mmbeit3.apis.training import train
     from mmbeit3.config.loading import load_config
@@ -21,10 +22,12 @@ __all__ = [
     "infer_folder",
     "load_config",
     "pretrain",
+    "publish_to_hub",
     "report_coco",
     "report_config",
     "test",
     "train",
+    "write_repository",
 ]
 
 # A command's --help must not wait for torch.
@@ -34,10 +37,12 @@ _HOMES = {
     "infer_folder": "inference.folder",
     "load_config": "config.loading",
     "pretrain": "apis.pretraining",
+    "publish_to_hub": "apis.publishing",
     "report_coco": "apis.data_report",
     "report_config": "apis.data_report",
     "test": "apis.testing",
     "train": "apis.training",
+    "write_repository": "apis.publishing",
 }
 
 

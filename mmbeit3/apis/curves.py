@@ -80,22 +80,50 @@ def read_run(folder: str | Path) -> TrainingRun:
     return TrainingRun(str(folder), curves)
 
 
+def read_metrics(folder: Path, step: int) -> dict[str, float]:
+    """Read the last validation at a step from the logs of a work dir; {} where there is none.
+
+    Args:
+        folder: The work dir.
+        step: The iteration, or the epoch of a training by epochs.
+    """
+    validations = (
+        _metrics_of(entry)
+        for log in sorted(folder.glob(LOGS[0]))
+        for found, entry in _entries(log)
+        if found == step
+    )
+    return next(filter(None, reversed(list(validations))), {})
+
+
 def _values(log: Path) -> Iterator[tuple[str, int, float]]:
-    """Each value of a log with its step; what a killed training wrote in part is left out."""
+    """Each value of a log with its step."""
     last = 0
+    for step, entry in _entries(log):
+        if "loss" in entry or "lr" in entry:
+            numbers, last = {key: entry[key] for key in TRAINED if key in entry}, step
+        else:  # by epochs, it has their number in place of a step
+            numbers, step = _metrics_of(entry), max(step, last)
+        for key, value in numbers.items():
+            yield key, step, float(value)
+
+
+def _entries(log: Path) -> Iterator[tuple[int, dict[str, float]]]:
+    """Lines of a log, their numbers alone; what a killed training wrote in part is left out."""
     for line in read_text(log).splitlines():
         try:
             entry = json.loads(line)
             step = int(entry["step"])
         except (ValueError, TypeError, KeyError):
             continue
-        if "loss" in entry or "lr" in entry:
-            keys, last = [key for key in TRAINED if key in entry], step
-        else:  # of a validation; by epochs, it has their number in place of a step
-            keys, step = [key for key in entry if key not in NO_METRICS], max(step, last)
-        for key in keys:
-            if isinstance(entry[key], (int, float)):
-                yield key, step, float(entry[key])
+        yield step, {key: v for key, v in entry.items() if isinstance(v, (int, float))}
+
+
+def _metrics_of(entry: dict[str, float]) -> dict[str, float]:
+    """The metrics of a validation's line; {} of a training's."""
+    if "loss" in entry or "lr" in entry:
+        return {}
+    return {key: value for key, value in entry.items() if key not in NO_METRICS}
 
 
 def draw_curves(folders: Sequence[str | Path], out: str | Path) -> dict[str, Any]:

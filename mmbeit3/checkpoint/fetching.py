@@ -91,6 +91,45 @@ def fetch(location: str | Path, check: Check) -> Path:
     )
 
 
+def fetch_beside(location: str | Path, name: str) -> Path | None:
+    """Find another file of a checkpoint's folder, or of its repository on the Hub.
+
+    Args:
+        location: The checkpoint, as :func:`fetch` takes it.
+        name: The other file, without a folder.
+
+    Returns:
+        It on this machine; None where it is not there, or the checkpoint is elsewhere on the web.
+    """
+    address = str(location)
+    match = HUB_ADDRESS.fullmatch(address)
+    if match is not None:
+        folder = PurePosixPath(match["file"] or HUB_FILE).parent
+        revision = f"@{match['revision']}" if match["revision"] else ""
+        try:
+            return _from_hub(f"hf://{match['repo']}{revision}/{folder / name}")
+        except InputError as error:
+            print_log(f"{name} is not taken from beside {address}: {error}", "current")
+            return None
+    found = Path(address).expanduser().parent / name
+    return found if "://" not in address and found.is_file() else None
+
+
+def hub_repo(address: str) -> str:
+    """Give the repository on the Hugging Face Hub that an address without a file names.
+
+    Raises:
+        InputError: It names none, or more than one.
+    """
+    match = HUB_ADDRESS.fullmatch(address)
+    if match is None or match["revision"] or match["file"]:
+        raise InputError(
+            f"{address} is no address of a repository on the Hugging Face Hub; expected "
+            "hf://OWNER/NAME"
+        )
+    return match["repo"]
+
+
 def _from_web(address: str, check: Check) -> Path:
     cached = _place(address)
     shown = without_secrets(address)
@@ -282,7 +321,7 @@ def _hub_failure(error: Exception, repo: str, revision: str, file: str) -> str:
     if isinstance(error, errors.LocalEntryNotFoundError):
         return (
             f"it is not in the cache {constants.HF_HUB_CACHE}, and the Hub cannot be reached "
-            f"({_first_line(error.__cause__ or error)}): {OFFLINE}; {by_hand}"
+            f"({first_line(error.__cause__ or error)}): {OFFLINE}; {by_hand}"
         )
     if isinstance(error, errors.EntryNotFoundError):
         return f"{repo} has no file {file!r}: see {page}/tree/{revision} for its files"
@@ -291,8 +330,9 @@ def _hub_failure(error: Exception, repo: str, revision: str, file: str) -> str:
             f"the cache {constants.HF_HUB_CACHE} cannot be written ({error.strerror}): make room "
             "there, or set HF_HOME to a folder on another disk"
         )
-    return f"the download failed ({_first_line(error)}): try again, or {by_hand}"
+    return f"the download failed ({first_line(error)}): try again, or {by_hand}"
 
 
-def _first_line(error: BaseException) -> str:
+def first_line(error: BaseException) -> str:
+    """Name an error in one line."""
     return f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"

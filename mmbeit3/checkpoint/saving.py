@@ -90,10 +90,7 @@ def publish_checkpoint(source: str | Path, target: str | Path, trust: bool = Fal
     target = Path(target).expanduser()
     check_suffix(target)
     content = read_checkpoint(source, trust)
-    state = state_dict_of(content)
-    check_values(state, str(source))
-    # As JSON has it: a file that had to be trusted gives one that need not be.
-    kept = {"meta": json.loads(_json(content.get("meta") or {})), "state_dict": state}
+    kept = weights_and_meta(content, source)
     with partial_of(target) as partial:
         _write(kept, partial, target.suffix)
         stem = re.sub(rf"-[0-9a-f]{{{HASH_LENGTH}}}$", "", target.stem)
@@ -106,6 +103,25 @@ def publish_checkpoint(source: str | Path, target: str | Path, trust: bool = Fal
         if key not in ("meta", under) and (under or not isinstance(value, Tensor))
     ]
     return Published(path, dropped)
+
+
+def weights_and_meta(content: Mapping[str, Any], origin: object) -> dict[str, Any]:
+    """Take what others need out of a training's checkpoint.
+
+    Args:
+        content: What :func:`mmbeit3.checkpoint.read_checkpoint` returned.
+        origin: What to call the file.
+
+    Returns:
+        ``meta``, as JSON has it, and ``state_dict``.
+
+    Raises:
+        InputError: A weight is NaN or infinite.
+    """
+    state = state_dict_of(content)
+    check_values(state, str(origin))
+    # As JSON has it: a file that had to be trusted gives one that need not be.
+    return {"meta": json.loads(_json(content.get("meta") or {})), "state_dict": state}
 
 
 def check_suffix(path: Path) -> None:

@@ -72,6 +72,11 @@ def check_weights(checkpoint: str | Path) -> None:
         check_file(Path(checkpoint).expanduser(), str(checkpoint))
 
 
+def holds_config(name: str) -> bool:
+    """Whether a name is that of a checkpoint, which may hold its config, and of no config file."""
+    return Path(name).suffix in WEIGHTS or name.startswith("hf://")
+
+
 def check_files(args: argparse.Namespace, *names: str) -> None:
     """Make sure that the files are there that options name.
 

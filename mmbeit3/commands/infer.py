@@ -19,6 +19,7 @@ from mmbeit3.commands.beginning import (
     check_files,
     check_model,
     check_weights,
+    holds_config,
 )
 from mmbeit3.commands.console import (
     INTERRUPT_STATUS,
@@ -63,9 +64,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "config",
         help="config file of the model, or a name of `mmbeit3 configs`; or, in the place of config "
-        "and checkpoint, a file of `mmbeit3 export`",
+        "and checkpoint, a checkpoint that holds its config, hf://OWNER/NAME, or a file of "
+        "`mmbeit3 export`",
     )
-    parser.add_argument("checkpoint", help="its weights (.pth or .safetensors)")
+    parser.add_argument("checkpoint", help="its weights (.pth, .safetensors or an address)")
     parser.add_argument(
         "folder", nargs="?", help="folder of images, searched recursively, or one image"
     )
@@ -166,18 +168,20 @@ def start(args: argparse.Namespace) -> str:
     from mmbeit3.utils.image_folders import check_exists
 
     exported = Path(args.config).suffix.lower() in EXPORTED
-    if args.folder is None and not exported:
-        raise InputError("the folder of images is missing; expected config, checkpoint and folder")
-    if exported:
-        if args.folder is not None or args.cfg_options:
+    if exported and (args.folder is not None or args.cfg_options):
+        raise InputError(
+            f"{args.config} holds config and weights; expected the folder of images alone "
+            "after it, and no --cfg-options"
+        )
+    if args.folder is None:
+        if not exported and not holds_config(args.config):
             raise InputError(
-                f"{args.config} holds config and weights; expected the folder of images alone "
-                "after it, and no --cfg-options"
+                "the folder of images is missing; expected config, checkpoint and folder"
             )
         args.checkpoint, args.folder = args.config, args.checkpoint
         check_weights(args.config)
         check_exists(Path(args.folder))
-        check_files(args, "texts", "classes")
+        check_files(args, "texts", "questions", "statements", "classes")
         return f"running {args.config} on {args.folder}"
     if Path(args.checkpoint).is_dir() and Path(args.folder).suffix in WEIGHTS:
         raise InputError(
@@ -196,9 +200,10 @@ def run(args: argparse.Namespace) -> int:
 
     from mmbeit3.config.loading import load_config
     from mmbeit3.config.option_values import parse_options
+    from mmbeit3.config.options import apply_options
     from mmbeit3.engine.distributed import init_distributed
     from mmbeit3.inference.folder import infer_folder, print_summary
-    from mmbeit3.inference.loading import exported_run
+    from mmbeit3.inference.loading import saved_run
     from mmbeit3.utils.collective import run_on_all_ranks
     from mmbeit3.utils.text_list import read_texts
 
@@ -208,13 +213,15 @@ def run(args: argparse.Namespace) -> int:
     )
     init_distributed(args.launcher, backend="gloo")  # only words are exchanged
     opened: AbstractContextManager[tuple[Any, Any]]
+    options = parse_options(args.cfg_options)
     if args.config == args.checkpoint:
-        opened = exported_run(args.checkpoint)
+        opened = saved_run(args.checkpoint)
     else:
-        options = parse_options(args.cfg_options)
         cfg = run_on_all_ranks(lambda: load_config(args.config, options))
         opened = nullcontext((args.checkpoint, cfg))
     with opened as (checkpoint, cfg):
+        if args.config == args.checkpoint:
+            apply_options(cfg, options)
         summary = infer_folder(
             cfg,
             checkpoint,

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import argparse
 import os
+from contextlib import ExitStack
+from pathlib import PurePosixPath
 
-from mmbeit3.commands.beginning import check_model
+from mmbeit3.commands.beginning import check_model, check_weights, holds_config
 from mmbeit3.commands.console import add_acceleration, add_cfg_options, add_launcher, add_tta
+from mmbeit3.utils import InputError
 
 HELP = "evaluate a checkpoint"
 DESCRIPTION = (
@@ -17,8 +20,14 @@ DESCRIPTION = (
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of this command."""
-    parser.add_argument("config", help="config file, or a name of `mmbeit3 configs`")
-    parser.add_argument("checkpoint", help="checkpoint file")
+    parser.add_argument(
+        "config",
+        help="config file, or a name of `mmbeit3 configs`; or a checkpoint alone that holds its "
+        "config, hf://OWNER/NAME too",
+    )
+    parser.add_argument(
+        "checkpoint", nargs="?", help="checkpoint: a file, https:// or hf://OWNER/NAME"
+    )
     parser.add_argument(
         "--work-dir", help="folder for the log and the metrics (default: work_dirs/<config name>)"
     )
@@ -48,6 +57,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def start(args: argparse.Namespace) -> str:
     """Check what needs no PyTorch, and say what begins."""
+    if args.checkpoint is None:
+        if not holds_config(args.config):
+            raise InputError("the checkpoint is missing; expected config and checkpoint")
+        check_weights(args.config)
+        return f"testing {args.config}"
     config = check_model(args.config, args.cfg_options, args.checkpoint)
     return f"testing {args.checkpoint} by {config}"
 
@@ -59,16 +73,26 @@ def run(args: argparse.Namespace) -> None:
     from mmbeit3.apis.testing import test
     from mmbeit3.config.loading import load_config
     from mmbeit3.config.option_values import parse_options
+    from mmbeit3.config.options import apply_options
+    from mmbeit3.inference.loading import saved_run
 
-    cfg = load_config(args.config, parse_options(args.cfg_options), args.work_dir)
-    cfg.launcher = args.launcher
-    test(
-        cfg,
-        args.checkpoint,
-        out=args.out,
-        show_dir=args.show_dir,
-        tta=args.tta,
-        dtype=args.dtype,
-        compiles=args.compile,
-        report=args.report,
-    )
+    options = parse_options(args.cfg_options)
+    with ExitStack() as stack:
+        if args.checkpoint is None:
+            args.checkpoint, cfg = stack.enter_context(saved_run(args.config))
+            apply_options(cfg, options)
+            name = PurePosixPath(args.config).stem
+            cfg.work_dir = args.work_dir or f"work_dirs/{name}"
+        else:
+            cfg = load_config(args.config, options, args.work_dir)
+        cfg.launcher = args.launcher
+        test(
+            cfg,
+            args.checkpoint,
+            out=args.out,
+            show_dir=args.show_dir,
+            tta=args.tta,
+            dtype=args.dtype,
+            compiles=args.compile,
+            report=args.report,
+        )

@@ -7,11 +7,13 @@ import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 from mmengine.config import Config
 from mmengine.registry import registry as mmengine_registry
 
+from mmbeit3.checkpoint.fetching import fetch_beside
 from mmbeit3.config import types
 from mmbeit3.utils import InputError
 
@@ -24,6 +26,8 @@ PACKAGES = ("mmengine", "mmcv", "mmdet", "mmseg", "mmbeit3")
 
 def saved_config(content: Mapping[str, Any], origin: object) -> Config:
     """Find the config in a checkpoint, as this project's training, mmdet's and mmseg's leave it.
+
+    A tokenizer that it names without a folder is looked for beside the checkpoint first.
 
     Args:
         content (Mapping): What :func:`mmbeit3.checkpoint.read_checkpoint` returned.
@@ -57,7 +61,23 @@ def saved_config(content: Mapping[str, Any], origin: object) -> Config:
                 f"the config in {origin} imports {name!r}, which would run its code; import it "
                 f"before load, or {cure}"
             )
+    for tokenizer in tokenizers(cfg.model):
+        name = str(tokenizer["file"])
+        if Path(name).name == name and (beside := fetch_beside(str(origin), name)) is not None:
+            tokenizer["file"] = str(beside)
     return cfg
+
+
+def tokenizers(node: Any) -> Iterator[dict[str, Any]]:
+    """Find the arguments of all tokenizers in a config's model that name a file."""
+    if isinstance(node, dict):
+        given = node.get("tokenizer")
+        if isinstance(given, dict) and isinstance(given.get("file"), str):
+            yield given
+        node = list(node.values())
+    if isinstance(node, (list, tuple)):
+        for entry in node:
+            yield from tokenizers(entry)
 
 
 def parse_assignments(text: str) -> dict[str, Any]:

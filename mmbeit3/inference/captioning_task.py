@@ -24,6 +24,8 @@ class CaptioningTask(SubmissionTask):
 
     inferencer_type = Captioner
     writer_type = CaptionWriter
+    pipeline_tag = "image-to-text"
+    example = 'print(model.caption("photo.jpg"))'
 
     def write_report(
         self, cfg: Config, predictions: Path, out_dir: Path, dataset: Any, image_root: str

@@ -23,6 +23,7 @@ class ClassificationTask(Task):
 
     inferencer_type = Classifier
     writer_type = ClassificationWriter
+    pipeline_tag = "image-classification"
     options = ("templates",)
 
     def writer(self, model: Classifier, out_dir: Path, **options: Any) -> ClassificationWriter:

@@ -36,6 +36,7 @@ class DetectionTask(Task):
     drawing = ("hide_duplicates",)
     tta_model = "mmbeit3.DetTTAModel"
     export_kind = "detector"
+    pipeline_tag = "object-detection"
 
     def writer(self, model: Detector, out_dir: Path, **options: Any) -> DetectionWriter:
         """Make what writes the results; options as of :class:`DetectionWriter`."""

@@ -44,7 +44,7 @@ def load(
         config (str | Path | Config): The config, which is left as it is; or the checkpoint, if that
             is the only argument; or a file of ``mmbeit3 export``, which runs on the CPU.
         checkpoint (str | Path, optional): The weights: a ``.pth`` or ``.safetensors`` file, or its
-            address. Defaults to None.
+            address, ``hf://OWNER/REPO`` on the Hugging Face Hub too. Defaults to None.
         device (str): A device of PyTorch, or 'auto': the first GPU if there is one. Defaults to
             'auto'.
         dtype (str): Compute in 'float32' or 'bfloat16'; see
@@ -83,7 +83,10 @@ def _load(
         is_config = isinstance(config, Config)
         cfg = copy.deepcopy(config) if is_config else load_config(config)
         return load_by_task(find_task(cfg), cfg, checkpoint, device, dtype, compile, tta)
-    if isinstance(config, Config) or Path(config).suffix.lower() in CONFIG_SUFFIXES:
+    is_address = "://" in str(config)  # where a repository may be called my.py
+    if isinstance(config, Config) or (
+        Path(config).suffix.lower() in CONFIG_SUFFIXES and not is_address
+    ):
         name = "a Config" if isinstance(config, Config) else config
         raise InputError(
             f"there are no weights beside {name}: load(config, checkpoint), or load(checkpoint) "
@@ -93,8 +96,7 @@ def _load(
         with exported_run(config) as (exported, cfg):
             return load_by_task(find_task(cfg), cfg, exported, device, dtype, compile, tta)
     content = read_checkpoint(config)
-    cfg = saved_config(content, config)
-    with only_registered():
+    with _only_saved(content, config) as cfg:
         return load_by_task(find_task(cfg), cfg, content, device, dtype, compile, tta)
 
 
@@ -112,9 +114,37 @@ def exported_run(path: str | Path) -> Iterator[tuple[Exported, Config]]:
         InputError: They cannot be used.
     """
     exported = Exported(path)
-    cfg = saved_config(exported.facts, path)
-    with only_registered():
+    with _only_saved(exported.facts, path) as cfg:
         yield exported, cfg
+
+
+@contextmanager
+def saved_run(path: str | Path) -> Iterator[tuple[Exported | str, Config]]:
+    """Open a file that holds weights and config, to run it in the block.
+
+    Args:
+        path (str | Path): A checkpoint, its address, or a file of ``mmbeit3 export``; its config
+            builds only types that are registered.
+
+    Yields:
+        tuple[Exported | str, Config]: The weights, and their config.
+
+    Raises:
+        InputError: The file cannot be used, or a checkpoint holds no config.
+    """
+    if Path(path).suffix.lower() in SUFFIXES.values():
+        with exported_run(path) as run:
+            yield run
+    else:
+        with _only_saved(read_checkpoint(path), path) as cfg:
+            yield str(path), cfg
+
+
+@contextmanager
+def _only_saved(content: Mapping[str, Any], path: str | Path) -> Iterator[Config]:
+    cfg = saved_config(content, path)
+    with only_registered():
+        yield cfg
 
 
 def load_by_task(

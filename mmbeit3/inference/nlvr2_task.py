@@ -21,6 +21,8 @@ class NLVR2Task(SubmissionTask):
 
     inferencer_type = Judge
     writer_type = JudgmentWriter
+    example = 'print(model.judge("left.jpg", "right.jpg", "Both pictures show a bus."))'
+    infer_options = " --statements statements.csv"
     options = ("statements",)
     submission_suffix = ".csv"
 

@@ -21,6 +21,8 @@ class PretrainingTask(Task):
     """Masked data modeling, and image tokenizers."""
 
     writer_type = ResultWriter
+    pipeline_tag = "image-feature-extraction"
+    example = None
 
     def load(self, *args: Any, **kwargs: Any) -> NoReturn:
         """Refuse: other models start from it."""

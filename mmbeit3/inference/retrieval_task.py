@@ -25,6 +25,9 @@ class RetrievalTask(SubmissionTask):
     inferencer_type = Retriever
     report_predictions = "rankings.json"
     writer_type = RetrievalWriter
+    pipeline_tag = "zero-shot-image-classification"
+    example = 'print(model.search("a red car", model.index("photos"), top=5))'
+    infer_options = " --texts queries.txt"
     options = ("texts", "templates", "top")
     export_kind = "dual encoder"
 

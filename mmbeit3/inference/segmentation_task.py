@@ -44,6 +44,7 @@ class SegmentationTask(Task):
     drawing = ("legend",)
     tta_model = "mmbeit3.SegTTAModel"
     export_kind = "segmentor"
+    pipeline_tag = "image-segmentation"
 
     def load(
         self,

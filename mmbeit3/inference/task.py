@@ -47,6 +47,12 @@ class Task(ABC):
     tta_model: ClassVar[str | None] = None
     #: Which of :data:`mmbeit3.export.kinds.KINDS` its models are exported as; None if they are not.
     export_kind: ClassVar[str | None] = None
+    #: What the Hugging Face Hub calls it; None if it has no name for it.
+    pipeline_tag: ClassVar[str | None] = None
+    #: A call of its models in Python, as an example; None if they are not called.
+    example: ClassVar[str | None] = 'print(model("photo.jpg"))'
+    #: Options that a run over a folder needs, as an example.
+    infer_options: ClassVar[str] = ""
 
     def load(
         self,

@@ -25,6 +25,9 @@ class VQATask(SubmissionTask):
 
     inferencer_type = Answerer
     writer_type = AnswerWriter
+    pipeline_tag = "visual-question-answering"
+    example = 'print(model.answer("photo.jpg", "What color is the bus?"))'
+    infer_options = " --questions questions.txt"
     options = ("questions", "show_attention")
 
     def list_sources(

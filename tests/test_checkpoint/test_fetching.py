@@ -5,13 +5,8 @@ import io
 import multiprocessing
 import os
 import socket
-import sys
-import threading
-import time
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import NamedTuple
 
 import pytest
 import torch
@@ -19,6 +14,7 @@ from safetensors.torch import save
 
 from mmbeit3.checkpoint import check_checkpoint, fetching, read_checkpoint
 from mmbeit3.utils import InputError
+from tests.hub_server import Answer, Server, give_back, hub_file, set_hub, take_out_hub_modules
 
 WEIGHTS = {"layer.weight": torch.arange(600.0).reshape(20, 30)}
 SAFETENSORS = save(WEIGHTS, {"format": "pt"})
@@ -34,61 +30,6 @@ def torch_file() -> bytes:
 
 PTH = torch_file()
 SHA256 = hashlib.sha256(PTH).hexdigest()
-
-
-class Answer(NamedTuple):
-    """What the server sends; ``length`` is its Content-Length, -1 for none."""
-
-    body: bytes
-    status: int = 200
-    length: int | None = None
-    delay: float = 0.0
-    headers: dict[str, str] = {}  # noqa: RUF012
-
-
-class Server(ThreadingHTTPServer):
-    """A web server with one answer for each path; the rest is 404."""
-
-    daemon_threads = True
-
-    def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), Handler)
-        self.answers: dict[str, Answer] = {}
-        self.asked: list[str] = []
-        self.url = f"http://127.0.0.1:{self.server_port}"
-        self._thread = threading.Thread(target=self.serve_forever, args=(0.01,), daemon=True)
-
-    def start(self) -> None:
-        self._thread.start()
-
-    def stop(self) -> None:
-        if self._thread.is_alive():
-            self.shutdown()
-        self.server_close()
-
-
-class Handler(BaseHTTPRequestHandler):
-    server: Server
-
-    def do_GET(self) -> None:
-        path = self.path.partition("?")[0]
-        self.server.asked.append(f"{self.command} {path}")
-        answer = self.server.answers.get(path, Answer(b"", 404))
-        self.send_response(answer.status)
-        if answer.length != -1:
-            length = len(answer.body) if answer.length is None else answer.length
-            self.send_header("Content-Length", str(length))
-        for name, value in answer.headers.items():
-            self.send_header(name, value)
-        self.end_headers()
-        time.sleep(answer.delay)
-        if self.command == "GET":
-            self.wfile.write(answer.body)
-
-    do_HEAD = do_GET  # noqa: N815
-
-    def log_message(self, *_: object) -> None:
-        pass
 
 
 @pytest.fixture
@@ -317,18 +258,13 @@ OTHER_COMMIT = "b" * 40
 @pytest.fixture
 def hub(site: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
     """A server that answers as the Hugging Face Hub does, and the environment that names it."""
-    for name in ("HF_TOKEN", "HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE", "HF_HUB_OFFLINE"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("HF_ENDPOINT", site.url)
-    monkeypatch.setenv("HF_HOME", str(tmp_path / "hf"))
-    before = _take_out_hub_modules()
+    before = set_hub(site, tmp_path / "hf", monkeypatch)
     for revision, file, body, commit in (
         ("main", "model.safetensors", SAFETENSORS, COMMIT),
         ("v1.0", "sub/w.pth", PTH, OTHER_COMMIT),
         ("refs%2Fpr%2F3", "model.safetensors", SAFETENSORS, OTHER_COMMIT),
     ):
-        headers = {"ETag": f'"{hashlib.sha256(body).hexdigest()}"', "X-Repo-Commit": commit}
-        site.answers[f"/owner/repo/resolve/{revision}/{file}"] = Answer(body, headers=headers)
+        site.answers[f"/owner/repo/resolve/{revision}/{file}"] = hub_file(body, commit)
     for path, status, code in (
         ("/owner/repo/resolve/main/absent.pth", 404, "EntryNotFound"),
         ("/owner/repo/resolve/v9/model.safetensors", 404, "RevisionNotFound"),
@@ -337,14 +273,7 @@ def hub(site: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterat
     ):
         site.answers[path] = Answer(b"", status, headers={"X-Error-Code": code})
     yield site
-    _take_out_hub_modules()
-    sys.modules.update(before)
-
-
-def _take_out_hub_modules() -> dict[str, object]:
-    """Let the next import of huggingface_hub read the environment anew."""
-    names = [name for name in sys.modules if name.partition(".")[0] == "huggingface_hub"]
-    return {name: sys.modules.pop(name) for name in names}
+    give_back(before)
 
 
 @pytest.mark.parametrize(
@@ -373,7 +302,7 @@ def test_a_cached_file_of_the_hub_is_read_offline(
     path = check_checkpoint("hf://owner/repo")
     asked = len(hub.asked)
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    _take_out_hub_modules()
+    take_out_hub_modules()
     assert check_checkpoint("hf://owner/repo") == path
     with pytest.raises(InputError, match=r"not in the cache .*cannot be reached.*HF_HUB_OFFLINE"):
         check_checkpoint("hf://owner/repo@v1.0/sub/w.pth")
