@@ -164,6 +164,7 @@ def draw_curves(folders: Sequence[str | Path], out: str | Path) -> dict[str, Any
 
 def _headlines(runs: Sequence[TrainingRun]) -> list[str]:
     names = list(dict.fromkeys(name for run in runs for name in run.metrics))
+    names = [name for name in names if not name.startswith("val/loss")]  # beside the loss
     return [name for name in names if name.endswith(HEADLINES)] or names[:1]
 
 
@@ -175,15 +176,16 @@ def _plot(runs: Sequence[TrainingRun], path: Path) -> None:
 
     figure, axes = pyplot.subplots(1, 3, figsize=(16, 5), layout="constrained")
     headlines = _headlines(runs)
-    panels = (["loss"], ["lr"], headlines)
+    panels = (["loss", "val/loss"], ["lr"], headlines)
     for axis, keys, title in zip(axes, panels, ("loss", "learning rate", "metrics"), strict=True):
+        keys = [key for key in keys if any(key in run.curves for run in runs)]
         for number, run in enumerate(runs):
             for key, style in zip(keys, cycle(("-", "--", ":", "-.")), strict=False):
                 if key not in run.curves:
                     continue
                 steps, values = zip(*run.curves[key], strict=True)
                 label = run.name if len(keys) == 1 else f"{run.name} {key}"
-                marker = "." if key in headlines else ""
+                marker = "." if key in (*headlines, "val/loss") else ""
                 axis.plot(*(steps, values, style), color=f"C{number}", marker=marker, label=label)
         axis.set(title=title, xlabel="step")
         axis.grid(alpha=0.3)

@@ -14,6 +14,7 @@ from mmbeit3.config.types import TypeFinder
 from mmbeit3.utils import InputError, listed
 
 AUTO = "auto"  # of save_best: the first metric
+LOSS = "val/loss"  # what mmbeit3.ValidationLossHook gives, and how its terms begin
 
 
 def check_monitors(cfg: Config) -> None:
@@ -33,10 +34,15 @@ def check_monitors(cfg: Config) -> None:
         _check_without_validation(cfg)
         return
     names = _metric_names(cfg)
-    if names is None:
-        return
+    has_loss = any(_is_named(hook, "ValidationLossHook") for _, hook in _hooks(cfg))
+    _check_rules(cfg)
     for place, monitor in _monitors(cfg):
-        if monitor in names:
+        if monitor.startswith(LOSS) and not has_loss:
+            raise InputError(
+                f"{place} is {monitor!r}, the loss on the validation set, which nothing computes: "
+                "add dict(type='mmbeit3.ValidationLossHook') to custom_hooks"
+            )
+        if monitor.startswith(LOSS) or names is None or monitor in names:
             continue
         close = difflib.get_close_matches(monitor, names, n=1, cutoff=0.0)
         cure = f"; set it to {close[0]!r}" if close else ""
@@ -59,13 +65,28 @@ def _check_without_validation(cfg: Config) -> None:
         )
 
 
+def _check_rules(cfg: Config) -> None:
+    """Raise an InputError where the largest loss would be kept as the best."""
+    for place, hook in _hooks(cfg):
+        best = hook.get("save_best") if isinstance(hook, Mapping) else None
+        if isinstance(best, str) and best.startswith(LOSS) and hook.get("rule") == "greater":
+            raise InputError(
+                f"{place}.save_best is {best!r} and rule 'greater', with which the worst weights "
+                f"are kept: set {place}.rule='less'"
+            )
+
+
+def _hooks(cfg: Config) -> list[tuple[str, Any]]:
+    hooks = (cfg.get("default_hooks") or {}).items()
+    return [
+        *((f"default_hooks.{key}", hook) for key, hook in hooks),
+        *_entries("custom_hooks", cfg.get("custom_hooks")),
+    ]
+
+
 def _monitors(cfg: Config) -> Iterator[tuple[str, str]]:
     """Dotted key and name of each metric that is watched."""
-    hooks = [
-        (f"default_hooks.{key}", hook) for key, hook in (cfg.get("default_hooks") or {}).items()
-    ]
-    hooks += _entries("custom_hooks", cfg.get("custom_hooks"))
-    for place, hook in hooks:
+    for place, hook in _hooks(cfg):
         best = hook.get("save_best") if isinstance(hook, Mapping) else None
         for name in [best] if isinstance(best, str) else best or ():
             if name != AUTO:

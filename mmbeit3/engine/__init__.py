@@ -3,6 +3,7 @@
 from mmbeit3.engine.checkpoint_hook import CheckpointHook, find_checkpoint
 from mmbeit3.engine.classes_hook import ClassesHook
 from mmbeit3.engine.data_order import InfiniteSampler
+from mmbeit3.engine.early_stopping import EarlyStoppingHook
 from mmbeit3.engine.ema import EMAHook
 from mmbeit3.engine.interruption import Terminated
 from mmbeit3.engine.layer_decay import LayerDecayConstructor
@@ -11,12 +12,14 @@ from mmbeit3.engine.optim_wrapper import AmpOptimWrapper
 from mmbeit3.engine.runner import Runner, build_runner
 from mmbeit3.engine.sharding import FullySharded
 from mmbeit3.engine.train_loop import TrainLoop
+from mmbeit3.engine.validation_loss import ValidationLossHook
 
 __all__ = [
     "AmpOptimWrapper",
     "CheckpointHook",
     "ClassesHook",
     "EMAHook",
+    "EarlyStoppingHook",
     "FullySharded",
     "InfiniteSampler",
     "LayerDecayConstructor",
@@ -24,6 +27,7 @@ __all__ = [
     "Runner",
     "Terminated",
     "TrainLoop",
+    "ValidationLossHook",
     "build_runner",
     "find_checkpoint",
 ]

@@ -56,6 +56,8 @@ class LogProcessor(MMEngineLogProcessor):
         if not shown:
             return tag, LogText(text)
         short = "test: " if mode == "test" else f"validation{self._position(runner)}: "
+        if "val/loss" in tag:  # of mmbeit3.ValidationLossHook
+            shown = {**shown, "val/loss": tag["val/loss"]}
         short += ", ".join(f"{name} {_number(value)}" for name, value in shown.items())
         return tag, LogText(text, short)
 

@@ -24,6 +24,7 @@ class Stream(IntEnum):
     ORDER = 1
     SAMPLE = 2
     MODEL = 3
+    VALIDATION = 4
 
 
 def seed_generators(seed: int, stream: Stream, position: int) -> None:

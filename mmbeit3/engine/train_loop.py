@@ -152,6 +152,8 @@ class TrainLoop(BaseLoop):
                     coming = read()
                 self._run_iter(micro_batches)
                 self._validate_if_due()
+        if self.stop_training:
+            self._save()
 
     def _micro_batches(self) -> Iterator[Any]:
         """Endless micro-batches, from where the training stands."""

@@ -128,6 +128,17 @@ def test_what_else_watches_a_metric(others: dict, place: str) -> None:
     assert "it needs val_dataloader, val_cfg and val_evaluator" in str(caught.value)
 
 
+def test_the_loss_of_the_validation() -> None:
+    stop = {"type": "mmbeit3.EarlyStoppingHook", "monitor": "val/loss"}
+    with pytest.raises(InputError, match="which nothing computes: add dict.type='mmbeit3.Valida"):
+        check_monitors(config(BOXES, custom_hooks=[stop]))
+    loss = {"type": "mmbeit3.ValidationLossHook"}
+    check_monitors(config(BOXES, custom_hooks=[loss, stop]))
+    best = {"checkpoint": {"save_best": "val/loss", "rule": "greater"}}
+    with pytest.raises(InputError, match="set default_hooks.checkpoint.rule='less'"):
+        check_monitors(config(BOXES, custom_hooks=[loss], default_hooks=best))
+
+
 def test_save_best_without_validation_is_remarked_on(monkeypatch: pytest.MonkeyPatch) -> None:
     lines: list[str] = []
     monkeypatch.setattr(monitors, "print_log", lambda text, *_: lines.append(text))
