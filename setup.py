@@ -90,7 +90,8 @@ setup(
         "captions": ["pycocoevalcap>=1.2"],  # the official tokenizer and METEOR, in Java
         "report": ["jinja2", "plotly>=6"],  # pages on results, and of learning curves
         "export": ["onnx>=1.16", "onnxruntime>=1.17", "openvino>=2024.0"],  # `mmbeit3 export`
-        "tiles": ["rasterio>=1.4"],  # large images, read by window
+        "lora": ["peft>=0.13"],  # training low-rank matrices beside frozen weights
+        "tiles": ["rasterio>=1.4"],  # large images, read by window, and those of many bands
         "results": ["pandas", "supervision"],  # forms in which others take results
     },
     entry_points={"console_scripts": ["mmbeit3 = mmbeit3.cli:main"]},

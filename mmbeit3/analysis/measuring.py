@@ -18,6 +18,7 @@ from torch import nn
 
 from mmbeit3.registry import MODELS
 from mmbeit3.utils import InputError
+from mmbeit3.utils.lora import add_lora
 from mmbeit3.utils.processes import in_new_process
 
 STEPS = 2  # the first one makes the optimizer's states
@@ -93,6 +94,7 @@ def _batch(cfg: Config) -> Any:
 
 def _train(cfg: Config, batch: Any, device: str) -> None:
     model = MODELS.build(cfg.model)
+    add_lora(model)
     model.init_weights()
     model.to(device).train()
     if getattr(model, "rpn_head", None) is not None:

@@ -25,6 +25,7 @@ from mmbeit3.analysis.training_targets import decisions, make_samples
 from mmbeit3.checkpoint.strict_loading import num_classes
 from mmbeit3.ops.cpu.processor import bfloat16_obstacle
 from mmbeit3.registry import MODELS
+from mmbeit3.utils.lora import add_lora
 from mmbeit3.utils.towers import find_layers
 
 
@@ -62,6 +63,12 @@ class ModelSizes:
     layers: tuple[str, ...]
 
 
+def _channels(model: nn.Module) -> int:
+    """Channels of the images that a model takes."""
+    embedding = getattr(model.backbone, "patch_embed", None)
+    return getattr(getattr(embedding, "proj", None), "in_channels", 3)
+
+
 class Simulation:
     """A model without content and its training steps.
 
@@ -79,6 +86,7 @@ class Simulation:
         as_it_is = patch.object(nn.init, "_no_grad_trunc_normal_", lambda tensor, *_, **__: tensor)
         with self._scope(), self._fake, as_it_is:  # torch draws again until all fits
             self.model = MODELS.build(cfg.model).train()
+            add_lora(self.model)
         if getattr(self.model, "class_embeddings", None) is not None:
             self.model.class_embeddings.leave_unnamed(num_classes(self.model))
         self._layers = tuple(find_layers(self.model))
@@ -109,7 +117,7 @@ class Simulation:
         with self._running() as memory, decisions(model, batch_size, memory):
             with memory.belongs("input batch"):
                 samples = make_samples(model, batch_size, image_size)
-                images = torch.randn(batch_size, 3, *image_size)
+                images = torch.randn(batch_size, _channels(model), *image_size)
             with half:
                 loss, _ = model.parse_losses(model.loss(images, samples))
             forward = len(memory.changes)

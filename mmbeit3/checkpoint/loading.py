@@ -85,7 +85,7 @@ def _fit(
 ) -> tuple[Tower, FittedTower, LoadReport]:
     """Fit a file's weights to a tower, which stays as it is, or raise what keeps them from it."""
     tower = read_tower(state, origin, backbone.branch)
-    own = backbone.state_dict()
+    own = {name: v for name, v in backbone.state_dict().items() if ".lora_" not in name}
     check_values(tower.weights, origin, own)
     fitted = fit_tower(tower, backbone, origin)
     report = compare(fitted.weights, own)

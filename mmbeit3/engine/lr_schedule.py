@@ -29,6 +29,7 @@ from mmbeit3.config.devices import auto_accumulation
 from mmbeit3.engine.layer_decay import LayerDecayConstructor, num_layers_of
 from mmbeit3.engine.param_groups import ParamGroup, place_name
 from mmbeit3.utils import InputError
+from mmbeit3.utils.lora import add_lora
 
 
 @dataclass
@@ -138,6 +139,7 @@ def _optimizer_and_curves(cfg: Config) -> tuple[Optimizer, list[Curve]]:
     """Build the optimizer and keep of its groups one for each learning rate."""
     with torch.device("meta"):
         model = MODELS.build(cfg.model)
+        add_lora(model)
     options = copy.deepcopy(cfg.optim_wrapper)
     constructor = OPTIM_WRAPPER_CONSTRUCTORS.build(
         dict(

@@ -68,7 +68,7 @@ from mmbeit3.engine.prepare import (
 )
 from mmbeit3.engine.process_state import determinism, make_current, set_determinism
 from mmbeit3.engine.progress_hook import ProgressHook
-from mmbeit3.engine.randomness import Stream, seed_generators
+from mmbeit3.engine.randomness import Stream, generators_kept, seed_generators
 from mmbeit3.engine.record_hook import TrainingRecordHook
 from mmbeit3.engine.resuming import (
     SETTINGS,
@@ -85,6 +85,7 @@ from mmbeit3.registry import RUNNERS
 from mmbeit3.utils import InputError
 from mmbeit3.utils.collective import broadcast_from_rank0, run_on_all_ranks
 from mmbeit3.utils.folder_lock import folder_locked
+from mmbeit3.utils.lora import add_lora, merge_lora, part_lora
 from mmbeit3.utils.terminal import ignore_library_warnings, shorten
 from mmbeit3.utils.whole_files import WriteError, write_whole, writing
 from mmbeit3.version import __version__
@@ -165,11 +166,15 @@ class Runner(MMEngineRunner):
         super().set_randomness(seed, deterministic=deterministic)
 
     def build_model(self, model: nn.Module | dict) -> nn.Module:
-        """Build a model, and refuse heads of other strides than its maps."""
+        """Build a model, with LoRA for a training; heads must be of the strides of its maps."""
         from mmbeit3.models.strides import check_strides  # brings mmdet, which not all models need
 
         model = super().build_model(model)
         check_strides(model)
+        if self._train_dataloader is not None:
+            with generators_kept():
+                seed_generators(self.seed, Stream.WEIGHTS, 1)
+                add_lora(model)
         return model
 
     def build_visualizer(self, visualizer: Visualizer | dict | None = None) -> Visualizer:
@@ -435,6 +440,7 @@ class Runner(MMEngineRunner):
             ]
         self.call_hook("before_save_checkpoint", checkpoint=checkpoint)
         if is_main_process():
+            merge_lora(without_wrappers(self.model), checkpoint)
             save_checkpoint(checkpoint, Path(out_dir) / filename)
 
     def load_checkpoint(
@@ -464,6 +470,7 @@ class Runner(MMEngineRunner):
             _check_resumable(checkpoint, filename)
             check_training_state(checkpoint, str(filename))
         checkpoint["state_dict"] = state_dict_of(checkpoint)
+        part_lora(without_wrappers(self.model), checkpoint, self._resume, str(filename))
         if self._resume and not any(map(averages, self.hooks)):
             checkpoint["state_dict"] = trained_weights(checkpoint)
         fine_tuning = isinstance(self._train_loop, BaseLoop) and not self._resume

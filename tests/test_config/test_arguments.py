@@ -92,8 +92,8 @@ DETECTOR_MISTAKES = {
     "val_evaluator=[dict(type='mmdet.CocoMetric', metrik='bbox')]": (
         "val_evaluator.0 has no argument 'metrik'; did you mean 'metric'?"
     ),
-    "model=dict(backbone=dict(frozen_stages=1))": (
-        "model.backbone has no argument 'frozen_stages'; BEiT3 takes arch, img_size, patch_size"
+    "model=dict(backbone=dict(num_frozen=1))": (
+        "model.backbone has no argument 'num_frozen'; BEiT3 takes arch, img_size, patch_size"
     ),
     "model=dict(backbone=dict(init_cfg=dict(_delete_=True, type='Pretrained', checkpint='x')))": (
         "model.backbone.init_cfg has no argument 'checkpint'; did you mean 'checkpoint'?"
@@ -204,7 +204,7 @@ def test_an_argument_that_no_class_takes_is_refused(
         ("train_dataloader.batchsize", "train_dataloader has no 'batchsize'; did you mean"),
         ("optim_wrapper.lr", "did you mean optim_wrapper.optimizer.lr?"),
         ("train_cfg.max_iter", "did you mean 'max_iters'?"),
-        ("model.backbone.frozen_stages", "BEiT3 takes arch, img_size"),
+        ("model.backbone.num_frozen", "BEiT3 takes arch, img_size"),
         ("val_evaluator.class_wise", "did you mean 'classwise'?"),
     ],
 )
@@ -234,7 +234,7 @@ def test_each_entry_checks_the_part_that_it_uses(tmp_path: Path) -> None:
 
 
 def test_train_test_and_infer_refuse_before_they_read_anything(tmp_path: Path) -> None:
-    cfg = child(tmp_path, DETECTOR, "model = dict(backbone=dict(frozen_stages=1))")
+    cfg = child(tmp_path, DETECTOR, "model = dict(backbone=dict(num_frozen=1))")
     cfg.work_dir = str(tmp_path / "work")
 
     class Dummy(Inferencer):
@@ -247,7 +247,7 @@ def test_train_test_and_infer_refuse_before_they_read_anything(tmp_path: Path) -
         lambda: run_test(cfg, tmp_path / "absent.pth"),
         lambda: Dummy(cfg, tmp_path / "absent.pth", device="cpu"),
     ):
-        with pytest.raises(InputError, match="model.backbone has no argument 'frozen_stages'"):
+        with pytest.raises(InputError, match="model.backbone has no argument 'num_frozen'"):
             run()
     assert not (tmp_path / "work").exists()
 

@@ -25,6 +25,7 @@ from mmbeit3.models.layers.checkpointing import check_with_cp, recomputed
 from mmbeit3.registry import MODELS
 from mmbeit3.utils import InputError
 from mmbeit3.utils.archs import resolve_arch
+from mmbeit3.utils.lora import check_lora, lora_layers
 from mmbeit3.utils.towers import depth_in_tower
 
 
@@ -64,6 +65,13 @@ class BEiT3(BaseModule):
             that of one window, ``window_size * patch_size``. Defaults to False.
         with_cp (bool | str): Compute the layers again in the backward pass to save memory: True, or
             "offload" to keep their inputs in the CPU's memory, too. Defaults to False.
+        frozen_stages (int): What is not trained: 0 for patches, positions and tokens, N for the
+            first N layers, too, and all layers with the last LN. They are in no optimizer, keep
+            nothing for a backward pass, and drop no paths. Defaults to -1, all is trained.
+        lora (dict, optional): ``dict(rank=8, alpha=16, dropout=0.0)`` trains matrices of a low
+            rank beside the linear maps of the layers, and the tower's own weights not at all, see
+            :func:`mmbeit3.utils.lora.add_lora`; ``alpha`` is twice the rank where it is not
+            given. It needs ``mmbeit3.Runner``, and acts in training alone. Defaults to None.
         init_cfg (dict, optional): ``dict(type="Pretrained", checkpoint=FILE)`` starts from an
             official ``beit3_*.pth``, a file of timm or of this project (a path, an ``https://`` or
             an ``hf://`` address); every weight must be there, positions and patches are resized.
@@ -93,6 +101,8 @@ class BEiT3(BaseModule):
         with_mask_token: bool = False,
         tile_positions: bool = False,
         with_cp: bool | str = False,
+        frozen_stages: int = -1,
+        lora: dict | None = None,
         init_cfg: dict | None = None,
     ) -> None:
         super().__init__(init_cfg)
@@ -107,6 +117,14 @@ class BEiT3(BaseModule):
         )
         check_with_cp(with_cp)
         self.with_cp = with_cp
+        if not isinstance(frozen_stages, int) or not -1 <= frozen_stages <= self.num_layers:
+            raise InputError(
+                f"frozen_stages is {frozen_stages!r}; expected -1 (none), 0 (patches and "
+                f"positions) or the number of layers from the first, up to {self.num_layers}"
+            )
+        self.frozen_stages = frozen_stages
+        check_lora(lora)
+        self.lora = lora
         self.with_rel_pos = rel_pos
         self.tile_positions = tile_positions
         if rel_pos and with_cls_token:
@@ -138,6 +156,9 @@ class BEiT3(BaseModule):
         )
         self.norm = nn.LayerNorm(self.embed_dims, eps=1e-5) if final_norm else nn.Identity()
         self._positions: dict[tuple, Tensor] = {}
+        for name, param in self.named_parameters():
+            if self._is_frozen(name):
+                param.requires_grad_(False)
 
     def forward(self, x: Tensor) -> tuple[Tensor]:
         """Encode images.
@@ -184,6 +205,11 @@ class BEiT3(BaseModule):
         Raises:
             InputError: The mask is of another shape, or there is no mask token.
         """
+        if self.lora and self.training and torch.is_grad_enabled() and not any(lora_layers(self)):
+            raise InputError(
+                "the backbone has the option lora, and no LoRA was put on: train it by our Runner "
+                "(runner_type='mmbeit3.Runner' in the config), or call mmbeit3.utils.lora.add_lora"
+            )
         x = self.patch_embed(x)
         height, width = x.shape[-2:]
         layout = self.token_layout(height, width)
@@ -226,7 +252,8 @@ class BEiT3(BaseModule):
 
     def _call(self, module: nn.Module, *args: Any) -> Tensor:
         """Run a module, recomputed in the backward pass where ``with_cp`` asks for that."""
-        if self.with_cp and self.training:
+        # A frozen layer whose input needs no gradient keeps nothing as it is.
+        if self.with_cp and self.training and (module.training or args[0].requires_grad):
             return recomputed(module, *args, offload=self.with_cp == "offload")
         return module(*args)
 
@@ -296,7 +323,17 @@ class BEiT3(BaseModule):
     def train(self, mode: bool = True) -> BEiT3:
         """Set the mode; the kept positions go, since ``.data`` updates (EMA) leave no version."""
         self._positions.clear()
-        return super().train(mode)
+        super().train(mode)
+        for index in range(max(self.frozen_stages, 0)):
+            self.layers[index].eval()
+        return self
+
+    def _is_frozen(self, name: str) -> bool:
+        """Whether ``frozen_stages`` keeps a parameter as it is."""
+        depth, depths = self.get_layer_depth(name)
+        if name.startswith("norm."):
+            return self.frozen_stages == self.num_layers
+        return depth <= self.frozen_stages and depth < depths - 1
 
     def init_weights(self) -> None:
         """Initialize for training from nothing, then as ``init_cfg`` says.

@@ -102,8 +102,8 @@ def init_encoder_layers(layers: Iterable[EncoderLayer]) -> None:
     """
     layers = list(layers)
     for layer in layers:
-        for module in layer.modules():
-            if isinstance(module, nn.Linear):
+        for name, module in layer.named_modules():
+            if isinstance(module, nn.Linear) and ".lora_" not in name:
                 nn.init.trunc_normal_(module.weight, std=0.02)
                 nn.init.zeros_(module.bias)
     for depth, layer in enumerate(layers, 1):
