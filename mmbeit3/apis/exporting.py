@@ -128,6 +128,13 @@ def _check_model(model: nn.Module, kind: str, to: str) -> None:
             "segmentor",
             "part",
         )
+    embedding = getattr(getattr(model, "backbone", None), "patch_embed", None)
+    channels = getattr(getattr(embedding, "proj", None), "in_channels", 3)
+    if channels != 3:
+        raise InputError(
+            f"the model takes images of {channels} channels; expected one of 3, for which exported "
+            "files are read"
+        )
     check_traceable(model)
     KINDS[kind].check(model)
     size = 4 * sum(parameter.numel() for parameter in model.parameters())

@@ -101,6 +101,7 @@ def fit_tower(tower: Tower, backbone: Backbone, origin: str = "the checkpoint") 
         _fit_positions(fitted, tower, backbone, "cls_token" in own, origin)
     if KERNEL in fitted.weights:
         _fit_kernel(fitted, backbone.patch_size)
+        _fit_channels(fitted, own[KERNEL].shape[1])
     return fitted
 
 
@@ -139,6 +140,23 @@ def _fit_kernel(fitted: FittedTower, patch_size: int) -> None:
         fitted.resized.append(
             f"patch kernel {_by(old)} -> {_by((patch_size, patch_size))} pixels (pseudo-inverse)"
         )
+
+
+def _fit_channels(fitted: FittedTower, wanted: int) -> None:
+    """Make the kernel of a file for colors one of other bands, by the rule of timm.
+
+    The channels are repeated in their order, red, green, blue, red and so on, and scaled to the sum
+    that they had (for one channel, they are added): gray bands give the tokens of a gray image.
+    """
+    kernel = fitted.weights[KERNEL]
+    if kernel.ndim != 4 or kernel.shape[1] != 3 or wanted == 3:
+        return  # of another file it is refused for its shape
+    from timm.models import adapt_input_conv  # brings torchvision: `mmbeit3 info` is faster
+
+    fitted.weights[KERNEL] = adapt_input_conv(wanted, kernel.float())
+    fitted.resized.append(
+        f"patch kernel 3 -> {wanted} channels (repeated, timm's adapt_input_conv)"
+    )
 
 
 def _grid_of(

@@ -28,7 +28,7 @@ from torch import nn
 from mmbeit3.checkpoint import load_weights, loading_safely, read_checkpoint, state_dict_of
 from mmbeit3.checkpoint.report import compare
 from mmbeit3.config import check_arguments
-from mmbeit3.datasets.transforms.loading import image_loader
+from mmbeit3.datasets.transforms.loading import image_loader, picture_of
 from mmbeit3.export.files import Exported, check_run
 from mmbeit3.export.kinds import exported_model
 from mmbeit3.inference.image_list import Source
@@ -40,7 +40,6 @@ from mmbeit3.models.acceleration import accelerate
 from mmbeit3.models.multimodal.class_texts import check_names
 from mmbeit3.utils import InputError, warn
 from mmbeit3.utils.cores import count_cores
-from mmbeit3.utils.image_reading import to_bgr
 from mmbeit3.utils.large_images import Georeference
 from mmbeit3.utils.text_files import printable
 from mmbeit3.visualization.text_strip import side_by_side
@@ -362,7 +361,8 @@ class Inferencer(ABC):
             data = source.load(self.loader)
             given, damage = data["img"], data.pop("damage", None)
             several = isinstance(given, list)
-            image = side_by_side([to_bgr(one) for one in given]) if several else to_bgr(given)
+            images = [picture_of(self.loader, one) for one in (given if several else [given])]
+            image = side_by_side(images) if several else images[0]
             return Loaded(source, image, transform(data), damage)
         except Exception as error:  # one image must not end the run
             return Failed(source, reason_of(error))

@@ -23,6 +23,7 @@ from PIL import Image
 
 from mmbeit3.checkpoint.fetching import without_secrets
 from mmbeit3.datasets.transforms.loading import LoadImageFromNDArray
+from mmbeit3.datasets.transforms.multiband import LoadMultibandImage
 from mmbeit3.inference.image_list import Source
 from mmbeit3.inference.result import check_channels
 from mmbeit3.utils import InputError
@@ -71,6 +72,9 @@ class PixelSource(Source):
 
     def load(self, loader: Callable[[dict], dict]) -> dict[str, Any]:
         """Make a sample of the pixels; see :meth:`Source.load`."""
+        if isinstance(loader, LoadMultibandImage):
+            sample = loader({"img": self.pixels, "img_id": self.image_id})
+            return sample | {"img_path": self.location}
         if isinstance(self.pixels, Image.Image):
             image = picture_to_bgr(self.pixels)
         else:

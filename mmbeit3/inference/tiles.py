@@ -8,6 +8,7 @@ from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
+from mmbeit3.datasets.transforms.multiband import LoadMultibandImage
 from mmbeit3.inference.image_list import Source
 from mmbeit3.inference.inputs import PixelSource
 from mmbeit3.inference.pipeline import map_ahead
@@ -172,6 +173,11 @@ def predict_by_tiles(
 
 def _open(source: Source, loader: Any) -> LargeImage | ArrayImage:
     """Open an image by window if it is a file of such a format, else read it whole."""
+    if isinstance(loader, LoadMultibandImage):
+        raise InputError(
+            "tiles are read in three colors, and the pipeline loads bands by LoadMultibandImage: "
+            "cut the image, or leave --tile out"
+        )
     if source.is_file and source.path is not None:
         try:
             return LargeImage(source.path, turn=getattr(loader, "exif", None) != "ignore")

@@ -5,6 +5,8 @@ from mmbeit3.models.classifiers import BEiT3ImageClassifier, BEiT3TextClassifier
 from mmbeit3.models.data_preprocessors import (
     BatchFixedSizePad,
     ImageTextPreprocessor,
+    MultibandDetDataPreprocessor,
+    MultibandSegDataPreprocessor,
     PretrainingPreprocessor,
 )
 from mmbeit3.models.decode_heads import Mask2FormerHead
@@ -71,6 +73,8 @@ __all__ = [
     "FCNMaskHead",
     "ImageTextPreprocessor",
     "Mask2FormerHead",
+    "MultibandDetDataPreprocessor",
+    "MultibandSegDataPreprocessor",
     "MaxIoUAssigner",
     "PreciseRoIExtractor",
     "PretrainingPreprocessor",

@@ -207,6 +207,19 @@ def load_image(loader: Callable[[dict], dict], results: dict) -> dict:
     )
 
 
+def picture_of(loader: Callable[[dict], dict] | None, image: np.ndarray) -> np.ndarray:
+    """Make what a loader has loaded a picture to draw on.
+
+    Args:
+        loader (Callable, optional): The transform.
+        image (np.ndarray): The ``img`` that it gave.
+
+    Returns:
+        np.ndarray: (H, W, 3), BGR, uint8.
+    """
+    return getattr(loader, "picture", to_bgr)(image)
+
+
 def load_bgr(loader: Callable[[dict], dict], path: str) -> np.ndarray:
     """Load an image as a data set does, to draw on it.
 
@@ -220,4 +233,4 @@ def load_bgr(loader: Callable[[dict], dict], path: str) -> np.ndarray:
     Raises:
         InputError: As :func:`load_image`.
     """
-    return to_bgr(load_image(loader, {"img_path": path, "damage": None})["img"])
+    return picture_of(loader, load_image(loader, {"img_path": path, "damage": None})["img"])

@@ -6,6 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mmbeit3.utils import InputError
+
 
 class PatchEmbed(nn.Module):
     """Non-overlapping patches to tokens.
@@ -23,6 +25,12 @@ class PatchEmbed(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, in_channels, H, W) -> (B, C, ceil(H / patch_size), ceil(W / patch_size))."""
+        if not torch.jit.is_tracing() and x.shape[1] != self.proj.in_channels:
+            raise InputError(
+                f"images have {x.shape[1]} channels, and the tower takes "
+                f"{self.proj.in_channels}: set model.backbone.in_channels={x.shape[1]}, or load "
+                "other bands"
+            )
         pad_h, pad_w = (-size % self.patch_size for size in x.shape[-2:])
         if torch.jit.is_tracing() or pad_h or pad_w:
             x = F.pad(x, (0, pad_w, 0, pad_h))
