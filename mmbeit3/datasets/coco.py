@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import difflib
 import logging
-from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from os import path as osp
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from mmdet.datasets import CocoDataset as MMDetCocoDataset
 from mmengine.fileio import LocalBackend, get_file_backend, get_local_path
 from mmengine.logging import print_log
@@ -22,6 +22,16 @@ from mmbeit3.datasets.checks.coco import (
     read_json,
 )
 from mmbeit3.datasets.checks.sizes import check_sizes
+from mmbeit3.datasets.coco_content import (
+    CROWD,
+    INSTANCE,
+    MASK,
+    RLE,
+    CocoContent,
+    Columns,
+    Infos,
+)
+from mmbeit3.datasets.coco_index import CocoIndex, load_content, open_index
 from mmbeit3.datasets.image_files import ImageFile, check_image_files
 from mmbeit3.datasets.label_formats.staleness import describe_change
 from mmbeit3.datasets.palette import make_palette
@@ -42,7 +52,12 @@ def read_classes(ann_file: str | Path, backend_args: dict | None = None) -> tupl
         InputError: The file or its categories cannot be used.
     """
     with get_local_path(str(ann_file), backend_args=backend_args) as local_path:
-        data = read_json(local_path)
+        if _is_local(str(ann_file), backend_args) and (
+            index := open_index(local_path, str(ann_file))
+        ):
+            data = {"categories": index.categories}
+        else:
+            data = read_json(local_path)
     categories = data.get("categories") if isinstance(data, dict) else None
     if not isinstance(categories, list) or not categories:
         raise InputError(f"{ann_file} has no list 'categories': it is not a COCO annotation file")
@@ -163,7 +178,7 @@ class CocoDataset(MMDetCocoDataset):
             return metainfo
         return _with_classes(metainfo, _checked_classes(classes))
 
-    def load_data_list(self) -> list[dict]:
+    def load_data_list(self) -> Sequence[dict]:
         """Read and check the annotation file.
 
         Returns:
@@ -173,61 +188,100 @@ class CocoDataset(MMDetCocoDataset):
             raise InputError(f"data_prefix has the keys {sorted(self.data_prefix)}, expected 'img'")
         if "classes" in self._metainfo:
             _checked_classes(self._metainfo["classes"])
-        with get_local_path(self.ann_file, backend_args=self.backend_args) as local_path:
-            data = load_coco(local_path, self.ann_file, not self.test_mode, self.check_meaning)
-        if change := describe_change(data, self.ann_file):
+        content = self._load_content()
+        if change := describe_change({"info": content.info}, self.ann_file):
             print_log(change, "current", logging.WARNING)
         if "classes" not in self._metainfo:
-            by_id = sorted(data["categories"], key=lambda category: category["id"])
+            by_id = sorted(content.categories, key=lambda category: category["id"])
             classes = tuple(category["name"] for category in by_id)
             self._metainfo = _with_classes(self._metainfo, classes)
         classes = self._metainfo["classes"]
-        self.cat_ids = find_category_ids(classes, data["categories"], self.ann_file)
+        self.cat_ids = find_category_ids(classes, content.categories, self.ann_file)
         self.cat2label = {number: label for label, number in enumerate(self.cat_ids)}
-        images = self._with_slashes(data["images"])
-        return self._parse(images, data.get("annotations", []))
+        self._has_backslashes = self._find_backslashes(content)
+        self._objects = _Objects(content, self.cat2label)
+        self._say_empty_classes()
+        infos = Infos(content, np.arange(len(content.columns.ids)), self._parse, self._path_of)
+        loaders = self._mask_loaders()
+        if loaders:
+            self._objects.check_masks(self.ann_file)
+        if any(not getattr(step, "poly2mask", True) for step in loaders):
+            self._objects.warn_of_bitmaps(self.ann_file)
+        if isinstance(content, CocoIndex) and self.proposal_file is None:
+            self.serialize_data = False  # what is mapped is shared by all processes
+            return infos
+        return list(infos)
 
-    def _with_slashes(self, images: list[dict]) -> list[dict]:
-        """Read backslashes of names that Windows wrote as what they mean there."""
-        names = [image["file_name"] for image in images if "\\" in image["file_name"]]
+    def _load_content(self) -> CocoContent:
+        checks = not self.test_mode, self.check_meaning
+        with get_local_path(self.ann_file, backend_args=self.backend_args) as local_path:
+            if _is_local(self.ann_file, self.backend_args):
+                return load_content(local_path, self.ann_file, *checks)
+            return CocoContent(load_coco(local_path, self.ann_file, *checks))  # it goes away
+
+    def _find_backslashes(self, content: CocoContent) -> bool:
+        """Whether backslashes of names, which Windows wrote, mean what they mean there."""
+        names = [name for name in content.names() if "\\" in name]
         if not names or osp.exists(osp.join(self.data_prefix["img"], names[0])):
-            return images
+            return False
         text = f"{self.ann_file}: {len(names)} file names have backslashes, the first is "
         text += f"{names[0]!r}; they are read as /"
         print_log(text, "current")
-        return [image | {"file_name": image["file_name"].replace("\\", "/")} for image in images]
+        return True
 
-    def _parse(self, images: list[dict], annotations: list[dict]) -> list[dict]:
-        by_image = defaultdict(list)
-        self.cat_img_map = defaultdict(list)
-        for annotation in annotations:
-            by_image[annotation["image_id"]].append(_with_float_polygons(annotation))
-            self.cat_img_map[annotation["category_id"]].append(annotation["image_id"])
+    def _name_of(self, name: str) -> str:
+        return name.replace("\\", "/") if self._has_backslashes else name
+
+    def _path_of(self, name: str) -> str:
+        return osp.join(self.data_prefix["img"], self._name_of(name))
+
+    def _parse(self, content: CocoContent, row: int) -> dict:
+        """Make the item of an image."""
+        image = content.image(row)
+        name = self._name_of(image["file_name"])
+        annotations = [_with_float_polygons(annotation) for annotation in content.annotations(row)]
+        return self.parse_data_info(
+            {
+                "raw_img_info": image | {"file_name": name, "img_id": image["id"]},
+                "raw_ann_info": annotations,
+            }
+        )
+
+    def _say_empty_classes(self) -> None:
+        annotated = self._objects.annotated
         empty = [
             name
-            for name, number in zip(self._metainfo["classes"], self.cat_ids, strict=True)
-            if not self.cat_img_map[number]
+            for name, number in zip(self._metainfo["classes"], annotated.tolist(), strict=True)
+            if not number
         ]
-        if empty and annotations:
+        if empty and len(self._objects.labels):
             text = f"{self.ann_file} has no annotation of: {listed(empty, limit=20)}"
             print_log(text, "current", logging.WARNING)
-        infos = [
-            self.parse_data_info(
-                {
-                    "raw_img_info": image | {"img_id": image["id"]},
-                    "raw_ann_info": by_image[image["id"]],
-                }
-            )
-            for image in images
-        ]
-        loaders = self._mask_loaders()
-        if loaders:
-            _check_masks(infos, by_image, self.ann_file)
-        if any(not getattr(step, "poly2mask", True) for step in loaders):
-            _warn_of_bitmaps(infos, self.ann_file)
-        return infos
 
-    def filter_data(self) -> list[dict]:
+    def get_data_info(self, idx: int) -> dict:
+        """Give what is known of an image before it is loaded."""
+        infos = getattr(self, "data_list", None)  # a subset of one that is serialized has none
+        if not isinstance(infos, Infos):
+            return super().get_data_info(idx)
+        return infos[idx] | {"sample_idx": idx if idx >= 0 else len(self) + idx}
+
+    def get_cat_ids(self, idx: int) -> list[int]:
+        """Give the labels of an image's instances."""
+        infos = getattr(self, "data_list", None)
+        if not isinstance(infos, Infos):
+            return super().get_cat_ids(idx)
+        columns = infos.content.columns
+        span = columns.span(int(infos.rows[idx]))
+        label_of = _labels_of(infos.content, self.cat2label)
+        labels = label_of[columns.kinds[span]][columns.flags[span] & INSTANCE > 0]
+        return labels[labels >= 0].tolist()
+
+    def _get_unserialized_subset(self, indices: int | Sequence[int]) -> Sequence[dict]:
+        if not isinstance(self.data_list, Infos) or isinstance(indices, int):
+            return super()._get_unserialized_subset(indices)
+        return self.data_list.select(self.data_list.rows[np.array(indices, np.int64)])
+
+    def filter_data(self) -> Sequence[dict]:
         """Leave out images as ``filter_cfg`` says, and check the files of the others.
 
         Raises:
@@ -242,56 +296,61 @@ class CocoDataset(MMDetCocoDataset):
             check_image_files(image_files(kept), self.ann_file, loader, root)
         return kept
 
-    def select_images(self) -> list[dict]:
+    def select_images(self) -> Sequence[dict]:
         """Leave out images as ``filter_cfg`` says.
 
         Raises:
             InputError: No image is left, or no object counts.
         """
-        kept = super().filter_data()
-        if not kept:
-            num_annotated = sum(bool(info["instances"]) for info in self.data_list)
+        objects = self._objects
+        del self._objects
+        rows = _rows_of(self.data_list, objects.columns)
+        chosen = np.ones(len(rows), bool)
+        if not self.test_mode and self.filter_cfg is not None:
+            if self.filter_cfg.get("filter_empty_gt", False):
+                chosen &= objects.has_class()[rows]
+            chosen &= objects.columns.sizes[rows].min(axis=1) >= self.filter_cfg.get("min_size", 0)
+        objects.keep(rows[chosen])
+        if not chosen.any():
+            num_annotated = len(np.unique(objects.rows[objects.is_instance]))
             raise InputError(
                 f"no image of {self.ann_file} is left to train on: of {len(self.data_list)}, "
                 f"{num_annotated} have a usable box of the classes "
                 f"{listed(self._metainfo['classes'], limit=20)}; filter_cfg is {self.filter_cfg}"
             )
         if not self.test_mode:
-            self.num_learnable = self._check_learnable(kept)
+            self.num_learnable = self._check_learnable(objects)
         elif self.check_meaning:
-            self._check_counted(kept)
-        return kept
+            self._check_counted(objects)
+        if isinstance(self.data_list, Infos):
+            return self.data_list.select(rows[chosen])
+        return [self.data_list[index] for index in np.flatnonzero(chosen).tolist()]
 
-    def _check_counted(self, kept: list[dict]) -> None:
+    def _check_counted(self, objects: _Objects) -> None:
         """Find that evaluation would count no object."""
-        instances = [instance for info in kept for instance in info["instances"]]
-        if instances and all(instance["ignore_flag"] for instance in instances):
+        is_kept = objects.is_instance & objects.is_kept
+        if is_kept.any() and bool((objects.columns.flags[is_kept] & CROWD > 0).all()):
             raise InputError(
-                f"all {len(instances)} objects of {self.ann_file} are crowds (iscrowd=1), which "
+                f"all {is_kept.sum()} objects of {self.ann_file} are crowds (iscrowd=1), which "
                 "evaluation does not count. Where they are single objects, set iscrowd to 0; to "
                 "evaluate the file as it is, set check_meaning=False of the data set"
             )
 
-    def _check_learnable(self, kept: list[dict]) -> int:
+    def _check_learnable(self, objects: _Objects) -> int:
         """Count the objects that training learns, and name the classes that have none."""
         only_polygons = any(not getattr(step, "poly2mask", True) for step in self._mask_loaders())
-        learnable: Counter = Counter()
-        crowds: Counter = Counter()
-        for info in kept:
-            for instance in info["instances"]:
-                label = instance["bbox_label"]
-                if instance["ignore_flag"]:
-                    crowds[label] += 1
-                elif not (only_polygons and isinstance(instance.get("mask"), dict)):
-                    learnable[label] += 1
-        annotated = {
-            label: len(self.cat_img_map[number]) for label, number in enumerate(self.cat_ids)
-        }
-        num_objects, num_crowds = sum(annotated.values()), crowds.total()
+        is_kept = objects.is_instance & objects.is_kept
+        is_crowd = objects.columns.flags & CROWD > 0
+        is_learned = is_kept & ~is_crowd
+        if only_polygons:
+            is_learned &= objects.columns.flags & RLE == 0
+        learnable, crowds = objects.count(is_learned), objects.count(is_kept & is_crowd)
+        annotated = dict(enumerate(objects.annotated.tolist()))
+        num_objects, num_crowds = sum(annotated.values()), int(crowds.sum())
         out = "marked as ignored, without area, smaller than a pixel, outside their image, "
         out += "in an image that filter_cfg leaves out"
         out += ", or RLE where poly2mask=False takes polygons only" if only_polygons else ""
-        if num_objects and not learnable:
+        if num_objects and not learnable.any():
             raise InputError(
                 f"no object of {self.ann_file} is left to learn: of {num_objects} annotated, "
                 f"{num_crowds} are crowds (iscrowd=1), which training ignores, and "
@@ -306,53 +365,103 @@ class CocoDataset(MMDetCocoDataset):
         ]
         text = ""
         if not num_objects:
-            text = f"{self.ann_file} has no object of the classes: its {len(kept)} images teach "
-            text += "background only"
+            text = f"{self.ann_file} has no object of the classes: its {objects.num_kept} images "
+            text += "teach background only"
         elif names:
             text = f"{self.ann_file} has objects of {len(names)} classes, but none to learn: "
             text += f"{listed(names)}. Left out are objects {out}; crowds have iscrowd=1"
         if text:
             print_log(text, "current", logging.WARNING)
-        return learnable.total()
+        return int(learnable.sum())
 
     def _mask_loaders(self) -> list[Any]:
         """The steps of the pipeline that load masks."""
         return [step for step in self.pipeline.transforms if getattr(step, "with_mask", False)]
 
 
-def image_files(infos: list[dict]) -> list[ImageFile]:
+def image_files(infos: Sequence[dict]) -> list[ImageFile]:
     """The files of a data set's images, with the sizes that its annotation file gives them."""
+    if isinstance(infos, Infos):
+        return [ImageFile(*file) for file in infos.files()]
     return [ImageFile(info["img_path"], info["width"], info["height"]) for info in infos]
 
 
-def _check_masks(infos: list[dict], by_image: dict[int, list[dict]], ann_file: str) -> None:
-    """Find what would be a KeyError when the image is loaded."""
-    without = [info["img_id"] for info in infos for one in info["instances"] if "mask" not in one]
-    if without:
-        annotations = by_image[without[0]]
-        number = next(one["id"] for one in annotations if not one.get("segmentation"))
-        raise NoMasksError(
-            f"{ann_file}: {len(without)} of the {sum(len(info['instances']) for info in infos)} "
-            f"objects have no segmentation, the first is the annotation with id {number}, of image "
-            f"{without[0]}, but the pipeline loads masks. Give every object a mask, or train boxes "
-            "alone: model.roi_head.mask_head=None and mask_roi_extractor=None, with_mask=False in "
-            "LoadAnnotations of every pipeline, metric='bbox' in every CocoMetric"
-        )
+def _labels_of(content: CocoContent, cat2label: Mapping[int, int]) -> np.ndarray:
+    """The label of each category of a file, -1 for those that are no class, (K,) int32."""
+    labels = [cat2label.get(category["id"], -1) for category in content.categories]
+    return np.array(labels, np.int32)
 
 
-def _warn_of_bitmaps(infos: list[dict], ann_file: str) -> None:
-    """Say how many objects mmdet ignores, as it does not make polygons of their bitmaps."""
-    number = sum(
-        not instance["ignore_flag"] and isinstance(instance["mask"], dict)
-        for info in infos
-        for instance in info["instances"]
-    )
-    if number:
-        text = (
-            f"{ann_file}: {number} objects that are no crowds have RLE masks, which training with "
-            "polygons leaves out; set poly2mask=True in LoadAnnotations to train on them"
-        )
-        print_log(text, "current", logging.WARNING)
+def _rows_of(infos: Sequence[dict], columns: Columns) -> np.ndarray:
+    """Which image of the file each item is."""
+    if isinstance(infos, Infos):
+        return infos.rows
+    row_of = {number: row for row, number in enumerate(columns.ids.tolist())}
+    return np.array([row_of[info["img_id"]] for info in infos], np.int64)
+
+
+class _Objects:
+    """The M annotations of a file while its data set is loaded.
+
+    Attributes:
+        columns (Columns): Their numbers.
+        labels (np.ndarray): (M,), -1 for those of no class.
+        rows (np.ndarray): (M,), their images.
+        is_instance (np.ndarray): (M,), whether mmdet makes instances of them.
+        is_kept (np.ndarray): (M,), whether their image is left.
+        annotated (np.ndarray): How many annotations each class has.
+    """
+
+    def __init__(self, content: CocoContent, cat2label: Mapping[int, int]) -> None:
+        self.content, self.columns = content, content.columns
+        self.num_classes = len(cat2label)
+        self.labels = _labels_of(content, cat2label)[self.columns.kinds]
+        self.rows = self.columns.rows()
+        self.is_instance = (self.columns.flags & INSTANCE > 0) & (self.labels >= 0)
+        self.annotated = self.count(self.labels >= 0)
+        self.is_kept, self.num_kept = np.ones(len(self.rows), bool), len(self.columns.ids)
+
+    def count(self, chosen: np.ndarray) -> np.ndarray:
+        """Count the chosen annotations of each class."""
+        return np.bincount(self.labels[chosen], minlength=self.num_classes)
+
+    def has_class(self) -> np.ndarray:
+        """Which images have an annotation of a class, even one that is no instance, (N,)."""
+        found = np.zeros(len(self.columns.ids), bool)
+        found[self.rows[self.labels >= 0]] = True
+        return found
+
+    def keep(self, rows: np.ndarray) -> None:
+        """Note which images are left."""
+        found = np.zeros(len(self.columns.ids), bool)
+        found[rows] = True
+        self.is_kept, self.num_kept = found[self.rows], len(rows)
+
+    def check_masks(self, ann_file: str) -> None:
+        """Find what would be a KeyError when the image is loaded."""
+        without = np.flatnonzero(self.is_instance & (self.columns.flags & MASK == 0))
+        if len(without):
+            row = int(self.rows[without[0]])
+            annotations = self.content.annotations(row)
+            number = next(one["id"] for one in annotations if not one.get("segmentation"))
+            raise NoMasksError(
+                f"{ann_file}: {len(without)} of the {self.is_instance.sum()} objects have no "
+                f"segmentation, the first is the annotation with id {number}, of image "
+                f"{self.columns.ids[row]}, but the pipeline loads masks. Give every object a mask, "
+                "or train boxes alone: model.roi_head.mask_head=None and mask_roi_extractor=None, "
+                "with_mask=False in LoadAnnotations of every pipeline, metric='bbox' in every "
+                "CocoMetric"
+            )
+
+    def warn_of_bitmaps(self, ann_file: str) -> None:
+        """Say how many objects mmdet ignores, as it does not make polygons of their bitmaps."""
+        number = (self.is_instance & (self.columns.flags & (CROWD | RLE) == RLE)).sum()
+        if number:
+            text = (
+                f"{ann_file}: {number} objects that are no crowds have RLE masks, which training "
+                "with polygons leaves out; set poly2mask=True in LoadAnnotations to train on them"
+            )
+            print_log(text, "current", logging.WARNING)
 
 
 def _with_float_polygons(annotation: dict) -> dict:

@@ -13,6 +13,7 @@ from mmbeit3.utils.text_files import HEAD, find_encoding, not_text
 
 CHUNK = 1 << 22  # bytes
 MAX_ENTRY = 1 << 26  # characters; a longer one is no entry but a broken file
+EMPTY = object()  # stands for a list without entries
 BLANK = re.compile(r"\s*")
 
 
@@ -51,6 +52,16 @@ def stream_entries(file: BinaryIO, name: str) -> Iterator[tuple[str, Any]]:
         InputError: The file is not a JSON object, is cut short, goes on after its end, or an
             object of it has a key twice, of which the first value would be lost.
     """
+    places = stream_places(file, name)
+    return ((key, entry) for key, entry, _ in places if entry is not EMPTY)
+
+
+def stream_places(file: BinaryIO, name: str) -> Iterator[tuple[str, Any, tuple[int, int] | None]]:
+    """The same, with where each entry of a list begins and ends, in bytes of a file in UTF-8.
+
+    The place is None for a value that is no list, and in files of another encoding. For a list
+    without entries :data:`EMPTY` is yielded.
+    """
     reader = _Reader(file, name)
     reader.expect("{")
     seen = set()
@@ -63,22 +74,31 @@ def stream_entries(file: BinaryIO, name: str) -> Iterator[tuple[str, Any]]:
         seen.add(key)
         reader.expect(":")
         if reader.peek() == "[":
-            yield from ((key, entry) for entry in _entries(reader))
+            is_empty = True
+            for entry, place in _entries(reader):
+                is_empty = False
+                yield key, entry, place
+            if is_empty:
+                yield key, EMPTY, None
         else:
-            yield key, reader.value()
+            yield key, reader.value(), None
         if reader.expect(",}") == "}":
             break
     if reader.peek():
         raise reader.error("the file goes on after its end")
 
 
-def _entries(reader: _Reader) -> Iterator[Any]:
+def _entries(reader: _Reader) -> Iterator[tuple[Any, tuple[int, int] | None]]:
     reader.expect("[")
     if reader.peek() == "]":
         reader.expect("]")
         return
     while True:
-        yield reader.value()
+        reader.peek()
+        start = reader.tell()
+        value = reader.value()
+        end = reader.tell()
+        yield value, None if start is None or end is None else (start, end)
         if reader.expect(",]") == "]":
             return
 
@@ -93,6 +113,20 @@ class _Reader:
         self.text, self.position = "", 0
         self.num_dropped = 0  # characters before the window
         self.at_end = False
+        self.decoded = False
+        self.known = 0, 0  # a place in the window and the bytes before it
+
+    def tell(self) -> int | None:
+        """How many bytes of the file lie before the position; None unless it is in UTF-8."""
+        if not self.encoding.startswith("utf-8"):
+            return None
+        place, num_bytes = self.known
+        if self.text.isascii():
+            num_bytes += self.position - place
+        else:
+            num_bytes += len(self.text[place : self.position].encode(errors="surrogatepass"))
+        self.known = self.position, num_bytes
+        return num_bytes
 
     def peek(self) -> str:
         """The next character that is not blank, which stays; empty at the end."""
@@ -160,5 +194,10 @@ class _Reader:
             more = self.decode(content, self.at_end)
         except UnicodeError as error:
             raise InputError(f"{self.name} {not_text(self.encoding, error)}") from error
+        before = self.tell() or 0
+        if not self.decoded and self.encoding == "utf-8-sig":
+            before = len(codecs.BOM_UTF8)
+        self.decoded = True
+        self.known = 0, before
         self.num_dropped += self.position
         self.text, self.position = self.text[self.position :] + more, 0

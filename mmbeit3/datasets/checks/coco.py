@@ -7,17 +7,19 @@ import gc
 import json
 import logging
 import reprlib
-from collections.abc import Collection, Iterator
+from array import array
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from math import isfinite
 from numbers import Real
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from mmengine.logging import print_log
 
-from mmbeit3.datasets.checks.coco_meaning import find_doubts
-from mmbeit3.datasets.checks.rle import find_code_problems
+from mmbeit3.datasets.checks.coco_meaning import Doubt, find_doubts
+from mmbeit3.datasets.checks.rle import CHUNK, find_code_problems
 from mmbeit3.datasets.json_stream import TwiceError, stream_entries, unique_keys
 from mmbeit3.utils import InputError
 from mmbeit3.utils.read_once import read_once
@@ -205,6 +207,33 @@ def check_coco(
             f"'images', 'annotations' and 'categories'{hint}"
         )
         return report
+    check_lists(data, require_annotations, report)
+    if not report.num_errors:
+        images = ImageCheck(report)
+        for image in data["images"]:
+            images.add(image)
+        categories = check_categories(data["categories"], report)
+        annotations = data.get("annotations", [])
+        check = AnnotationCheck(images.sizes, categories, report)
+        for annotation in annotations:
+            check.add(annotation)
+        check.finish()
+        if not report.num_errors:
+            doubts = find_doubts(annotations, images.sizes)
+            is_tiny = bool(annotations) and check.num_tiny == len(annotations)
+            first = annotations[0]["bbox"] if is_tiny else None
+            say_meaning(doubts, check.num_tiny, first, report, check_meaning)
+    return report
+
+
+def check_lists(data: dict, require_annotations: bool, report: Report) -> None:
+    """Check that the lists of a COCO file are there, but for their entries.
+
+    Args:
+        data: The parsed file.
+        require_annotations: See :func:`check_coco`.
+        report: Takes what is wrong.
+    """
     for key in ("images", "categories", "annotations"):
         if key not in data:
             if key != "annotations" or require_annotations:
@@ -213,25 +242,20 @@ def check_coco(
             report.error(f"'{key}' is {kind_of(data[key])}, expected a list")
         elif not data[key] and key != "annotations":
             report.error(f"'{key}' is empty")
-    if not report.num_errors:
-        sizes = _check_images(data["images"], report)
-        categories = check_categories(data["categories"], report)
-        annotations = data.get("annotations", [])
-        num_tiny = _check_annotations(annotations, sizes, categories, report)
-        if not report.num_errors:
-            _check_meaning(annotations, sizes, num_tiny, report, check_meaning)
-    return report
 
 
-def _check_meaning(
-    annotations: list,
-    sizes: dict[int, tuple[int, int]],
-    num_tiny: int,
-    report: Report,
-    is_error: bool,
+def say_meaning(
+    doubts: Sequence[Doubt], num_tiny: int, tiny: Any, report: Report, is_error: bool
 ) -> None:
-    """Check what most annotations mean; none of them is malformed."""
-    doubts = find_doubts(annotations, sizes)
+    """Say what most annotations mean; none of them is malformed.
+
+    Args:
+        doubts: What :func:`mmbeit3.datasets.checks.coco_meaning.find_doubts` found.
+        num_tiny: How many boxes are smaller than a pixel.
+        tiny: The first box, if all are; else None.
+        report: Takes it.
+        is_error: Whether a strong doubt is an error.
+    """
     for doubt in doubts:
         if is_error and doubt.is_strong:
             report.error(
@@ -240,30 +264,45 @@ def _check_meaning(
         else:  # before what is said about single entries
             report.num_warnings += 1
             report.warnings = [doubt.text, *report.warnings][: report.max_examples]
-    if not doubts and num_tiny and num_tiny == len(annotations):
+    if not doubts and tiny is not None:
         report.error(
             f"all {num_tiny} boxes are smaller than a pixel, the first is "
-            f"{annotations[0]['bbox']}: boxes are [x, y, width, height] in pixels"
+            f"{tiny}: boxes are [x, y, width, height] in pixels"
         )
 
 
-def _check_images(images: list, report: Report) -> dict[int, tuple[int, int]]:
-    """The (width, height) of each image by id."""
-    sizes: dict[int, tuple[int, int]] = {}
-    indices: dict[str, int] = {}
-    for index, image in enumerate(images):
+class ImageCheck:
+    """Checks the entries of ``images`` one after another.
+
+    Args:
+        report: Takes what is wrong.
+
+    Attributes:
+        sizes (dict[int, tuple[int, int]]): The (width, height) of each image by id.
+    """
+
+    def __init__(self, report: Report) -> None:
+        self.report = report
+        self.sizes: dict[int, tuple[int, int]] = {}
+        self._indices: dict[str, int] = {}
+        self._num_seen = 0
+
+    def add(self, image: Any) -> bool:
+        """Check the next entry; returns whether it can be used."""
+        index = self._num_seen
+        self._num_seen += 1
         problem = _image_problem(image)
-        if problem is None and image["id"] in sizes:
+        if problem is None and image["id"] in self.sizes:
             problem = "another image has the same id"
         if problem:
-            report.error(f"images[{index}]{_id_of(image)}: {problem}")
-            continue
-        sizes[image["id"]] = (image["width"], image["height"])
+            self.report.error(f"images[{index}]{_id_of(image)}: {problem}")
+            return False
+        self.sizes[image["id"]] = (image["width"], image["height"])
         name = image["file_name"]
-        first = indices.setdefault(name, index)
+        first = self._indices.setdefault(name, index)
         if first != index and name:  # annotations made up for evaluation know no names
-            report.warn(f"images[{index}]{_id_of(image)}: images[{first}] is {name!r}, too")
-    return sizes
+            self.report.warn(f"images[{index}]{_id_of(image)}: images[{first}] is {name!r}, too")
+        return True
 
 
 def _image_problem(image: Any) -> str | None:
@@ -325,33 +364,74 @@ def check_categories(categories: list, report: Report) -> dict[int, str]:
     return names
 
 
-def _check_annotations(
-    annotations: list, sizes: dict[int, tuple[int, int]], categories: dict[int, str], report: Report
-) -> int:
-    """Check each annotation; return how many have boxes smaller than a pixel."""
-    seen: set[int] = set()
-    compressed: list[int] = []
-    num_tiny = 0
-    for index, annotation in enumerate(annotations):
-        problem = _annotation_problem(annotation, sizes, categories)
-        if problem is None and annotation["id"] in seen:
-            problem = "another annotation has the same id"
+class AnnotationCheck:
+    """Checks the entries of ``annotations`` one after another.
+
+    Args:
+        sizes: The (width, height) of each image by id.
+        categories: What has the ids of the categories.
+        report: Takes what is wrong.
+
+    Attributes:
+        num_seen (int): How many entries there were.
+        num_tiny (int): How many have boxes smaller than a pixel.
+    """
+
+    def __init__(
+        self, sizes: dict[int, tuple[int, int]], categories: Collection[int], report: Report
+    ) -> None:
+        self.sizes, self.categories, self.report = sizes, categories, report
+        self.num_seen = self.num_tiny = 0
+        self._ids = array("q")
+        self._indices = array("q")  # of the entries with these ids
+        self._coded: list[tuple[int, Any, dict]] = []  # index, id, compressed RLE
+        self._code_problems: list[str] = []
+
+    def add(self, annotation: Any) -> bool:
+        """Check the next entry; returns whether it can be used, as far as one can tell by now."""
+        index = self.num_seen
+        self.num_seen += 1
+        problem = _annotation_problem(annotation, self.sizes, self.categories)
         if problem:
-            report.error(f"annotations[{index}]{_id_of(annotation)}: {problem}")
-            continue
-        seen.add(annotation["id"])
+            self.report.error(f"annotations[{index}]{_id_of(annotation)}: {problem}")
+            return False
+        self._ids.append(annotation["id"])
+        self._indices.append(index)
         mask = annotation.get("segmentation")
         if type(mask) is dict and isinstance(mask["counts"], (str, bytes)):
-            compressed.append(index)
-        _, _, width, height = annotation["bbox"]
-        is_tiny = width < 1 or height < 1 or annotation["area"] <= 0
-        num_tiny += is_tiny
-        doubt = _doubt(annotation, is_tiny, *sizes[annotation["image_id"]])
+            self._coded.append((index, annotation["id"], mask))
+            if len(self._coded) == CHUNK:
+                self._check_codes()
+        box = annotation["bbox"]
+        is_tiny = box[2] < 1 or box[3] < 1 or annotation["area"] <= 0
+        self.num_tiny += is_tiny
+        doubt = _doubt(annotation, is_tiny, *self.sizes[annotation["image_id"]])
         if doubt:
-            box = annotation["bbox"]
-            report.warn(f"annotations[{index}]{_id_of(annotation)}: bbox {box} {doubt}")
-    _check_codes([(index, annotations[index]) for index in compressed], report)
-    return num_tiny
+            self.report.warn(f"annotations[{index}]{_id_of(annotation)}: bbox {box} {doubt}")
+        return True
+
+    def finish(self) -> None:
+        """Check what only all entries together tell."""
+        ids = np.array(self._ids, np.int64)
+        order = np.argsort(ids, kind="stable")
+        repeated = np.sort(order[1:][ids[order[1:]] == ids[order[:-1]]])
+        for place in repeated.tolist():
+            name = f"annotations[{self._indices[place]}] (id {self._ids[place]})"
+            self.report.error(f"{name}: another annotation has the same id")
+        self._check_codes()
+        for text in self._code_problems:
+            self.report.error(text)
+
+    def _check_codes(self) -> None:
+        """Check compressed RLE, many at a time."""
+        masks = [mask for _, _, mask in self._coded]
+        areas = [mask["size"][0] * mask["size"][1] for mask in masks]
+        problems = find_code_problems([mask["counts"] for mask in masks], areas)
+        for place, problem in problems.items():
+            index, number, _ = self._coded[place]
+            text = f"annotations[{index}] (id {number}): the RLE's counts {problem}"
+            self._code_problems.append(text)
+        self._coded.clear()
 
 
 def _doubt(annotation: dict, is_tiny: bool, image_width: int, image_height: int) -> str | None:
@@ -369,20 +449,10 @@ def _doubt(annotation: dict, is_tiny: bool, image_width: int, image_height: int)
     return None
 
 
-def _check_codes(annotations: list[tuple[int, dict]], report: Report) -> None:
-    """Check the compressed RLE of annotations with their indices, many at a time."""
-    masks = [annotation["segmentation"] for _, annotation in annotations]
-    areas = [mask["size"][0] * mask["size"][1] for mask in masks]
-    problems = find_code_problems([mask["counts"] for mask in masks], areas)
-    for place, problem in problems.items():
-        index, annotation = annotations[place]
-        report.error(f"annotations[{index}]{_id_of(annotation)}: the RLE's counts {problem}")
-
-
 def _annotation_problem(
-    annotation: Any, sizes: dict[int, tuple[int, int]], categories: dict[int, str]
+    annotation: Any, sizes: dict[int, tuple[int, int]], categories: Collection[int]
 ) -> str | None:
-    """What is wrong with an annotation; its compressed RLE is left to ``_check_codes``."""
+    """What is wrong with an annotation; of its compressed RLE, the size alone is looked at."""
     problem = missing_key(annotation, ("id", "image_id", "category_id", "bbox", "area"))
     if problem:
         return problem

@@ -72,7 +72,8 @@ def find_doubts(annotations: Sequence[dict], sizes: dict[int, tuple[int, int]]) 
     if not annotations:
         return []
     doubts = []
-    chosen = _choose(annotations)
+    images = np.array([annotation["image_id"] for annotation in annotations])
+    chosen = [annotations[index] for index in choose(images).tolist()]
     objects = _collect(chosen, sizes)
     if repeated := _find_repeated(chosen, objects):
         doubts.append(Doubt(repeated))
@@ -83,12 +84,20 @@ def find_doubts(annotations: Sequence[dict], sizes: dict[int, tuple[int, int]]) 
     return doubts
 
 
-def _choose(annotations: Sequence[dict]) -> Sequence[dict]:
-    if len(annotations) <= MAX_OBJECTS:
-        return annotations
-    images = list(dict.fromkeys(annotation["image_id"] for annotation in annotations))
-    chosen = set(images[:: -(-len(annotations) // MAX_OBJECTS)])
-    return [annotation for annotation in annotations if annotation["image_id"] in chosen]
+def choose(images: np.ndarray) -> np.ndarray:
+    """Choose the annotations to look at.
+
+    Args:
+        images: (N,), the image of each annotation.
+
+    Returns:
+        (M,), the indices of those that are looked at: all, or those of some images.
+    """
+    if len(images) <= MAX_OBJECTS:
+        return np.arange(len(images))
+    _, first = np.unique(images, return_index=True)
+    chosen = images[np.sort(first)][:: -(-len(images) // MAX_OBJECTS)]
+    return np.flatnonzero(np.isin(images, chosen))
 
 
 def _collect(annotations: Sequence[dict], sizes: dict[int, tuple[int, int]]) -> _Objects:

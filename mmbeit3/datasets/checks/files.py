@@ -63,7 +63,7 @@ def keep(
     with ExitStack() as stack:
         try:
             file = _cache_file(kind, paths)
-            stack.enter_context(_locked(file, source))
+            stack.enter_context(locked(file, f"checks {source}"))
         except (OSError, RuntimeError) as error:  # RuntimeError: there is no home directory
             _say_not_kept(source, error)
             return check()
@@ -75,8 +75,13 @@ def keep(
 
 
 @contextmanager
-def _locked(file: Path, source: str) -> Iterator[None]:
-    """Wait for another process that does the same check, and say so."""
+def locked(file: Path, doing: str) -> Iterator[None]:
+    """Wait for another process that does the same work for a file, and say so.
+
+    Args:
+        file: What is written.
+        doing: What a process does that one waits for, in words.
+    """
     lock, waited = FileLock(f"{file}.lock"), 0.0
     while True:
         pause = SAY_AGAIN if waited else FIRST_SAID
@@ -85,8 +90,8 @@ def _locked(file: Path, source: str) -> Iterator[None]:
             break
         except Timeout:
             waited += pause
-            _say(
-                f"waiting {waited:.0f} s for another process that checks {printable(source)}, and "
+            say(
+                f"waiting {waited:.0f} s for another process that {printable(doing)}, and "
                 f"holds {lock.lock_file}; if it does not go on, end it: its lock ends with it"
             )
     try:
@@ -140,8 +145,8 @@ def _states(paths: list[str]) -> bytes:
     return "".join(lines).encode(errors="surrogateescape")
 
 
-def _say(text: str) -> None:
-    """Print a line; the logger is silent while a training's data are checked."""
+def say(text: str) -> None:
+    """Print a line; the logger is silent while the data of a training are checked."""
     print(text, file=sys.stderr, flush=True)
 
 
@@ -172,7 +177,7 @@ def _load(file: Path, source: str) -> tuple[Any] | None:
         return None
     except (OSError, ValueError, RecursionError) as error:
         reason = getattr(error, "strerror", None) or error
-        _say(
+        say(
             f"the check of {printable(source)} is done again: what was kept of it in {file} cannot "
             f"be used ({reason})"
         )
