@@ -12,7 +12,7 @@ import io
 import logging
 import re
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -34,6 +34,8 @@ from mmbeit3.datasets.checks.coco import (
     rle_problem,
 )
 from mmbeit3.datasets.checks.rle import find_code_problems
+from mmbeit3.datasets.coco_content import MASK
+from mmbeit3.datasets.coco_index import CocoIndex, open_index
 from mmbeit3.utils import InputError, listed
 from mmbeit3.utils.tables import text_table
 
@@ -54,13 +56,13 @@ SUMMARY = {
 }
 PLAIN = {int, float, str, bytes, bool, type(None)}  # what needs no conversion
 AP_KEYS = ("AP", "AP50", "AP75", "APs", "APm", "APl")
-#: Pairs of image and category that are compared at a time; each takes memory, empty ones as well.
-MAX_PAIRS = 100_000
+#: Objects and results that are compared at a time, if one category has not more.
+MAX_ENTRIES = 10_000
 
 
 @no_garbage_collection()
 def evaluate_coco(
-    ground_truth: dict | str | Path | COCO,
+    ground_truth: dict | str | Path | COCO | CocoIndex,
     results: list[dict] | str | Path,
     iou_type: str = "bbox",
     backend: str = "faster-coco-eval",
@@ -92,6 +94,8 @@ def evaluate_coco(
     Raises:
         InputError: A file cannot be used, or results name unknown images or categories.
     """
+    if isinstance(ground_truth, (str, Path)):
+        ground_truth = open_index(ground_truth, str(ground_truth)) or ground_truth
     found = accumulate_coco(ground_truth, results, iou_type, backend, category_ids, max_dets)
     metrics = summarize(found.arrays, found.max_dets)
     if classwise:
@@ -129,7 +133,7 @@ class Accumulated:
 
 @no_garbage_collection()
 def accumulate_coco(
-    ground_truth: dict | str | Path | COCO,
+    ground_truth: dict | str | Path | COCO | CocoIndex,
     results: list[dict] | str | Path,
     iou_type: str = "bbox",
     backend: str = "faster-coco-eval",
@@ -145,24 +149,50 @@ def accumulate_coco(
     if category_ids is None:
         category_ids = [category["id"] for category in truth["categories"]]
     numbers = sorted(set(map(int, category_ids)))
-    objects, found = _by_category(truth["annotations"]), _by_category(detections)
-    step = max(1, MAX_PAIRS // max(1, len(truth["images"])))
+    found = _by_category(detections)
+    if isinstance(ground_truth, CocoIndex):
+        counts = ground_truth.counts()
+    else:
+        objects = _by_category(truth["annotations"])
+        counts = {number: len(objects[number]) for number in numbers}
     parts = []
-    for start in range(0, max(1, len(numbers)), step):
-        chosen = numbers[start : start + step]
-        some = truth | {"annotations": [entry for number in chosen for entry in objects[number]]}
-        own = [entry for number in chosen for entry in found[number]]
-        evaluator = _make_evaluator(some, own, iou_type, backend, max_dets[-1])
+    for chosen in _portions(numbers, {n: counts.get(n, 0) + len(found[n]) for n in numbers}):
+        if isinstance(ground_truth, CocoIndex):
+            there = _numbered(ground_truth.annotations_of(chosen))
+        else:
+            there = [entry for number in chosen for entry in objects[number]]
+        here = [entry for number in chosen for entry in found[number]]
+        shown = {entry["image_id"] for entry in there} | {entry["image_id"] for entry in here}
+        images = [image for image in truth["images"] if image["id"] in shown]
+        some = truth | {"annotations": there, "images": images or truth["images"][:1]}
+        evaluator = _make_evaluator(some, here, iou_type, backend, max_dets[-1])
         evaluator.params.catIds, evaluator.params.maxDets = chosen, max_dets
         with contextlib.redirect_stdout(io.StringIO()):  # the backends print their progress
             evaluator.evaluate()
             evaluator.accumulate()
-        parts.append(evaluator.eval)
+        parts.append({name: evaluator.eval[name] for name in ("precision", "recall")})
     arrays = {
         name: np.concatenate([np.asarray(part[name]) for part in parts], axis)
         for name, axis in (("precision", 2), ("recall", 1))
     }
     return Accumulated(truth, detections, numbers, max_dets, arrays)
+
+
+def _portions(numbers: Sequence[int], counts: Mapping[int, int]) -> Iterator[list[int]]:
+    """Categories that are evaluated together, of at most :data:`MAX_ENTRIES` objects and results.
+
+    What the programs keep of a pair of image and category takes memory, in empty pairs as well.
+    """
+    portion: list[int] = []
+    size = 0
+    for number in numbers:
+        if portion and size + counts[number] > MAX_ENTRIES:
+            yield portion
+            portion, size = [], 0
+        portion.append(number)
+        size += counts[number]
+    if portion or not numbers:
+        yield portion
 
 
 def check_max_dets(max_dets: Sequence[int], name: str = "max_dets") -> list[int]:
@@ -242,12 +272,16 @@ def _text(value: float | None) -> str:
     return "-" if value is None or value < 0 else f"{value:.3f}"
 
 
-def _load_ground_truth(source: dict | str | Path | COCO, iou_type: str) -> dict:
+def _load_ground_truth(source: dict | str | Path | COCO | CocoIndex, iou_type: str) -> dict:
     """A copy whose annotations may be altered, with ids from 1.
 
     Both programs mark an unmatched detection by annotation id 0, so that an annotation which has
     the id 0 would never count as found.
     """
+    if isinstance(source, CocoIndex):
+        if iou_type == "segm":
+            check_has_masks(source, str(source.path))
+        return without_annotations(source)
     if isinstance(source, (str, Path)):
         data = load_coco(source, check_meaning=False, cure="check the path")
     elif isinstance(source, dict):
@@ -255,29 +289,45 @@ def _load_ground_truth(source: dict | str | Path | COCO, iou_type: str) -> dict:
         raise_on_errors(check_coco(data, check_meaning=False), "the ground truth")
     else:
         data = to_python(source.dataset)
-    annotations = [
-        {**annotation, "id": index, "iscrowd": int(annotation.get("iscrowd") or 0)}
-        for index, annotation in enumerate(data.get("annotations", []), start=1)
-    ]
+    annotations = _numbered(data.get("annotations", []))
     if iou_type == "segm":
         check_has_masks(annotations, "the ground truth")
     return data | {"annotations": annotations}
 
 
-def check_has_masks(annotations: Sequence[dict], name: str) -> None:
+def without_annotations(index: CocoIndex) -> dict:
+    """Images and categories of a large file, as far as an evaluation needs them."""
+    sizes = zip(index.columns.ids.tolist(), index.columns.sizes.tolist(), strict=True)
+    images = [{"id": number, "width": size[0], "height": size[1]} for number, size in sizes]
+    return {"images": images, "categories": index.categories}
+
+
+def _numbered(annotations: Iterable[dict]) -> list[dict]:
+    return [
+        {**annotation, "id": index, "iscrowd": int(annotation.get("iscrowd") or 0)}
+        for index, annotation in enumerate(annotations, start=1)
+    ]
+
+
+def check_has_masks(truth: Sequence[dict] | COCO | CocoIndex, name: str) -> None:
     """Refuse to score masks where objects have none.
 
     Args:
-        annotations: The annotations of a COCO file.
+        truth: The annotations of a COCO file, or an index of it.
         name: What to call the file in the message.
 
     Raises:
         InputError: An object has no mask.
     """
-    without = [i for i, annotation in enumerate(annotations) if not annotation.get("segmentation")]
-    if without:
+    if isinstance(truth, CocoIndex):
+        has_mask = truth.columns.flags & MASK > 0
+    else:
+        entries = truth.dataset.get("annotations", []) if isinstance(truth, COCO) else truth
+        has_mask = np.array([bool(entry.get("segmentation")) for entry in entries], bool)
+    without = np.flatnonzero(~has_mask)
+    if len(without):
         raise InputError(
-            f"{len(without)} of the {len(annotations)} objects of {name} have no segmentation, the "
+            f"{len(without)} of the {len(has_mask)} objects of {name} have no segmentation, the "
             f"first is annotations[{without[0]}]: only boxes can be evaluated, with iou_type or "
             "metric 'bbox'"
         )

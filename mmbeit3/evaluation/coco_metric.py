@@ -18,8 +18,9 @@ from mmengine.fileio import get_local_path
 from mmengine.logging import print_log
 from torch import Tensor
 
-from mmbeit3.datasets.checks.coco import load_coco
+from mmbeit3.datasets.checks.coco import load_coco, raise_on_errors
 from mmbeit3.datasets.coco import find_category_ids
+from mmbeit3.datasets.coco_index import CocoIndex, open_index
 from mmbeit3.evaluation.coco import (
     BACKENDS,
     IOU_TYPES,
@@ -30,6 +31,7 @@ from mmbeit3.evaluation.coco import (
     class_rows,
     evaluate_coco,
     format_table,
+    without_annotations,
 )
 from mmbeit3.ops import encode_masks
 from mmbeit3.registry import METRICS
@@ -89,6 +91,7 @@ class CocoMetric(MMDetCocoMetric):
         InputError: An argument, the annotation file, or the classes of the data set do not fit.
     """
 
+    _ground_truth: COCO | CocoIndex
     headlines = ("bbox_mAP", "segm_mAP")  # what a terminal shows of a validation
 
     def __init__(
@@ -128,9 +131,9 @@ class CocoMetric(MMDetCocoMetric):
         self.ann_file = ann_file or "the ground truth of the data samples"
         if ann_file is not None:
             with get_local_path(ann_file, backend_args=backend_args) as local_path:
-                self._index_ground_truth(local_path)
+                self._index_ground_truth(str(local_path))
             if "segm" in metrics:
-                check_has_masks(self._coco_api.dataset.get("annotations", []), self.ann_file)
+                check_has_masks(self._ground_truth, self.ann_file)
 
     @classmethod
     def metric_names(
@@ -165,7 +168,12 @@ class CocoMetric(MMDetCocoMetric):
             self._look_up_categories()
 
     def _index_ground_truth(self, path: str) -> None:
-        self._coco_api = COCO()
+        self._coco_api = self._ground_truth = COCO()
+        index = open_index(path, path) if path == self.ann_file else None
+        if index is not None:  # its annotations are read when they are needed, by category
+            raise_on_errors(index.report(False, False), self.ann_file)
+            self._ground_truth, self._coco_api.dataset = index, without_annotations(index)
+            return
         self._coco_api.dataset = load_coco(
             path, self.ann_file, require_annotations=False, check_meaning=False
         )
@@ -284,7 +292,7 @@ class CocoMetric(MMDetCocoMetric):
             for result in _coco_results(prediction, self.cat_ids, iou_type)
         ]
         return evaluate_coco(
-            self._coco_api,
+            self._ground_truth,
             results,
             iou_type,
             self.backend,

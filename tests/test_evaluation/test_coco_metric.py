@@ -300,3 +300,24 @@ def test_segm_without_masks(shapes: Path) -> None:
 def test_wrong_arguments(arguments: dict, message: str) -> None:
     with pytest.raises(InputError, match=message):
         CocoMetric(**arguments)
+
+
+@pytest.mark.parametrize("portion", [10, 10_000])
+def test_ground_truth_of_a_large_file_is_read_by_category(
+    shapes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, portion: int
+) -> None:
+    file = str(shapes / "annotations" / "val.json")
+    truth = json.loads(Path(file).read_text())
+    results = perturbed_results(truth, 3)
+    samples = _samples(truth, results, sorted(each["id"] for each in truth["categories"]))
+    metrics = ["bbox", "segm"]
+    whole = _evaluate(CocoMetric(file, metrics, classwise=True), samples, SHAPES)
+    monkeypatch.setattr("mmbeit3.datasets.coco_index.LARGE", 0)
+    monkeypatch.setattr("mmbeit3.evaluation.coco.MAX_ENTRIES", portion)
+    monkeypatch.setenv("MMBEIT3_INDEX_DIR", str(tmp_path))
+    ours = CocoMetric(file, metrics, classwise=True)
+    assert not hasattr(ours._coco_api, "anns") or not ours._coco_api.anns
+    assert list(tmp_path.glob("*.index"))
+    assert _evaluate(ours, samples, SHAPES) == whole
+    expected = run_pycocotools(truth, results, "segm")
+    assert list(evaluate_coco(file, results, "segm").values()) == pytest.approx(expected, abs=1e-12)
