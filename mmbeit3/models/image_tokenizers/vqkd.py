@@ -4,20 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any
 
 import torch
 import torch.nn.functional as F
-from mmengine.model import BaseModel
-from mmengine.structures import BaseDataElement
 from torch import Tensor, nn
 
-from mmbeit3.checkpoint import load_weights, read_checkpoint, state_dict_of
-from mmbeit3.checkpoint.fetching import without_secrets
 from mmbeit3.checkpoint.resizing import resize_position_embedding
-from mmbeit3.models.frozen import AsksFrozen
-from mmbeit3.models.image_tokenizers.quantizer import Quantizer
-from mmbeit3.models.image_tokenizers.teachers import grid_of
+from mmbeit3.models.image_tokenizers.base import ImageTokenizer
+from mmbeit3.models.image_tokenizers.quantizer import Quantized, Quantizer
 from mmbeit3.models.image_tokenizers.vit import TokenizerViT, init_linear
 from mmbeit3.registry import MODELS
 from mmbeit3.utils import InputError
@@ -28,7 +22,7 @@ NOT_OF_THE_TOKENIZER = ("loss", "teacher", "scaling")
 
 
 @MODELS.register_module()
-class VQKD(AsksFrozen, BaseModel):
+class VQKD(ImageTokenizer):
     """Vector-quantized knowledge distillation (arXiv 2208.06366).
 
     A ViT makes a feature of each patch, of which the nearest of a book of vectors is its code. In
@@ -63,12 +57,6 @@ class VQKD(AsksFrozen, BaseModel):
         InputError: The sizes given cannot work together, or the weights are of another model.
     """
 
-    #: Whether random weights are a usual start.
-    starts_from_nothing = True
-
-    frozen_name = "teacher"
-    teacher: Any
-
     def __init__(
         self,
         arch: str | dict = "base",
@@ -83,11 +71,8 @@ class VQKD(AsksFrozen, BaseModel):
         data_preprocessor: dict | nn.Module | None = None,
         init_cfg: dict | None = None,
     ) -> None:
-        super().__init__(data_preprocessor, init_cfg)
+        super().__init__(teacher, img_size, patch_size, num_codes, data_preprocessor, init_cfg)
         sizes = resolve_arch(arch)
-        self.patch_size = patch_size
-        self.num_codes = num_codes
-        self.grid_size = grid_of(img_size, patch_size)
         dims = sizes["embed_dims"]
         self.encoder = TokenizerViT(sizes, 3, self.grid_size, patch_size)
         decoder = {**sizes, "num_layers": decoder_layers}
@@ -96,7 +81,6 @@ class VQKD(AsksFrozen, BaseModel):
         self.encode_task_layer = nn.Sequential(
             nn.Linear(dims, dims), nn.Tanh(), nn.Linear(dims, code_dims)
         )
-        self._keep_frozen(None if teacher is None else MODELS.build(teacher))
         known = getattr(self.teacher, "out_channels", out_channels or 512)
         if out_channels not in (None, known):
             raise InputError(
@@ -107,17 +91,7 @@ class VQKD(AsksFrozen, BaseModel):
         )
 
     def features(self, images: Tensor) -> Tensor:
-        """Encode images up to what is quantized.
-
-        Args:
-            images (Tensor): (B, 3, H, W) pixels from -1 to 1, of the size that the model is for.
-
-        Returns:
-            Tensor: (B, patches, code_dims), row by row, not yet of length 1.
-
-        Raises:
-            InputError: They are of another size.
-        """
+        """Encode images up to what is quantized; see :meth:`ImageTokenizer.features`."""
         size = tuple(side * self.patch_size for side in self.grid_size)
         if tuple(images.shape[-2:]) != size:
             raise InputError(
@@ -128,76 +102,20 @@ class VQKD(AsksFrozen, BaseModel):
         with torch.autocast(x.device.type, enabled=False):
             return self.encode_task_layer(x.to(self.encode_task_layer[-1].weight.dtype))
 
-    @torch.no_grad()
-    def codes(self, images: Tensor) -> Tensor:
-        """Images as in :meth:`features` -> (B, patches) int64 codes; nothing of the model moves."""
-        x = F.normalize(self.features(images), dim=-1)
-        return self.quantize.nearest(x.flatten(0, 1)).view(x.shape[:2])
-
     def decode(self, vectors: Tensor) -> Tensor:
         """Vectors of codes (B, patches, code_dims) -> (B, patches, out_channels)."""
         grid = vectors.transpose(1, 2).unflatten(2, self.grid_size)  # (B, code_dims, h, w)
         return self.decode_task_layer(self.decoder(grid))
 
-    def forward(
-        self,
-        inputs: Tensor,
-        mode: str = "tensor",
-        data_samples: list[BaseDataElement] | None = None,
-        **_: Any,
-    ) -> Tensor | dict[str, Tensor] | list[BaseDataElement]:
-        """Run the model on what its preprocessor returns.
-
-        Args:
-            inputs (Tensor): (B, 3, H, W) images, as in :meth:`features`.
-            mode (str): "loss", "predict" or "tensor". Defaults to "tensor".
-            data_samples (list, optional): Those of the images, of use to "predict". Defaults to
-                None.
-            **_: What else the preprocessor returns, without a use here.
-
-        Returns:
-            Tensor | dict | list: Of "tensor" the codes; of "loss" ``loss_teacher``, one minus the
-            cosine to the teacher's features; ``loss_codes``, from the patches to their vectors; and
-            ``codes_used``, the share of the codes that the batches of all processes have. Of
-            "predict" the samples with ``codes``, those that an image has, of how many
-            (``num_codes``), and where there is a teacher ``cosine`` to its features, the mean.
-
-        Raises:
-            InputError: There is no teacher.
-        """
-        if mode == "tensor":
-            return self.codes(inputs)
-        if mode == "predict":
-            return self.predict(inputs, data_samples or [])
-        if mode != "loss":
-            raise InputError(f"mode is {mode!r}; expected 'loss', 'predict' or 'tensor'")
-        if self.teacher is None:
-            raise InputError("the tokenizer has no teacher to learn from: set model.teacher")
-        quantized = self.quantize(self.features(inputs))
-        cosine = self._cosine(inputs, quantized.vectors)
+    def _losses(self, images: Tensor, features: Tensor, quantized: Quantized) -> dict[str, Tensor]:
+        cosine = self._cosine(images, features, quantized)
         return dict(
             loss_teacher=1 - cosine.mean(), loss_codes=quantized.loss, codes_used=quantized.used
         )
 
-    def predict(self, inputs: Tensor, samples: list[BaseDataElement]) -> list[BaseDataElement]:
-        """Give samples what :meth:`forward` says, without moving the book."""
-        self.init_frozen()
-        quantized = self.quantize(self.features(inputs))
-        for sample, codes in zip(samples, quantized.codes, strict=True):
-            sample.set_field(codes.unique().tolist(), "codes")
-            sample.set_field(self.num_codes, "num_codes")
-        if self.teacher is not None:
-            for sample, cosine in zip(
-                samples, self._cosine(inputs, quantized.vectors), strict=True
-            ):
-                sample.set_field(float(cosine.double().mean()), "cosine")
-        return samples
-
-    def _cosine(self, inputs: Tensor, vectors: Tensor) -> Tensor:
-        """How near what is told from vectors is to the teacher's features, (B, patches)."""
-        with torch.autocast(inputs.device.type, enabled=False):
-            target = self.teacher.features(inputs, self.grid_size)
-        found = self.decode(vectors)
+    def _cosine(self, images: Tensor, features: Tensor, quantized: Quantized) -> Tensor:
+        target = self._ask_teacher(images)
+        found = self.decode(quantized.vectors)
         dtype = torch.promote_types(found.dtype, torch.float32)
         return F.cosine_similarity(found.to(dtype), target.to(dtype), dim=-1)
 
@@ -207,11 +125,7 @@ class VQKD(AsksFrozen, BaseModel):
             tower.init_weights()
         for head in (self.encode_task_layer, self.decode_task_layer):
             head.apply(init_linear)
-        if (self.init_cfg or {}).get("type") == "Pretrained":
-            origin = self.init_cfg["checkpoint"]
-            state = self._fitted(state_dict_of(read_checkpoint(origin)))
-            load_weights(self, state, origin=without_secrets(str(origin)))
-        self.init_frozen()
+        super().init_weights()
 
     def _fitted(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Weights of a file in this model's size, without those of a teacher."""

@@ -210,6 +210,7 @@ def test_a_teacher_is_the_same_under_autocast(
 ) -> None:
     torch.manual_seed(0)
     model = VQKD(ARCH, 32, 8, decoder_layers=1, num_codes=40, code_dims=8, teacher=teacher)
+    model.init_weights()
     want, found = model.teacher.features(images(), (4, 4)), []
     plain = model.teacher.features
     monkeypatch.setattr(
