@@ -30,6 +30,7 @@ from mmbeit3.utils import InputError, listed
 NUM_PIECES = 2000  # of a vocabulary of one's own, at most
 OFFICIAL = "beit3.spm"
 WEIGHTS = "https://github.com/addf400/files/releases/download/beit3/beit3_{}_patch16_224.pth"
+ITC_WEIGHTS = WEIGHTS.replace("{}_", "{}_itc_")
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,7 @@ class Kind:
     """A kind of table, and what is trained on it.
 
     Args:
+        rows: What the table has.
         task: The task.
         does: What the model does, for the head of the config.
         dataset: The data set's type.
@@ -46,6 +48,7 @@ class Kind:
         asked: What ``infer`` must be given besides images.
     """
 
+    rows: str
     task: str
     does: str
     dataset: str
@@ -57,9 +60,16 @@ class Kind:
 
 KINDS = {
     "captions": Kind(
-        "captioning", "captions", "ImageTextTableDataset", "CaptionMetric", img_size=480
+        *("captions", "captioning", "captions", "ImageTextTableDataset", "CaptionMetric"),
+        img_size=480,
+    ),
+    "retrieval": Kind(
+        *("captions", "retrieval", "retrieval", "ImageTextTableDataset", "RetrievalMetric"),
+        img_size=384,
+        asked="--texts FILE ",
     ),
     "questions": Kind(
+        "questions",
         "vqa",
         "answers",
         "VQATableDataset",
@@ -68,6 +78,7 @@ KINDS = {
         asked="--questions FILE ",
     ),
     "statements": Kind(
+        "statements",
         "nlvr2",
         "judgments",
         "NLVR2TableDataset",
@@ -167,7 +178,8 @@ def write_text_config(
 
     Args:
         out (str | Path): The config to write; it must not exist.
-        name (str): What the table has: "captions", "questions" or "statements".
+        name (str): What is learned: to write "captions", "retrieval" of images by captions and
+            back, to answer "questions" or to judge "statements".
         table (str | Path): The table to train on (.csv, .tsv, .jsonl), see
             :class:`mmbeit3.datasets.ImageTextTableDataset`,
             :class:`mmbeit3.datasets.VQATableDataset` and
@@ -188,20 +200,21 @@ def write_text_config(
         InputError: ``out`` exists, a table or the tokenizer cannot be used, or images are missing.
     """
     kind, out = KINDS[name], Path(out).expanduser()
+    rows = kind.rows
     light = size in LIGHT
     own = out.resolve().with_suffix(".spm") if light and tokenizer is None else None
     check_free(out, *([own] if own else []))
     if val is None and val_images is not None:
         raise InputError("needs --val, the table of these images", "val_images")
     if val is None and not kind.splits:
-        raise InputError(f"is needed: {name} of the same images cannot be split", "val")
+        raise InputError(f"is needed: {rows} of the same images cannot be split", "val")
     folder = existing_folder(images, "images")
     val_folder = folder if val_images is None else existing_folder(val_images, "val_images")
     file = Path(table).expanduser().resolve()
     items, num_images, classes = read_table(kind, file, folder, training=True)
     texts = [text for item in items for text in item["texts"]]
-    lines = [f"{len(items)} {name} about {num_images} images"]
-    if name == "questions":
+    lines = [f"{len(items)} {rows} about {num_images} images"]
+    if rows == "questions":
         lines[0] += f"; {len(classes)} answers: {listed(classes, 8)}"
     values = vars(kind) | {"set_aside": "", "aside_keys": "", "val_table": str(file)}
     if val is not None:
@@ -215,14 +228,14 @@ def write_text_config(
         lines.append(said_of_split(aside, num_images, "--val"))
     if own:
         train_tokenizer(texts, own, NUM_PIECES)
-        tokenizer, why = own, f"of the {name}"
-        lines.append(f"wrote {own.name}: a tokenizer of the {name}")
+        tokenizer, why = own, f"of the {rows}"
+        lines.append(f"wrote {own.name}: a tokenizer of the {rows}")
     else:
         why = "as given" if tokenizer else "the official one; without it, an error says where it is"
         tokenizer = Path(tokenizer or OFFICIAL).expanduser().resolve()
     values |= _values(kind, size, len(items), Path(tokenizer))
     values |= {
-        "name": name,
+        "name": rows,
         "size": size,
         "train_table": str(file),
         "train_images": f"{folder}/",
@@ -273,17 +286,22 @@ def _values(kind: Kind, size: str, number: int, tokenizer: Path) -> dict[str, An
         model += ["init_cfg=None"]
         groups = "clip_grad=dict(max_norm=5.0),"
     else:
-        whole = kind.task == "captioning"  # the head for words is that of pretraining
+        whole = kind.task in ("captioning", "retrieval")  # heads are in the file, too
+        weights = ITC_WEIGHTS if kind.task == "retrieval" else WEIGHTS
         indent = "    " * (1 if whole else 2)
-        start = f'init_cfg=dict(\n{indent}    checkpoint="{WEIGHTS.format(size)}"\n{indent})'
+        start = f'init_cfg=dict(\n{indent}    checkpoint="{weights.format(size)}"\n{indent})'
         (model if whole else encoder).append(start)
         groups = (
             'constructor="mmbeit3.LayerDecayConstructor",\n'
             "    paramwise_cfg=dict(layer_decay_rate=1.0, flat_decay_mult=0.0),"
         )
+    if kind.task == "retrieval":  # a small batch has several captions of an image
+        model += ['same_image="positive"', "max_logit_scale=100"]
     if kind.task == "captioning":  # the released run is longer, and its search has oddities
         model += ["drop_worst_ratio=0.0", "generation=dict(max_length=32, released=False)"]
-    return schedule(number, 16, size) | {
+    # The contrast of retrieval is within a batch.
+    batch_size = 64 if kind.task == "retrieval" else 16
+    return schedule(number, batch_size, size) | {
         "steps": steps,
         "img_size": 128 if light else kind.img_size,
         "encoder": "\n        ".join(f"{key}," for key in encoder).format(size=size),

@@ -13,7 +13,8 @@ DESCRIPTION = (
     "Write a short config that trains on your own data, from any folder: a detector with --coco "
     "TRAIN.json --images DIR or --labels PLACE, a segmentor with --images DIR --masks DIR "
     "--classes NAMES.txt, a model that writes captions, answers questions or judges statements "
-    "with --captions, --questions or --statements TABLE --images DIR. "
+    "with --captions, --questions or --statements TABLE --images DIR, one that finds images by "
+    "texts with --captions TABLE --retrieval. "
     "Without data to validate on a fifth of the training images, the same each time, is kept for "
     "it; of annotations and masks the two lists are written next to the config. tiny and small "
     "start from random weights and train on two CPU cores; base and large start from the official "
@@ -75,6 +76,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     texts = parser.add_argument_group("images with texts")
     texts.add_argument("--captions", type=Path, metavar="TABLE", help="captions of the images")
+    texts.add_argument(
+        "--retrieval",
+        action="store_true",
+        help="with --captions: learn to find images by texts and texts by images, not to write",
+    )
     texts.add_argument("--questions", type=Path, metavar="TABLE", help="questions and answers")
     texts.add_argument(
         "--statements", type=Path, metavar="TABLE", help="statements about pairs of images"
@@ -120,9 +126,10 @@ def run(args: argparse.Namespace) -> None:
     if name in TABLES:
         from mmbeit3.apis.new_text_config import write_text_config
 
+        kind = "retrieval" if args.retrieval else name
         table = getattr(args, name)
         lines = write_text_config(
-            *(args.out, name, table, args.images, args.val, args.val_images, args.size),
+            *(args.out, kind, table, args.images, args.val, args.val_images, args.size),
             tokenizer=args.tokenizer,
         )
     elif args.labels:
@@ -173,6 +180,8 @@ def _check_combination(args: argparse.Namespace) -> None:
         raise InputError(f"{found} given: {WAYS}")
     if args.images is None and not args.labels:
         raise InputError("is needed: the folder of images to train on", "images")
+    if args.retrieval and not args.captions:
+        raise InputError("needs --captions TABLE: the texts by which images are found", "retrieval")
     task, options = TASKS[given[0]]
     if args.masks and not args.classes:
         raise InputError(
