@@ -31,7 +31,7 @@ def start(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The checkpoint of the retrieval trial."""
     run = tmp_path_factory.mktemp("retrieval")
     patterned = generated(tmp_path_factory.mktemp("data") / "shapes", 128)
-    metrics, best = train_and_test("retrieval", patterned, run)
+    metrics, best = train_and_test("retrieval", patterned, run, size=128)
     assert {"retrieval/TR@1", "retrieval/IR@10", "retrieval/mean_recall"} <= metrics.keys()
     return best
 
@@ -42,8 +42,10 @@ def generated(root: Path, size: int, **options: bool) -> Path:
     return root
 
 
-def train_and_test(task: str, shapes: Path, run: Path, **encoder: dict) -> tuple[dict, Path]:
-    [path] = (CONFIGS / f"beit3_{task}").glob(f"beit3-tiny-{task}_*_shapes.py")
+def train_and_test(
+    task: str, shapes: Path, run: Path, size: int = 64, **encoder: dict
+) -> tuple[dict, Path]:
+    path = CONFIGS / f"beit3_{task}" / f"beit3-tiny-{task}_{size}_shapes.py"
     cfg = load_config(path, work_dir=run)
     for split in ("train", "val", "test"):
         cfg[f"{split}_dataloader"].dataset.data_root = str(shapes)
@@ -59,7 +61,12 @@ def train_and_test(task: str, shapes: Path, run: Path, **encoder: dict) -> tuple
 
 @pytest.mark.parametrize(
     ("task", "score"),
-    [("vqa", "vqa/accuracy"), ("nlvr2", "nlvr2/accuracy"), ("captioning", "caption/CIDEr")],
+    [
+        ("retrieval", "retrieval/mean_recall"),
+        ("vqa", "vqa/accuracy"),
+        ("nlvr2", "nlvr2/accuracy"),
+        ("captioning", "caption/CIDEr"),
+    ],
 )
 def test_a_trial_starts_from_the_towers_of_retrieval_and_is_tested(
     shapes: Path, start: Path, tmp_path: Path, task: str, score: str
