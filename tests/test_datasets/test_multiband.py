@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import pickle
 from pathlib import Path
 
 import cv2
@@ -45,6 +46,12 @@ def test_bands_are_as_in_the_file(tmp_path: Path, dtype: type) -> None:
     np.testing.assert_array_equal(again["img"], found["img"])
     array = LoadMultibandImage(bands=[3, 1, 5])({"img": values[..., :3]})
     np.testing.assert_array_equal(array["img"], values[..., :3])
+
+
+def test_workers_that_are_spawned_can_load(tmp_path: Path) -> None:
+    loader = pickle.loads(pickle.dumps(LoadMultibandImage(bands=[2])))
+    path = str(write(tmp_path / "a.tif", pixels()))
+    assert np.array_equal(loader({"img_path": path})["img"], pixels()[..., 1:2])
 
 
 def test_absent_values_become_0(tmp_path: Path) -> None:

@@ -53,7 +53,7 @@ class LoadMultibandImage(LoadImageFromFile):
                 f"LoadMultibandImage.shown is {shown}; expected three of the bands {self.bands}, "
                 "those for red, green and blue, or one"
             )
-        self._rasterio = optional_package("rasterio", "LoadMultibandImage", "tiles")
+        _rasterio()
 
     def transform(self, results: dict) -> dict:
         """Read the image.
@@ -74,16 +74,17 @@ class LoadMultibandImage(LoadImageFromFile):
         return {"img_path": None} | results
 
     def _read(self, path: Any, content: bytes | None) -> np.ndarray:
-        errors = self._rasterio.errors
+        rasterio = _rasterio()
+        errors = rasterio.errors
         if content is None:
             refuse_endless(path)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", errors.NotGeoreferencedWarning)
             try:
                 if content is None:
-                    with self._rasterio.open(str(path)) as file:
+                    with rasterio.open(str(path)) as file:
                         return self._bands_of(file)
-                with self._rasterio.MemoryFile(content) as memory, memory.open() as file:
+                with rasterio.MemoryFile(content) as memory, memory.open() as file:
                     return self._bands_of(file)
             except errors.RasterioError as error:
                 raise InputError(str(error).partition("\n")[0]) from None
@@ -125,3 +126,7 @@ class LoadMultibandImage(LoadImageFromFile):
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(bands={self.bands}, shown={self.shown})"
+
+
+def _rasterio() -> Any:  # a module as an attribute would keep workers from being spawned
+    return optional_package("rasterio", "LoadMultibandImage", "tiles")
