@@ -91,6 +91,7 @@ setup(
         "report": ["jinja2", "plotly>=6"],  # pages on results, and of learning curves
         "export": ["onnx>=1.16", "onnxruntime>=1.17", "openvino>=2024.0"],  # `mmbeit3 export`
         "lora": ["peft>=0.13"],  # training low-rank matrices beside frozen weights
+        "serve": ['streamlit>=1.67; python_version >= "3.11"'],  # `mmbeit3 serve`
         "tiles": ["rasterio>=1.4"],  # large images, read by window, and those of many bands
         "results": ["pandas", "supervision"],  # forms in which others take results
     },

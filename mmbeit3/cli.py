@@ -21,6 +21,7 @@ COMMANDS = (
     "pretrain",
     "test",
     "infer",
+    "serve",
     "check-data",
     "configs",
     "info",

@@ -70,6 +70,10 @@ class ColorDetector(nn.Module):
 
 @pytest.fixture
 def color_cfg() -> Config:
+    return color_detector_cfg()
+
+
+def color_detector_cfg() -> Config:
     """A config of the detector above, with a usual test pipeline."""
     pipeline = [
         dict(type="LoadImageFromFile"),
@@ -88,8 +92,12 @@ def color_cfg() -> Config:
 
 @pytest.fixture
 def color_checkpoint(tmp_path: Path) -> Path:
+    return write_color_weights(tmp_path)
+
+
+def write_color_weights(folder: Path) -> Path:
     """The weights of the detector above."""
-    path = tmp_path / "weights" / "color.pth"
+    path = folder / "weights" / "color.pth"
     path.parent.mkdir()
     meta = {"dataset_meta": {"classes": ("red thing", "green thing")}}
     torch.save({"meta": meta, "state_dict": {"weight": torch.ones(1)}}, path)

@@ -15,6 +15,7 @@ from mmengine.structures import BaseDataElement
 from mmbeit3.config.classes import resolve_classes
 from mmbeit3.inference.asked_images import AskedSource, LastImages
 from mmbeit3.inference.asked_model import AskedModel
+from mmbeit3.inference.browser_pages import show_answers
 from mmbeit3.inference.classification_result import ClassificationResult
 from mmbeit3.inference.classifier import Classifier
 from mmbeit3.inference.inferencer import Loaded
@@ -72,6 +73,7 @@ class Answerer(AskedModel, Classifier):
     else numbers.
     """
 
+    show_page = staticmethod(show_answers)
     #: The layer whose attention results have; None for none.
     attention_layer: int | None = None
 

@@ -12,6 +12,7 @@ import numpy as np
 from mmengine.config import Config
 from mmengine.structures import BaseDataElement
 
+from mmbeit3.inference.browser_pages import show_caption
 from mmbeit3.inference.inferencer import Inferencer, Loaded
 from mmbeit3.inference.result import Predicted, all_found, in_order
 from mmbeit3.visualization.text_strip import draw_text
@@ -58,6 +59,7 @@ class Captioner(Inferencer):
     """
 
     scope = "mmbeit3"
+    show_page = staticmethod(show_caption)
     model: Any  # mmbeit3.BEiT3Captioning
 
     def find_classes(self, cfg: Config, meta: Mapping[str, Any]) -> None:

@@ -12,6 +12,7 @@ from mmengine.structures import BaseDataElement
 from mmbeit3.checkpoint import dataset_meta_of
 from mmbeit3.config.classes import follow_checkpoint
 from mmbeit3.datasets import imagenet_class_names
+from mmbeit3.inference.browser_pages import show_classes
 from mmbeit3.inference.classification_result import ClassificationResult
 from mmbeit3.inference.inferencer import Inferencer, Loaded
 from mmbeit3.models.multimodal.class_texts import check_names
@@ -29,6 +30,7 @@ class Classifier(Inferencer):
     """
 
     scope = "mmbeit3"
+    show_page = staticmethod(show_classes)
     model: Any
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:

@@ -13,6 +13,7 @@ from mmbeit3.checkpoint import dataset_meta_of
 from mmbeit3.config.classes import follow_checkpoint, resolve_classes
 from mmbeit3.config.dataset_meta import find_palette
 from mmbeit3.datasets.palette import make_palette, palette_or_made
+from mmbeit3.inference.browser_pages import show_detections
 from mmbeit3.inference.detection_result import DetectionResult
 from mmbeit3.inference.image_list import Source
 from mmbeit3.inference.inferencer import Inferencer, Loaded
@@ -26,6 +27,7 @@ class Detector(Inferencer):
     """A detector with trained weights; arguments and errors as :class:`Inferencer`."""
 
     scope = "mmdet"
+    show_page = staticmethod(show_detections)
 
     def find_classes(self, cfg: Config, meta: Mapping[str, Any]) -> None:
         """Set ``classes`` and ``palette``; see :func:`find_det_classes`."""

@@ -103,12 +103,29 @@ class AddressSource(Source):
 
     def load(self, loader: Callable[[dict], dict]) -> dict[str, Any]:
         """Download the file and read it; see :meth:`Source.load`."""
-        with TemporaryDirectory() as folder:
-            suffix = PurePosixPath(unquote(urlsplit(self.address).path)).suffix
-            path = Path(folder, "image" + (suffix if suffix.isascii() else ""))
-            path.write_bytes(download(self.address, URL_MAX_BYTES, URL_TIMEOUT))
-            file = Source(self.image_id, path, self.file_name, None)
-            return file.load(loader) | {"img_path": self.location}
+        content = download(self.address, URL_MAX_BYTES, URL_TIMEOUT)
+        return _load_content(self, content, unquote(urlsplit(self.address).path), loader)
+
+
+@dataclass(frozen=True, eq=False)
+class UploadSource(Source):
+    """A file that somebody has sent.
+
+    Args:
+        content (bytes): What is in it.
+    """
+
+    content: bytes = b""
+    is_file: ClassVar[bool] = False
+
+    @property
+    def location(self) -> str:
+        """Its name, which no file here need have."""
+        return self.file_name
+
+    def load(self, loader: Callable[[dict], dict]) -> dict[str, Any]:
+        """Read the image; see :meth:`Source.load`."""
+        return _load_content(self, self.content, self.file_name, loader)
 
 
 @dataclass(frozen=True, eq=False)
@@ -179,6 +196,18 @@ def single_source(given: Any, channels: str = "bgr") -> Source:
         raise InputError(f"{type(given).__name__} holds several images; give one")
     [source] = inputs.sources
     return source
+
+
+def _load_content(
+    source: Source, content: bytes, name: str, loader: Callable[[dict], dict]
+) -> dict[str, Any]:
+    """Have the loader, which reads files, read a file's content; of its name the suffix counts."""
+    with TemporaryDirectory() as folder:
+        suffix = PurePosixPath(name).suffix
+        path = Path(folder, "image" + (suffix if suffix.isascii() else ""))
+        path.write_bytes(content)
+        file = Source(source.image_id, path, source.file_name, None)
+        return file.load(loader) | {"img_path": source.location}
 
 
 def _source(item: Any, number: int, channels: str) -> Source:

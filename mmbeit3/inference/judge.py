@@ -13,6 +13,7 @@ from mmengine.structures import BaseDataElement
 
 from mmbeit3.inference.asked_images import AskedSource
 from mmbeit3.inference.asked_model import AskedModel
+from mmbeit3.inference.browser_pages import show_judgment
 from mmbeit3.inference.classification_result import ClassificationResult
 from mmbeit3.inference.inferencer import Loaded
 from mmbeit3.inference.inputs import single_source
@@ -55,6 +56,7 @@ class Judge(AskedModel):
     """A judge with trained weights; arguments and errors as :class:`Inferencer`."""
 
     scope = "mmbeit3"
+    show_page = staticmethod(show_judgment)
     model: Any  # mmbeit3.BEiT3NLVR2
 
     def find_classes(self, cfg: Config, meta: Mapping[str, Any]) -> None:

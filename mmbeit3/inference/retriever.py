@@ -15,6 +15,7 @@ import torch
 from mmengine.config import Config
 from mmengine.structures import BaseDataElement
 
+from mmbeit3.inference.browser_pages import show_search
 from mmbeit3.inference.classification_result import ClassificationResult
 from mmbeit3.inference.image_index import Entry, Hit, ImageIndex
 from mmbeit3.inference.image_list import Source
@@ -69,6 +70,7 @@ class Retriever(Inferencer):
     """
 
     scope = "mmbeit3"
+    show_page = staticmethod(show_search)
     model: Any  # mmbeit3.BEiT3Retrieval
 
     def find_classes(self, cfg: Config, meta: Mapping[str, Any]) -> None:

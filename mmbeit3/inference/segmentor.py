@@ -9,6 +9,7 @@ import torch
 from mmengine.config import Config
 from mmseg.structures import SegDataSample
 
+from mmbeit3.inference.browser_pages import show_class_map
 from mmbeit3.inference.image_list import Source
 from mmbeit3.inference.inferencer import Inferencer, Loaded
 from mmbeit3.inference.seg_classes import SegClasses, find_seg_classes, seg_classes
@@ -25,6 +26,7 @@ class Segmentor(Inferencer):
     """
 
     scope = "mmseg"
+    show_page = staticmethod(show_class_map)
     meanings: SegClasses
 
     def find_classes(self, cfg: Config, meta: Mapping[str, Any]) -> None:

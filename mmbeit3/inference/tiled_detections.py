@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
@@ -13,6 +13,7 @@ from mmbeit3.inference.detection_result import DetectionResult
 from mmbeit3.inference.image_list import Source
 from mmbeit3.inference.seams import Seams
 from mmbeit3.utils.large_images import Georeference, Window
+from mmbeit3.visualization.overlay import display_scale, resized
 from mmbeit3.visualization.samples import DEFAULT_SCORE_THR
 from mmbeit3.visualization.text_labels import Color
 
@@ -29,6 +30,14 @@ class TiledDetections(DetectionResult):
 
     masks: Any
     whole_size: tuple[int, int] = (0, 0)
+
+    @classmethod
+    def of(cls, found: DetectionResult) -> TiledDetections:
+        """Hold less of a result: masks as codes, and the image in the size that is drawn on."""
+        overview = resized(found.image, min(1.0, display_scale(*found.size)))
+        masks = None if found.codes is None else CodedMasks(found.codes, found.size)
+        values = {item.name: getattr(found, item.name) for item in fields(DetectionResult)}
+        return cls(**values | {"image": overview, "masks": masks, "whole_size": found.size})
 
     @property
     def size(self) -> tuple[int, int]:
