@@ -8,7 +8,7 @@ from typing import Any
 from mmengine.hooks import EarlyStoppingHook as MMEngineEarlyStoppingHook
 
 from mmbeit3.registry import HOOKS
-from mmbeit3.utils import InputError
+from mmbeit3.utils import InputError, listed
 
 STATE = "early_stopping"  # where the message hub, which checkpoints keep, has the state
 
@@ -28,7 +28,7 @@ class EarlyStoppingHook(MMEngineEarlyStoppingHook):
             mmengine.
         min_delta (float): What is gained must be more than that. Defaults to 0.
         patience (int): Validations in a row without a gain, after which it ends. Defaults to 5.
-        **kwargs: Others of mmengine's.
+        **kwargs: Others of mmengine's; an absent metric is an error in any case.
     """
 
     priority = "LOW"  # before the checkpoint of a best metric, which then has the count
@@ -46,7 +46,7 @@ class EarlyStoppingHook(MMEngineEarlyStoppingHook):
                 f"EarlyStoppingHook has patience={patience} and min_delta={min_delta}; expected a "
                 "patience of 1 or more and a min_delta of 0 or more"
             )
-        super().__init__(monitor, rule, min_delta, patience=patience, **{"strict": True, **kwargs})
+        super().__init__(monitor, rule, min_delta, patience=patience, **kwargs)
 
     def before_train(self, runner: Any) -> None:
         """Go on from what a resumed training has counted."""
@@ -61,7 +61,13 @@ class EarlyStoppingHook(MMEngineEarlyStoppingHook):
 
     def after_val_epoch(self, runner: Any, metrics: dict[str, float] | None = None) -> None:
         """Count a validation; see mmengine."""
-        super().after_val_epoch(runner, metrics or {})
+        metrics = metrics or {}
+        if self.monitor not in metrics:
+            raise InputError(
+                f"EarlyStoppingHook.monitor is {self.monitor!r}, but the validation gives "
+                f"{listed(list(metrics), 8) or 'no metrics'}: set it to one of these"
+            )
+        super().after_val_epoch(runner, metrics)
         runner.message_hub.update_info(STATE, (self.best_score, self.wait_count))
 
     def _check_stop_condition(self, current_score: float) -> tuple[bool, str]:

@@ -85,5 +85,5 @@ def test_impossible_options_and_an_absent_metric() -> None:
     for options in ({"patience": 0}, {"min_delta": -0.1}):
         with pytest.raises(InputError, match="patience of 1 or more"):
             EarlyStoppingHook("mIoU", **options)
-    with pytest.raises(RuntimeError, match="not available"):
+    with pytest.raises(InputError, match="is 'mIoU', but the validation gives aAcc: set it"):
         EarlyStoppingHook("mIoU").after_val_epoch(SimpleNamespace(), {"aAcc": 1.0})
