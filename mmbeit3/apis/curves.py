@@ -164,7 +164,7 @@ def draw_curves(folders: Sequence[str | Path], out: str | Path) -> dict[str, Any
 
 def _headlines(runs: Sequence[TrainingRun]) -> list[str]:
     names = list(dict.fromkeys(name for run in runs for name in run.metrics))
-    names = [name for name in names if not name.startswith("val/loss")]  # beside the loss
+    names = [n for n in names if not (n.startswith("val/") and "loss" in n)]  # beside the loss
     return [name for name in names if name.endswith(HEADLINES)] or names[:1]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import logging
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -14,7 +15,7 @@ from mmbeit3.config.types import TypeFinder
 from mmbeit3.utils import InputError, listed
 
 AUTO = "auto"  # of save_best: the first metric
-LOSS = "val/loss"  # what mmbeit3.ValidationLossHook gives, and how its terms begin
+LOSS = re.compile(r"val/.*loss")  # what mmbeit3.ValidationLossHook gives
 
 
 def check_monitors(cfg: Config) -> None:
@@ -37,12 +38,12 @@ def check_monitors(cfg: Config) -> None:
     has_loss = any(_is_named(hook, "ValidationLossHook") for _, hook in _hooks(cfg))
     _check_rules(cfg)
     for place, monitor in _monitors(cfg):
-        if monitor.startswith(LOSS) and not has_loss:
+        if LOSS.match(monitor) and not has_loss:
             raise InputError(
                 f"{place} is {monitor!r}, the loss on the validation set, which nothing computes: "
                 "add dict(type='mmbeit3.ValidationLossHook') to custom_hooks"
             )
-        if monitor.startswith(LOSS) or names is None or monitor in names:
+        if LOSS.match(monitor) or names is None or monitor in names:
             continue
         close = difflib.get_close_matches(monitor, names, n=1, cutoff=0.0)
         cure = f"; set it to {close[0]!r}" if close else ""
@@ -69,7 +70,7 @@ def _check_rules(cfg: Config) -> None:
     """Raise an InputError where the largest loss would be kept as the best."""
     for place, hook in _hooks(cfg):
         best = hook.get("save_best") if isinstance(hook, Mapping) else None
-        if isinstance(best, str) and best.startswith(LOSS) and hook.get("rule") == "greater":
+        if isinstance(best, str) and LOSS.match(best) and hook.get("rule") == "greater":
             raise InputError(
                 f"{place}.save_best is {best!r} and rule 'greater', with which the worst weights "
                 f"are kept: set {place}.rule='less'"

@@ -49,14 +49,16 @@ class LogProcessor(MMEngineLogProcessor):
         metrics = {
             name.removeprefix(f"{mode}/"): value
             for name, value in tag.items()
-            if isinstance(value, (int, float)) and name.split("/")[-1] not in ("time", "data_time")
+            if isinstance(value, (int, float))
+            and name.split("/")[-1] not in ("time", "data_time")
+            and not (name.startswith("val/") and "loss" in name)  # of mmbeit3.ValidationLossHook
         }
         loop = runner.val_loop if mode == "val" else runner.test_loop
         shown = _headlines(loop.evaluator, metrics)
         if not shown:
             return tag, LogText(text)
         short = "test: " if mode == "test" else f"validation{self._position(runner)}: "
-        if "val/loss" in tag:  # of mmbeit3.ValidationLossHook
+        if "val/loss" in tag:
             shown = {**shown, "val/loss": tag["val/loss"]}
         short += ", ".join(f"{name} {_number(value)}" for name, value in shown.items())
         return tag, LogText(text, short)
