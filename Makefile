@@ -99,7 +99,7 @@ clean:  ## remove build leftovers and caches (environments, data and work_dirs s
 $(STAMP): setup.py pyproject.toml $(CONSTRAINTS)
 	@echo "Creating $(VENV): downloads torch and the mm stack (a few GB), takes some minutes ..."
 	$(call new_env,$(VENV))
-	@set -o pipefail; $(QUIET) $(VENV)/bin/python -m pip install -c $(CONSTRAINTS) -e ".[tests,report,export,tiles,lora,serve,docs,notebooks]" | $(PIP_LINES)
+	@set -o pipefail; $(QUIET) $(VENV)/bin/python -m pip install -c $(CONSTRAINTS) -e ".[tests,report,export,tiles,serve,docs,notebooks]" | $(PIP_LINES)
 	@$(VENV)/bin/python $(TORCHSCALE)
 	@touch $@
 	@echo "$(VENV) is ready; check it with $(VENV)/bin/mmbeit3 doctor"
