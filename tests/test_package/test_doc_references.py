@@ -44,6 +44,7 @@ TARGETS = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.M))
 FOREIGN = {
     *("--nproc_per_node", "--nnodes", "--node_rank", "--master_addr", "--master_port"),
     *("--standalone", "--no-deps", "--upgrade", "--user", "--local-dir", "--signal"),
+    "--build-arg",
 }
 
 
