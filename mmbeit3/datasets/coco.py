@@ -221,8 +221,10 @@ class CocoDataset(MMDetCocoDataset):
 
     def _find_backslashes(self, content: CocoContent) -> bool:
         """Whether backslashes of names, which Windows wrote, mean what they mean there."""
+        if not content.has_backslashes():
+            return False
         names = [name for name in content.names() if "\\" in name]
-        if not names or osp.exists(osp.join(self.data_prefix["img"], names[0])):
+        if osp.exists(osp.join(self.data_prefix["img"], names[0])):
             return False
         text = f"{self.ann_file}: {len(names)} file names have backslashes, the first is "
         text += f"{names[0]!r}; they are read as /"
@@ -289,11 +291,12 @@ class CocoDataset(MMDetCocoDataset):
                 files are missing, cut off, or of another size.
         """
         kept = self.select_images()
-        check_sizes(image_files(kept), self.pipeline.transforms, self.ann_file)
+        files = image_files(kept)
+        check_sizes(files, self.pipeline.transforms, self.ann_file)
         if _is_local(self.data_prefix["img"], self.backend_args):
             root = self.data_prefix["img"]
             loader = image_loader(self.pipeline.transforms)
-            check_image_files(image_files(kept), self.ann_file, loader, root)
+            check_image_files(files, self.ann_file, loader, root)
         return kept
 
     def select_images(self) -> Sequence[dict]:

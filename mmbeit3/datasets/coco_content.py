@@ -84,6 +84,10 @@ class CocoContent:
         """The annotations of an image, in the order of the file."""
         return self._annotations[row]
 
+    def has_backslashes(self) -> bool:
+        """Whether there is one in a file name."""
+        return any("\\" in name for name in self.names())
+
     def names(self, rows: np.ndarray | None = None) -> Iterator[str]:
         """The file names of images; of all by default."""
         chosen = range(len(self._images)) if rows is None else rows.tolist()

@@ -167,6 +167,10 @@ class CocoIndex(CocoContent):
         ):
             yield self._read(start, length, "image_id", row)
 
+    def has_backslashes(self) -> bool:
+        """Whether there is one in a file name."""
+        return bool((self._arrays["names"] == ord("\\")).any())
+
     def names(self, rows: np.ndarray | None = None) -> Iterator[str]:
         """The file names of images; of all by default."""
         names, ends = self._arrays["names"], self._arrays["name_ends"]
@@ -286,7 +290,7 @@ def _renew(path: str | Path, file: Path, name: str) -> CocoIndex | None:
             digest.update(block)
     if digest.hexdigest() != index.about["sha256"]:
         return None
-    _write(file, index.about | {"time": stamp.time}, index._arrays)
+    _write(path, file, index.about | {"time": stamp.time}, index._arrays)
     return CocoIndex(path, file)
 
 
@@ -305,7 +309,7 @@ def _make(path: str | Path, file: Path, name: str) -> CocoIndex | None:
         about, arrays = scan.finish()
     if Stamp.of(path) != stamp:
         raise InputError(f"{name} has changed while it was read; start again when it is complete")
-    _write(file, about | {"size": stamp.size, "time": stamp.time}, arrays)
+    _write(path, file, about | {"size": stamp.size, "time": stamp.time}, arrays)
     return CocoIndex(path, file)
 
 
@@ -504,7 +508,9 @@ class _Watched:
         return content
 
 
-def _write(file: Path, about: dict[str, Any], arrays: Mapping[str, np.ndarray]) -> None:
+def _write(
+    path: str | Path, file: Path, about: dict[str, Any], arrays: Mapping[str, np.ndarray]
+) -> None:
     """Write an index, whole and on the disk or not at all."""
     sums = {name: zlib.crc32(np.ascontiguousarray(values).data) for name, values in arrays.items()}
     text = json.dumps(about | {"sums": sums})
@@ -513,6 +519,7 @@ def _write(file: Path, about: dict[str, Any], arrays: Mapping[str, np.ndarray]) 
         save_file(
             {name: np.ascontiguousarray(each) for name, each in arrays.items()}, partial, meta
         )
+        partial.chmod(os.stat(path).st_mode & 0o666 | 0o600)  # for whoever reads the annotations
         put_durably(partial, file)
 
 

@@ -226,6 +226,7 @@ def test_where_an_index_lies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     index = load_content(file, check_meaning=False)
     assert isinstance(index, CocoIndex) and index.file == tmp_path / "a.json.index"
+    assert index.file.stat().st_mode & 0o666 == os.stat(file).st_mode & 0o666
     os.remove(index.file)
 
     def refuse(place: Path, *args: Any) -> None:
