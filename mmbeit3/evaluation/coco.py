@@ -518,12 +518,12 @@ class _MaskIoU:
         self.truth = _by_image_and_category(truth["annotations"])
         self.found = _by_image_and_category(detections)
 
-    def __call__(self, image_id: int, category_id: int) -> np.ndarray | list:
+    def __call__(self, image_id: int, category_id: int) -> list[list[float]]:
         """Compare the masks of one image and category.
 
         Returns:
-            (D, G) float64 of the D <= most best detections, best first, with the G annotations; an
-            empty list without the ones or the others.
+            D rows of the D <= most best detections, best first, with G numbers of the annotations;
+            none without the ones or the others.
         """
         annotations = self.truth.get((image_id, category_id))
         detections = self.found.get((image_id, category_id))
@@ -531,11 +531,12 @@ class _MaskIoU:
             return []
         best = sorted(detections, key=lambda detection: -detection["score"])[: self.most]
         size = self.sizes[image_id]
-        return mask_api.iou(
+        ious = mask_api.iou(
             [detection["segmentation"] for detection in best],
             [to_rle(annotation["segmentation"], *size) for annotation in annotations],
             [int(annotation["iscrowd"]) for annotation in annotations],
         )
+        return ious.tolist()  # which the other program takes in a fraction of the time
 
 
 def _by_category(entries: list[dict]) -> dict[int, list[dict]]:
