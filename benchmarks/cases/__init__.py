@@ -23,6 +23,7 @@ CASES = {
     "segmentor": ("segmentor", "Mask2Former on an ADE20K image, next to mmseg's sliding window"),
     "folder": ("folder", "a folder of images through the detector, next to the model alone"),
     "evaluation": ("evaluation", "COCO evaluation, next to pycocotools"),
+    "evaluation-many": ("evaluation", "500,000 masks evaluated, next to two other programs"),
     "report": ("report", "the page on detections, for 5,000 images"),
     "loading": ("loading", "training images with large-scale jitter, next to mmdet's transforms"),
     "training": ("training", "a training step of the tower, with activation checkpointing too"),
