@@ -25,7 +25,7 @@ from mmbeit3.analysis.training_targets import decisions, make_samples
 from mmbeit3.checkpoint.strict_loading import num_classes
 from mmbeit3.ops.cpu.processor import bfloat16_obstacle
 from mmbeit3.registry import MODELS
-from mmbeit3.utils.lora import add_lora
+from mmbeit3.utils import InputError
 from mmbeit3.utils.towers import find_layers
 
 
@@ -81,12 +81,13 @@ class Simulation:
     """
 
     def __init__(self, cfg: Config, device: str) -> None:
+        if cfg.model.get("backbone", {}).get("lora"):
+            raise InputError("the memory plan does not know LoRA: leave model.backbone.lora out")
         self.cfg, self.device = cfg, device
         self._fake = FakeTensorMode(allow_non_fake_inputs=True)
         as_it_is = patch.object(nn.init, "_no_grad_trunc_normal_", lambda tensor, *_, **__: tensor)
         with self._scope(), self._fake, as_it_is:  # torch draws again until all fits
             self.model = MODELS.build(cfg.model).train()
-            add_lora(self.model)
         if getattr(self.model, "class_embeddings", None) is not None:
             self.model.class_embeddings.leave_unnamed(num_classes(self.model))
         self._layers = tuple(find_layers(self.model))

@@ -468,9 +468,12 @@ class Runner(MMEngineRunner):
         checkpoint = self.plan.take(filename) if self.plan else read_checkpoint(filename)
         if self._resume:
             _check_resumable(checkpoint, filename)
+            # before the state is looked at, as averages are named after the parts
+            part_lora(without_wrappers(self.model), checkpoint, True, str(filename))
             check_training_state(checkpoint, str(filename))
         checkpoint["state_dict"] = state_dict_of(checkpoint)
-        part_lora(without_wrappers(self.model), checkpoint, self._resume, str(filename))
+        if not self._resume:
+            part_lora(without_wrappers(self.model), checkpoint, False, str(filename))
         if self._resume and not any(map(averages, self.hooks)):
             checkpoint["state_dict"] = trained_weights(checkpoint)
         fine_tuning = isinstance(self._train_loop, BaseLoop) and not self._resume

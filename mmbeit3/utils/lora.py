@@ -143,10 +143,16 @@ def part_lora(model: nn.Module, checkpoint: dict[str, Any], resume: bool, origin
         origin (str): What to call the checkpoint.
 
     Raises:
-        InputError: A training is to go on that had no matrices.
+        InputError: A training is to go on that had no matrices, or without those that it had.
     """
     own = {name: value for name, value in model.state_dict().items() if MARK in name}
     if not own:
+        if resume and checkpoint.get(UNMERGED):
+            raise InputError(
+                f"{origin} cannot be resumed with this config: it was trained with LoRA, and the "
+                "backbone has no option lora: set model.backbone.lora as it was. To train from its "
+                "weights, set load_from to it and leave resume out"
+            )
         return
     if resume:
         if not isinstance(checkpoint.get(UNMERGED), Mapping):

@@ -152,6 +152,13 @@ def test_other_models_are_refused(planner: Planner) -> None:
         plan_memory(cfg)
 
 
+def test_lora_is_refused(planner: Planner) -> None:
+    cfg = Config(planner.cfg.to_dict())
+    cfg.model.backbone.lora = dict(rank=8)
+    with pytest.raises(InputError, match=r"does not know LoRA: leave model.backbone.lora out"):
+        plan_memory(cfg)
+
+
 def test_a_detector_by_words_needs_no_names(detector: Config, tmp_path: Path) -> None:
     text = dict(type="mmbeit3.BEiT3Text", arch="tiny", vocab_size=1000, max_tokens=50)
     absent = dict(file=str(tmp_path / "absent.spm"))

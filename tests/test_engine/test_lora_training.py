@@ -57,7 +57,6 @@ def trained(shapes: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return work_dir
 
 
-@pytest.mark.xfail(reason="with averaged weights LoRA cannot be resumed yet", strict=True)
 def test_a_resumed_training_ends_with_the_same_weights(
     trained: Path, shapes: Path, tmp_path: Path
 ) -> None:
@@ -101,7 +100,6 @@ def test_a_runner_that_also_trains_tests_the_merged_weights(
     assert results[0] == results[1]
 
 
-@pytest.mark.xfail(reason="with averaged weights LoRA cannot be resumed yet", strict=True)
 def test_training_goes_on_neither_without_lora_nor_with_it_from_a_file_without(
     trained: Path, shapes: Path, tmp_path: Path
 ) -> None:
