@@ -90,7 +90,8 @@ def labels_of(samples: Sequence[BaseDataElement], num_classes: int, device: torc
                 f"{sample.get('img_path')} has the label {label}; expected 0 to {num_classes - 1}, "
                 f"the model has {num_classes} classes: set its num_classes to that of the data"
             )
-    return torch.tensor([int(label) for label in labels], device=device)
+    # A blocking copy would have the CPU wait for all that a GPU has to do before.
+    return torch.tensor([int(label) for label in labels]).to(device, non_blocking=True)
 
 
 def with_scores(samples: Sequence[BaseDataElement], scores: Tensor) -> list[BaseDataElement]:

@@ -56,7 +56,8 @@ def _table(rows: Sequence[tuple[int, int]], like: Tensor) -> Tensor:
         return torch.stack([torch.stack([torch.as_tensor(n) for n in row]) for row in rows]).to(
             like
         )
-    return like.new_tensor(rows)
+    # new_tensor() would wait for a GPU
+    return torch.tensor(rows, dtype=like.dtype).to(like.device, non_blocking=True)
 
 
 class DeformableAttention(nn.Module):

@@ -42,7 +42,9 @@ def mask_words(
     chosen = order.argsort(1).argsort(1) < counts[:, None]
     draw = torch.rand(ids.shape)
     others = torch.randint(UNKNOWN, mask_id + 1, ids.shape)
-    chosen, draw, others = (part.to(ids.device) for part in (chosen, draw, others))
+    chosen, draw, others = (
+        part.to(ids.device, non_blocking=True) for part in (chosen, draw, others)
+    )
     hidden = torch.where(draw < 0.8, mask_id, torch.where(draw < 0.9, others, ids))
     return torch.where(chosen, hidden, ids), chosen
 

@@ -160,12 +160,14 @@ class BEiT3Captioning(ImageTextModel):
     def loss(self, inputs: Tensor, ids: Tensor, padding_mask: Tensor | None) -> dict[str, Tensor]:
         """Guess masked words of pairs; arguments and result as in :meth:`forward`."""
         hidden, chosen = mask_words(ids, padding_mask, self.mask_rate, self.tokenizer.mask_id)
+        # As numbers: a mask as an index would wait for a GPU at each use, and in the backward pass.
+        places = chosen.nonzero(as_tuple=True)
         states = self.encoder.encode_pair(inputs, hidden, padding_mask, causal=True)[1]
         iteration = MessageHub.get_current_instance().runtime_info.get("iter", 0)
         drops = iteration > self.drop_worst_after  # the first iteration is 0
         loss = caption_loss(
-            self.mlm_head(states[chosen]),
-            ids[chosen],
+            self.mlm_head(states[places]),
+            ids[places],
             self.label_smoothing,
             self.drop_worst_ratio if drops else 0.0,
         )

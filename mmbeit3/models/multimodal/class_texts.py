@@ -102,7 +102,11 @@ def encode_classes(
     dtype = torch.promote_types(weight.dtype, torch.float32)
     total = weight.new_zeros(len(names), len(weight), dtype=dtype)
     for places, ids, padding_mask in tokenizer.batches(texts, size):
-        features = model.encode_text(ids.to(weight.device), padding_mask.to(weight.device))
-        owners = torch.tensor(places, device=weight.device) // len(templates)
+        # without waiting for what a GPU still has to do
+        ids, padding_mask, owners = (
+            part.to(weight.device, non_blocking=True)
+            for part in (ids, padding_mask, torch.tensor(places) // len(templates))
+        )
+        features = model.encode_text(ids, padding_mask)
         total = total.index_add(0, owners, features.to(dtype))
     return total if len(templates) == 1 else F.normalize(total, dim=-1)

@@ -109,7 +109,7 @@ class FusionModel(ImageTextModel):
             raise InputError(f"mode is {mode!r}; expected 'loss', 'predict' or 'tensor'")
         images, ids = self._checked(inputs, ids, samples)
         if mode == "loss":
-            targets = self.targets(samples).to(images.device)
+            targets = self.targets(samples).to(images.device, non_blocking=True)
             return self.losses(self.logits(images, ids, padding_mask), targets)
         logits = self.logits(images, ids, padding_mask)
         if mode == "predict":

@@ -68,7 +68,8 @@ def image_text_loss(
     if same_image != "negative":
         if image_ids is None:
             raise InputError(f"same_image={same_image!r} needs the image_id of every sample")
-        own = torch.tensor([_number(image_id) for image_id in image_ids], device=images.device)
+        own = torch.tensor([_number(image_id) for image_id in image_ids])
+        own = own.to(images.device, non_blocking=True)
         same = own[:, None] == _gather(own, counts)  # (B, total), the pair itself among them
     with torch.autocast(images.device.type, enabled=False):
         loss = sum(

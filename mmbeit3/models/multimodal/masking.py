@@ -144,7 +144,8 @@ def mask_texts(
             new.append(word)
         masked[row, places] = torch.tensor(new, dtype=masked.dtype)
         chosen[row, places] = True
-    return masked.to(ids.device), chosen.to(ids.device)
+    masked, chosen = (part.to(ids.device, non_blocking=True) for part in (masked, chosen))
+    return masked, chosen
 
 
 def _seeds(number: int, seeds: Sequence[int] | None) -> Sequence[int]:

@@ -160,7 +160,8 @@ class BEiT3Pretraining(AsksFrozen, ImageTextModel):
         """Compute the losses; arguments and result as in :meth:`forward`."""
         parts = self.masked_parts(images, texts, pairs, with_visible=True)
         device = self.mim_head.weight.device
-        counts = torch.tensor([float(len(part.targets)) for part in parts.values()], device=device)
+        counts = torch.tensor([float(len(part.targets)) for part in parts.values()])
+        counts = counts.to(device, non_blocking=True)
         all_reduce(
             counts, "mean"
         )  # with DDP's mean of gradients, a mean over all processes' tokens
@@ -172,8 +173,8 @@ class BEiT3Pretraining(AsksFrozen, ImageTextModel):
             hits = (logits.detach().argmax(1) == part.targets).sum()
             found[f"acc_{name}"] = hits / count
             if name.endswith("image"):
-                used = part.targets.unique().numel() / self.mim_head.out_features
-                found[f"codes_used_{name}"] = counts.new_tensor(used)
+                used = counts.new_zeros(self.mim_head.out_features)
+                found[f"codes_used_{name}"] = used.index_fill_(0, part.targets, 1).mean()
         return found
 
     def predict(
@@ -228,9 +229,7 @@ class BEiT3Pretraining(AsksFrozen, ImageTextModel):
         if texts:
             ids, chosen = self._mask_texts(texts, "texts", self.text_mask_rate)
             states = self.encoder.encode_text(ids, texts["padding_mask"])
-            found["text"] = MaskedPart(
-                self.mlm_head(states[chosen]), texts["ids"][chosen], chosen.sum(1)
-            )
+            found["text"] = _told(self.mlm_head, states, texts["ids"], chosen)
         if pairs:
             mask, codes = self._mask_images(pairs, "pairs")
             ids, chosen = self._mask_texts(pairs, "pairs", self.pair_text_mask_rate)
@@ -238,9 +237,7 @@ class BEiT3Pretraining(AsksFrozen, ImageTextModel):
                 pairs["inputs"], ids, pairs["padding_mask"], patch_mask=mask
             )
             found |= self._told_patches("pair_image", states, mask, codes, with_visible)
-            found["pair_text"] = MaskedPart(
-                self.mlm_head(words[chosen]), pairs["ids"][chosen], chosen.sum(1)
-            )
+            found["pair_text"] = _told(self.mlm_head, words, pairs["ids"], chosen)
         return found
 
     def _told_patches(
@@ -251,7 +248,7 @@ class BEiT3Pretraining(AsksFrozen, ImageTextModel):
         if with_visible and self.loss_weights[f"visible_{name}"]:
             chosen[f"visible_{name}"] = ~mask
         return {
-            part: MaskedPart(self.mim_head(states[:, 1:][which]), codes[which], which.sum(1))
+            part: _told(self.mim_head, states[:, 1:], codes, which)
             for part, which in chosen.items()
         }
 
@@ -311,7 +308,7 @@ class BEiT3Pretraining(AsksFrozen, ImageTextModel):
         codes = self._kept_codes(batch, what)
         if codes is None:
             codes = self.codes(images)
-        return mask.to(images.device), codes
+        return mask.to(images.device, non_blocking=True), codes
 
     @torch.no_grad()
     def codes(self, images: Tensor) -> Tensor:
@@ -363,6 +360,13 @@ class BEiT3Pretraining(AsksFrozen, ImageTextModel):
                 "model.data_preprocessor.tokenizer=dict(file='beit3.spm')"
             )
         return mask_texts(ids, rate, self.tokenizer.mask_id, _seeds(batch))
+
+
+def _told(head: nn.Module, states: Tensor, targets: Tensor, chosen: Tensor) -> MaskedPart:
+    """What a head says of the chosen of states (B, N, C), and what they are of targets (B, N)."""
+    # As numbers: a mask as an index would wait for a GPU at each use, and in the backward pass.
+    places = chosen.nonzero(as_tuple=True)
+    return MaskedPart(head(states[places]), targets[places], chosen.sum(1))
 
 
 def _weights(given: Mapping[str, float]) -> dict[str, float]:

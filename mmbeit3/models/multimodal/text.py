@@ -161,9 +161,9 @@ class BEiT3Text(BaseModule):
 
 def _without_padded_columns(ids: Tensor, padding_mask: Tensor) -> tuple[Tensor, Tensor | None]:
     """Cut the last columns where they are padding in every text; the mask goes if none is left."""
-    keep = ~padding_mask.bool()
-    if keep.shape != ids.shape:
+    if padding_mask.shape != ids.shape:
         return ids, padding_mask  # refused where it is embedded
+    keep = ~padding_mask.cpu().bool()  # once: each question to a GPU would wait for it
     empty = (~keep.any(1)).nonzero().flatten().tolist()
     if empty:
         raise InputError(
@@ -171,5 +171,5 @@ def _without_padded_columns(ids: Tensor, padding_mask: Tensor) -> tuple[Tensor, 
             "leave empty texts out"
         )
     longest = int(keep.any(0).nonzero().max()) + 1 if keep.numel() else 0
-    ids, keep = ids[:, :longest], keep[:, :longest]
-    return ids, None if keep.all() else ~keep
+    is_full = bool(keep[:, :longest].all())
+    return ids[:, :longest], None if is_full else padding_mask[:, :longest].bool()

@@ -89,8 +89,8 @@ class RowResizer:
         self._oldest, self._needed = (
             (t.flip(0) if self._upside_down else t).contiguous() for t in (first, last)
         )
-        self._lower, self._upper = lower.to(device), upper.to(device)
-        self._weight = weight[:, None, None].to(device)
+        tables = lower, upper, weight[:, None, None]
+        self._lower, self._upper, self._weight = (t.to(device, non_blocking=True) for t in tables)
 
     def _append(self, rows: Tensor) -> None:
         """Add the rows to those that are held, without padding."""
