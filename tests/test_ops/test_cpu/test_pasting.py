@@ -118,11 +118,3 @@ def test_groups_as_a_gpu_computes_them(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pasting, "_fill", counting)
     assert torch.equal(paste_masks(masks, boxes, HEIGHT, WIDTH), expected)
     assert len(groups) == len(set(sizes)) < len(masks)
-
-
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
-def test_a_gpu_gets_the_same() -> None:
-    masks, boxes = random_masks(150)
-    pasted = paste_masks(masks.cuda(), boxes.cuda(), HEIGHT, WIDTH)
-    assert pasted.is_cuda
-    assert_equal_but_at_the_threshold(pasted.cpu(), mmdet_values(masks, boxes), 0.5)
