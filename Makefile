@@ -42,7 +42,11 @@ endef
 
 TRIALS := beit3-tiny-pretraining-images_128_shapes beit3-tiny-pretraining-seg_128_shapes
 
-.PHONY: help env demo weights test test-all test-isa lint types test-upstream test-notebooks docs clean
+# Python of the machine that benchmarks/gpu.sh runs on, and packages that it has besides torch.
+GPU_PYTHON ?= 3.12
+GPU_HAS ?=
+
+.PHONY: help env demo weights test test-all test-isa lint types test-upstream test-notebooks docs gpu-wheels clean
 
 help:  ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' Makefile
@@ -85,12 +89,8 @@ types: env  ## mypy: types of the package
 test-upstream: $(UPSTREAM_STAMP)  ## run the tests on the original OpenMMLab packages (.venv-upstream)
 	@$(UPSTREAM)/bin/python -m pytest -q
 
-docs: env  ## build the documentation as a site into build/site; a bad link is an error
-	@NO_MKDOCS_2_WARNING=1 $(VENV)/bin/python -m mkdocs build --quiet --strict
-	@echo "open build/site/index.html; with its search: $(VENV)/bin/python -m http.server -d build/site"
-
-test-notebooks: env  ## run notebooks/ in short
-	@$(VENV)/bin/python -m pytest -q -m slow tests/test_notebooks
+gpu-wheels: env  ## fill wheels/ for benchmarks/gpu.sh (GPU_PYTHON=3.12 GPU_HAS="numpy ...")
+	$(VENV)/bin/python -m benchmarks.wheels --python $(GPU_PYTHON) --has $(GPU_HAS)
 
 clean:  ## remove build leftovers and caches (environments, data and work_dirs stay)
 	rm -rf build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache

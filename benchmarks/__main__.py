@@ -43,6 +43,9 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--num-images", type=int, default=4, help="images for whole models (default: 4)"
     )
+    parser.add_argument(
+        "--keep-going", action="store_true", help="write down what fails, and go on with the rest"
+    )
     parser.add_argument("--plot", action="store_true", help="draw the cases that have curves")
     parser.add_argument(
         "--out-dir", default="work_dirs/benchmark", help="default: work_dirs/benchmark"
@@ -74,7 +77,9 @@ def main() -> int:
         num_images=args.num_images,
     )
     names = list(CASES) if "all" in args.cases else list(dict.fromkeys(args.cases))
-    results = benchmark(names, options, args.rounds, args.out_dir, args.plot, sys.argv[1:])
+    results = benchmark(
+        names, options, args.rounds, args.out_dir, args.plot, sys.argv[1:], args.keep_going
+    )
     return 0 if all_met(results) else 1
 
 

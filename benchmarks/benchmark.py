@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from benchmarks.memory import Memory, measure_memory
+from benchmarks.memory import Memory, measure_memory, measure_on_gpu
 
 Call = Callable[[], Any]
+
+# A GPU does short calls again within a round, until they take this long together.
+SHORT = 0.02
+MOST_CALLS = 100
 
 
 @dataclass(frozen=True)
@@ -89,6 +93,14 @@ class Case:
     share: Mapping[str, float] = field(default_factory=dict)
 
 
+def without(case: Case, names: Collection[str]) -> Case:
+    """A case without some of its candidates, and what is said of them."""
+    left = tuple(c for c in case.candidates if c.name not in names)
+    left = tuple(replace(c, limit=None) if c.limit in names else c for c in left)
+    compared = tuple(c for c in case.comparisons if not {c.ours, c.peer} & set(names))
+    return replace(case, candidates=left, comparisons=compared)
+
+
 @dataclass
 class Measured:
     """What was measured of a candidate.
@@ -114,17 +126,26 @@ class Measured:
         return min(self.seconds), max(self.seconds)
 
 
-def run(case: Case, rounds: int, device: str, say: Callable[[str], None]) -> dict[str, Measured]:
+def run(
+    case: Case,
+    rounds: int,
+    device: str,
+    say: Callable[[str], None],
+    failed: dict[str, str] | None = None,
+) -> dict[str, Measured]:
     """Time all candidates in turn, round by round, then measure the memory of each.
 
     The rounds are interleaved, so that what else the machine does meets all alike. A first round
-    warms up and is not counted. Memory is measured in a process for each candidate.
+    warms up and is not counted. Memory is measured in a process for each candidate; that of a GPU,
+    which torch counts, in the warm-up.
 
     Args:
         case (Case): The work.
         rounds (int): Rounds that count.
         device (str): Where it runs.
         say (Callable): Takes lines of progress.
+        failed (dict, optional): Takes the errors of candidates that fail, by their names; the
+            others go on. Defaults to None, an error ends it all.
 
     Returns:
         dict[str, Measured]: By the names of the candidates.
@@ -135,8 +156,22 @@ def run(case: Case, rounds: int, device: str, say: Callable[[str], None]) -> dic
         for name in (comparison.ours, comparison.peer)
         if comparison.tolerance is not None
     }
-    calls = {c.name: c.build(**c.arguments) for c in case.candidates}
-    measured = {name: Measured([]) for name in calls}
+    on_gpu = torch.device(device).type == "cuda"
+    calls: dict[str, Call] = {}
+    measured = {c.name: Measured([]) for c in case.candidates}
+    for candidate in case.candidates:
+        name = candidate.name
+        try:
+            if on_gpu:
+                calls[name], memory = measure_on_gpu(candidate.build, candidate.arguments, device)
+                measured[name].memory = memory if candidate.memory else None
+            else:
+                calls[name] = candidate.build(**candidate.arguments)
+        except Exception as error:
+            if failed is None:
+                raise
+            failed[name] = f"{type(error).__name__}: {error}"
+            say(f"{name} failed: {error}")
     for number in range(rounds + 1):
         for name, call in calls.items():
             seconds, output = timed(call, device)
@@ -150,7 +185,7 @@ def run(case: Case, rounds: int, device: str, say: Callable[[str], None]) -> dic
             )
     del calls
     for candidate in case.candidates:
-        if candidate.memory:
+        if candidate.memory and not on_gpu:
             say(f"memory: {candidate.name}")
             measured[candidate.name].memory = measure_memory(
                 candidate.build, dict(candidate.arguments), device
@@ -159,12 +194,32 @@ def run(case: Case, rounds: int, device: str, say: Callable[[str], None]) -> dic
 
 
 def timed(call: Call, device: str) -> tuple[float, Any]:
-    """Seconds that a call takes, to the end of the device's work, and what it returns."""
+    """Seconds that a call takes, to the end of the device's work, and what it returns.
+
+    On a GPU they are those between two events of its stream; a short call is done several times.
+    """
+    if torch.device(device).type == "cuda":
+        return _timed_by_events(call, device)
     start = time.perf_counter()
     output = call()
-    if torch.device(device).type == "cuda":
-        torch.cuda.synchronize(device)
     return time.perf_counter() - start, output
+
+
+def _timed_by_events(call: Call, device: str) -> tuple[float, Any]:
+    calls = 1
+    with torch.cuda.device(device):
+        while True:
+            first, last = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+            torch.cuda.synchronize()
+            first.record()
+            for _ in range(calls):
+                output = call()
+            last.record()
+            torch.cuda.synchronize()
+            seconds = first.elapsed_time(last) / 1e3
+            if seconds >= SHORT or calls == MOST_CALLS:
+                return seconds / calls, output
+            calls = min(MOST_CALLS, calls * 2 + int(SHORT / max(seconds / calls, 1e-6)))
 
 
 def flat(output: Any) -> Tensor:

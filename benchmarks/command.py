@@ -9,12 +9,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from benchmarks.benchmark import run
+from benchmarks.benchmark import run, without
 from benchmarks.cases import make_case
 from benchmarks.machine import describe, in_words
 from benchmarks.options import Options
+from benchmarks.report import failure, plot, summarize
 from benchmarks.report import in_words as tables
-from benchmarks.report import plot, summarize
 from mmbeit3.inference.pipeline import write_json
 from mmbeit3.utils.whole_files import make_folder
 
@@ -28,6 +28,7 @@ def benchmark(
     out_dir: str | Path,
     plots: bool,
     command: Sequence[str],
+    keep_going: bool = False,
 ) -> dict[str, Any]:
     """Measure cases one after the other.
 
@@ -41,6 +42,8 @@ def benchmark(
         out_dir (str | Path): Where results go; made if absent.
         plots (bool): Whether to draw the cases that have curves.
         command (Sequence[str]): Arguments of the command line, to be written next to the results.
+        keep_going (bool): Whether cases and candidates that fail are written down, and the others
+            go on. Defaults to False.
 
     Returns:
         dict: The content of ``benchmark.json``.
@@ -56,9 +59,12 @@ def benchmark(
     print(in_words(machine))
     for name in names:
         start = time.perf_counter()
-        case = make_case(name, options)
-        print(f"\n{case.title}: {len(case.candidates)} candidates, {rounds} rounds")
-        summary = summarize(case, run(case, rounds, options.device, partial(print, flush=True)))
+        try:
+            summary = _measure(name, options, rounds, keep_going)
+        except Exception as error:
+            if not keep_going:
+                raise
+            summary = failure(name, f"{type(error).__name__}: {error}")
         summary["seconds"] = round(time.perf_counter() - start, 1)
         results["cases"].append(summary)
         print(f"\n{tables(summary)}")
@@ -70,6 +76,16 @@ def benchmark(
             print(f"\ncurves are in {picture}")
     print(f"\nresults are in {out_dir}: {RESULTS}, benchmark.md")
     return results
+
+
+def _measure(name: str, options: Options, rounds: int, keep_going: bool) -> dict[str, Any]:
+    case = make_case(name, options)
+    print(f"\n{case.title}: {len(case.candidates)} candidates, {rounds} rounds")
+    failed: dict[str, str] = {}
+    say = partial(print, flush=True)
+    measured = run(case, rounds, options.device, say, failed if keep_going else None)
+    summary = summarize(without(case, failed), measured)
+    return summary | ({"failed": failed} if failed else {})
 
 
 def _write_markdown(path: Path, results: dict[str, Any]) -> None:

@@ -68,8 +68,9 @@ def _measure(
     torch.set_num_threads(threads)
     on_cpu = torch.device(device).type == "cpu"
     libraries = _resident() if on_cpu else 0
-    call = build(**arguments)
-    return _of_cpu(call, libraries) if on_cpu else _of_gpu(call, device)
+    if on_cpu:
+        return _of_cpu(build(**arguments), libraries)
+    return measure_on_gpu(build, arguments, device)[1]
 
 
 def _of_cpu(call: Callable[[], Any], libraries: int) -> Memory:
@@ -80,13 +81,19 @@ def _of_cpu(call: Callable[[], Any], libraries: int) -> Memory:
     return Memory(peak - libraries, peak - before)
 
 
-def _of_gpu(call: Callable[[], Any], device: str) -> Memory:
+def measure_on_gpu(
+    build: Callable[..., Callable[[], Any]], arguments: Mapping[str, Any], device: str
+) -> tuple[Callable[[], Any], Memory]:
+    """Make a call and run it once; returns it and its memory, besides what was there before."""
+    others = torch.cuda.memory_allocated(device)
+    call = build(**arguments)
+    torch.cuda.synchronize(device)
     torch.cuda.reset_peak_memory_stats(device)
     before = torch.cuda.memory_allocated(device)
     call()
     torch.cuda.synchronize(device)
     peak = torch.cuda.max_memory_allocated(device)
-    return Memory(peak, peak - before)
+    return call, Memory(peak - others, peak - before)
 
 
 def _resident() -> int:

@@ -24,6 +24,12 @@ def summarize(case: Case, measured: dict[str, Measured]) -> dict[str, Any]:
     }
 
 
+def failure(name: str, error: str) -> dict[str, Any]:
+    """The entry of a case that failed."""
+    empty: dict[str, Any] = {"candidates": [], "comparisons": []}
+    return {"name": name, "title": name, "x_label": "", **empty, "error": error}
+
+
 def _candidate(case: Case, candidate: Candidate, measured: dict[str, Measured]) -> dict[str, Any]:
     found = measured[candidate.name]
     entry: dict[str, Any] = {
@@ -83,7 +89,12 @@ def _comparison(comparison: Comparison, measured: dict[str, Measured]) -> dict[s
 
 def in_words(summary: dict[str, Any]) -> str:
     """The tables of a case, in Markdown."""
-    lines = [f"### {summary['title']}", "", _times(summary["candidates"])]
+    lines = [f"### {summary['title']}", ""]
+    if summary["candidates"]:
+        lines.append(_times(summary["candidates"]))
+    failed = summary.get("failed", {}) | ({"": summary["error"]} if "error" in summary else {})
+    for name, error in failed.items():
+        lines += ["", f"{name} failed: {error}".strip()]
     if summary["comparisons"]:
         lines += ["", _demands(summary["comparisons"])]
     return "\n".join(lines)

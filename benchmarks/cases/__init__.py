@@ -13,6 +13,7 @@ if TYPE_CHECKING:  # the command line lists the cases, and must not wait for tor
 #: Name on the command line -> (module here, what is measured). The case is the module's function
 #: of that name.
 CASES = {
+    "matrices": ("matrices", "large matrix products and copies: what a device can do at most"),
     "tower": ("tower", "the vision tower, next to torchscale's and timm's"),
     "tower-sizes": ("tower", "the tower from 512 to 1792 pixels"),
     "tower-batches": ("tower", "the tower at batches of 1 to 8 images"),
@@ -36,16 +37,21 @@ CASES = {
 
 def make_case(name: str, options: Options) -> Case:
     """Set up one of :data:`CASES`, in bfloat16 too where the device has it."""
+    from benchmarks.benchmark import without
     from mmbeit3.ops.cpu.processor import bfloat16_obstacle
 
     module = import_module(f"{__name__}.{CASES[name][0]}")
     case = getattr(module, name.replace("-", "_"))(options)
-    lacks_bfloat16 = options.device == "cpu" and bfloat16_obstacle() is not None
-    return _without_bfloat16(case) if lacks_bfloat16 else case
+    if options.device != "cpu":
+        return without_targets(case)
+    if bfloat16_obstacle() is None:
+        return case
+    half = {c.name for c in case.candidates if c.arguments.get("dtype") == "bfloat16"}
+    return without(case, half)
 
 
-def _without_bfloat16(case: Case) -> Case:
-    candidates = tuple(c for c in case.candidates if c.arguments.get("dtype") != "bfloat16")
-    names = {candidate.name for candidate in candidates}
-    comparisons = tuple(c for c in case.comparisons if {c.ours, c.peer} <= names)
-    return replace(case, candidates=candidates, comparisons=comparisons)
+def without_targets(case: Case) -> Case:
+    """A case whose times and memory are shown only: targets are those of a CPU."""
+    candidates = (replace(c, seconds_at_most=None, memory_at_most=None) for c in case.candidates)
+    compared = (replace(c, speed=None, memory=None) for c in case.comparisons)
+    return replace(case, candidates=tuple(candidates), comparisons=tuple(compared), share={})

@@ -98,22 +98,28 @@ def tower_sizes(options: Options) -> Case:
 def tower_batches(options: Options) -> Case:
     """The tower at batches of 1 to 8 images."""
     name = "mmbeit3, windows + global layers"
+    dtype = "float32" if options.device == "cpu" else "bfloat16"
     return Case(
         "tower-batches",
-        f"{options.arch} tower, images of 512 x 512, float32",
+        f"{options.arch} tower, images of 512 x 512, {dtype}",
         tuple(
             Candidate(
                 f"{name}, batch {batch}",
                 build_tower,
                 dict(
-                    arch=options.arch, size=512, device=options.device, kind="windows", batch=batch
+                    arch=options.arch,
+                    size=512,
+                    device=options.device,
+                    kind="windows",
+                    dtype=dtype,
+                    batch=batch,
                 ),
                 flops=batch * count(options.arch, 512, "windows"),
                 items=batch,
                 series=name,
                 x=batch,
             )
-            for batch in (1, 2, 4, 8)
+            for batch in ((1, 2, 4, 8) if dtype == "float32" else (1, 8, 64))
         ),
         x_label="images in a batch",
     )

@@ -25,38 +25,46 @@ def training(options: Options) -> Case:
     flops = 3 * count(options.arch, size, "windows")  # the backward pass has two products for one
     kinds = {PLAIN: (True, False), OURS: (False, False)}
     kinds |= {CHECKPOINT: (False, True), OFFLOAD: (False, "offload")}
+    half = {f"{name}, bfloat16": kinds[name] for name in (OURS, CHECKPOINT)}
+    on_gpu = options.device != "cpu"
+
+    def candidate(name: str, plain: bool, with_cp: bool | str, dtype: str) -> Candidate:
+        arguments = base | dict(plain=plain, with_cp=with_cp, dtype=dtype)
+        return Candidate(name, build, arguments, flops=flops, limit=limit(dtype), items=1)
+
     return Case(
         "training",
-        f"{options.arch} tower, forward and backward, one image of {size} x {size}, float32",
+        f"{options.arch} tower, forward and backward, one image of {size} x {size}, float32"
+        f"{' and bfloat16' if on_gpu else ''}",
         (
-            matrices("float32", **base),
-            *(
-                Candidate(
-                    name,
-                    build,
-                    base | dict(plain=plain, with_cp=with_cp),
-                    flops=flops,
-                    limit=limit("float32"),
-                )
-                for name, (plain, with_cp) in kinds.items()
-            ),
+            *(matrices(dtype, **base) for dtype in ("float32", *(["bfloat16"] if on_gpu else []))),
+            *(candidate(name, *kind, "float32") for name, kind in kinds.items()),
+            *(candidate(name, *kind, "bfloat16") for name, kind in half.items() if on_gpu),
         ),
         tuple(Comparison(name, PLAIN, tolerance=1e-4) for name in (OURS, CHECKPOINT, OFFLOAD)),
     )
 
 
 def build(
-    arch: str, size: int, device: str, plain: bool, with_cp: bool | str
+    arch: str,
+    size: int,
+    device: str,
+    plain: bool,
+    with_cp: bool | str,
+    dtype: str = "float32",
 ) -> Callable[[], Tensor]:
     """Make a step without optimizer; it returns the gradient of the first layer's qkv weights."""
     model = make_tower(arch, size, with_cp=with_cp).to(device).train()
     x = torch.randn(1, 3, size, size, generator=torch.Generator().manual_seed(0)).to(device)
+    kind = torch.device(device).type
     if plain:
         make_plain(model)
 
     def call() -> Tensor:
         model.zero_grad(set_to_none=True)
-        model(x)[0].square().mean().backward()
+        with torch.autocast(kind, getattr(torch, dtype), enabled=dtype != "float32"):
+            loss = model(x)[0].square().mean()
+        loss.backward()
         return model.layers[0].attn.qkv.weight.grad
 
     return call
