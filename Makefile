@@ -89,6 +89,13 @@ types: env  ## mypy: types of the package
 test-upstream: $(UPSTREAM_STAMP)  ## run the tests on the original OpenMMLab packages (.venv-upstream)
 	@$(UPSTREAM)/bin/python -m pytest -q
 
+docs: env  ## build the documentation as a site into build/site; a bad link is an error
+	@NO_MKDOCS_2_WARNING=1 $(VENV)/bin/python -m mkdocs build --quiet --strict
+	@echo "open build/site/index.html; with its search: $(VENV)/bin/python -m http.server -d build/site"
+
+test-notebooks: env  ## run notebooks/ in short
+	@$(VENV)/bin/python -m pytest -q -m slow tests/test_notebooks
+
 gpu-wheels: env  ## fill wheels/ for benchmarks/gpu.sh (GPU_PYTHON=3.12 GPU_HAS="numpy ...")
 	$(VENV)/bin/python -m benchmarks.wheels --python $(GPU_PYTHON) --has $(GPU_HAS)
 

@@ -22,7 +22,7 @@ from mmbeit3.doctor import known_issues
 ROOT = Path(__file__).resolve().parents[2]
 # Imported where a user needs it; its absence is an error that names it.
 # torchscale: what the benchmarks and the tests compare with
-OPTIONAL = {"pillow_heif", "rasterio", "torchscale"}
+OPTIONAL = {"packaging", "pillow_heif", "rasterio", "torchscale"}  # packaging: of pytest
 IMPORT_TO_REQUIREMENT = {
     "cv2": "opencv-python",
     "yaml": "PyYAML",
