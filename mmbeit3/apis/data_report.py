@@ -287,7 +287,7 @@ def _inspect_coco(
     return [Sample(partial(_draw_objects, info, dataset)) for info in annotated]
 
 
-def _count_objects(infos: list[dict], classes: Sequence[str]) -> list[dict[str, Any]]:
+def _count_objects(infos: Sequence[dict], classes: Sequence[str]) -> list[dict[str, Any]]:
     objects: Counter[int] = Counter()
     images: Counter[int] = Counter()
     for info in infos:

@@ -73,7 +73,7 @@ def serve(
         raise InputError("only a dual encoder searches a folder; leave it out", "images")
     name = config.filename if isinstance(config, Config) else config
     index = model.index(images) if searches else None
-    served = Served(model, Path(name or checkpoint).stem, timeout, index)
+    served = Served(model, Path(name or checkpoint or "model").stem, timeout, index)
     return Server(served, host, port, max_upload)
 
 

@@ -31,6 +31,7 @@ class EarlyStoppingHook(MMEngineEarlyStoppingHook):
         **kwargs: Others of mmengine's; an absent metric is an error in any case.
     """
 
+    best_score: float
     priority = "LOW"  # before the checkpoint of a best metric, which then has the count
 
     def __init__(

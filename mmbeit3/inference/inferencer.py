@@ -45,7 +45,6 @@ from mmbeit3.utils.text_files import printable
 from mmbeit3.visualization.text_strip import side_by_side
 
 if TYPE_CHECKING:
-    from mmbeit3.inference.browser_pages import Visit
     from mmbeit3.inference.layer_maps import AttentionMap, FeatureMap
 
 
@@ -85,8 +84,9 @@ class Inferencer(ABC):
     classes: tuple[str, ...]
     #: BGR color of each class.
     palette: list[tuple[int, int, int]]
-    #: Shows a visitor of ``mmbeit3 serve`` what the model finds; None if there is no page for it.
-    show_page: ClassVar[Callable[[Visit], None] | None] = None
+    #: A function of a :class:`mmbeit3.inference.browser_pages.Visit`, which shows a visitor of
+    #: ``mmbeit3 serve`` what the model finds; None if there is no page for it.
+    show_page: ClassVar[Any] = None
 
     @loading_safely()
     def __init__(

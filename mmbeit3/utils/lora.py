@@ -120,7 +120,8 @@ def merge_lora(model: nn.Module, checkpoint: dict[str, Any]) -> None:
         checkpoint (dict): Its ``state_dict``, whole tensors, is changed; one with the state of an
             optimizer gets :data:`UNMERGED`.
     """
-    state, apart = checkpoint["state_dict"], {}
+    state = checkpoint["state_dict"]
+    apart: dict[str, Tensor] = {}
     for name, layer in lora_layers(model):
         for adapter, scale in layer.scaling.items():
             keys = [f"{name}.lora_{side}.{adapter}.weight" for side in "AB"]

@@ -17,6 +17,7 @@ class _Multiband:
     """Takes a mean and a std of any length, where mmengine's takes one of 3 or 1."""
 
     register_buffer: Any
+    mean: torch.Tensor
 
     def __init__(self, mean: Sequence[float], std: Sequence[float], **kwargs: Any) -> None:
         if kwargs.get("bgr_to_rgb") or kwargs.get("rgb_to_bgr"):
