@@ -65,7 +65,7 @@ def folder(tmp_path: Path, tokenizer_file: Path, monkeypatch: pytest.MonkeyPatch
         del sys.modules[name]
 
 
-@pytest.mark.parametrize("page", ["classification.md", "retrieval.md"])
+@pytest.mark.parametrize("page", ["classification.md"])
 def test_configs_for_own_data_are_read(page: str, tmp_path: Path) -> None:
     codes = [code for code in code_blocks(page) if code.startswith("_base_ = ")]
     assert codes
