@@ -1,6 +1,6 @@
 """The trial: a tiny BEiT-3 judges statements about two pictures of shapes.
 
-Reproduces: nothing published; a test trains a step, and no more was measured.
+Reproduces: nothing published; it stays at chance (docs/benchmarks.md).
 Run: mmbeit3 make-shapes --plain --size 64 --out data/plain --train 3000 --val 200 --held-out 3
      mmbeit3 train configs/beit3_nlvr2/beit3-tiny-nlvr2_64_shapes.py
 """
