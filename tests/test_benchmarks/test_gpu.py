@@ -72,7 +72,7 @@ def test_all_parts_end_within_nine_minutes(tmp_path: Path) -> None:
     assert archs == ["base", "base", "large", "giant"]
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", [name for name in CASES if name != "evaluation-many"])  # no GPU
 def test_every_case_can_be_set_up_for_a_gpu(name: str, tmp_path_factory) -> None:
     data = tmp_path_factory.getbasetemp() / "gpu-data"
     make_data(data, size=64)
@@ -143,6 +143,7 @@ def test_short_calls_on_a_gpu_are_timed_together(monkeypatch: pytest.MonkeyPatch
     assert 8 <= Event.calls <= 30 and len(waits) >= 4
 
 
+@pytest.mark.slow  # a minute
 def test_the_command_runs_on_a_cpu(tmp_path: Path) -> None:
     command = ["-m", "benchmarks.gpu", "--tiny", "--device", "cpu", "--only", "tiny"]
     done = subprocess.run(

@@ -70,7 +70,7 @@ OUT = {
     "kind",
     [
         "questions",
-        "retrieval",
+        pytest.param("retrieval", marks=pytest.mark.slow),
         pytest.param("captions", marks=pytest.mark.slow),
         pytest.param("statements", marks=pytest.mark.slow),
     ],
