@@ -76,6 +76,7 @@ def test_memory_is_that_of_the_call_and_of_what_was_built() -> None:
 
 
 @needs_proc
+@pytest.mark.slow  # starts two processes that import all
 def test_a_failure_in_the_other_process_is_told() -> None:
     with pytest.raises(RuntimeError, match="ValueError: cannot be built"):
         measure_memory(fails, {}, "cpu")

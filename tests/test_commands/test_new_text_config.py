@@ -66,14 +66,10 @@ OUT = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "kind",
-    [
-        "questions",
-        pytest.param("retrieval", marks=pytest.mark.slow),
-        pytest.param("captions", marks=pytest.mark.slow),
-        pytest.param("statements", marks=pytest.mark.slow),
-    ],
+    ["questions", "retrieval", "captions", "statements"],
 )
 def test_what_is_written_trains_is_tested_and_runs(
     kind: str, data: Path, capsys: pytest.CaptureFixture

@@ -191,7 +191,13 @@ def signals(number: int, *moments: float) -> Iterator[None]:
 
 
 @pytest.mark.parametrize("part", ["train", "val"])
-@pytest.mark.parametrize("changes", [{}, ACCUMULATING], ids=["plain", "accumulating"])
+@pytest.mark.parametrize(
+    "changes",
+    [
+        pytest.param({}, id="plain"),
+        pytest.param(ACCUMULATING, id="accumulating", marks=pytest.mark.slow),
+    ],
+)
 def test_a_sample_that_never_comes_does_not_keep_a_signal_waiting(
     tmp_path: Path, part: str, changes: dict[str, Any]
 ) -> None:
