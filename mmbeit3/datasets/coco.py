@@ -274,9 +274,9 @@ class CocoDataset(MMDetCocoDataset):
             return super().get_cat_ids(idx)
         columns = infos.content.columns
         span = columns.span(int(infos.rows[idx]))
-        label_of = _labels_of(infos.content, self.cat2label)
-        labels = label_of[columns.kinds[span]][columns.flags[span] & INSTANCE > 0]
-        return labels[labels >= 0].tolist()
+        kinds = columns.kinds[span][columns.flags[span] & INSTANCE > 0].tolist()
+        numbers = (infos.content.categories[kind]["id"] for kind in kinds)
+        return [self.cat2label[number] for number in numbers if number in self.cat2label]
 
     def _get_unserialized_subset(self, indices: int | Sequence[int]) -> Sequence[dict]:
         if not isinstance(self.data_list, Infos) or isinstance(indices, int):
