@@ -40,7 +40,9 @@ define new_env
 	@$(1)/bin/python -m pip install --quiet --upgrade pip
 endef
 
-TRIALS := beit3-tiny-pretraining-images_128_shapes beit3-tiny-pretraining-seg_128_shapes
+TOWERS := beit3-tiny-pretraining-images_128_shapes beit3-tiny-pretraining-seg_128_shapes
+MODELS := cascade-mask-rcnn_beit3-tiny_shapes/iter_700 mask2former_beit3-tiny_shapes/iter_900 \
+	beit3-tiny-pretraining_64_shapes/iter_5000
 
 # Python of the machine that benchmarks/gpu.sh runs on, and packages that it has besides torch.
 GPU_PYTHON ?= 3.12
@@ -56,12 +58,23 @@ env: $(STAMP)  ## create .venv with everything the project needs (a few GB, a fe
 demo: env  ## generate data, train a tiny detector and segmentor, evaluate them, draw
 	@$(VENV)/bin/python tools/demo.py
 
-weights: env  ## pretrain the towers of weights/ anew
+weights: env  ## pretrain the towers of weights/ anew, and train models from them (over an hour)
 	$(VENV)/bin/mmbeit3 make-shapes --out data/shapes_pretraining --train 10000 --val 200 --seed 1
+	$(VENV)/bin/mmbeit3 make-shapes --out data/shapes
+	$(VENV)/bin/mmbeit3 make-shapes --plain --size 64 --out data/plain --train 3000 --val 200 --held-out 3
 	$(VENV)/bin/mmbeit3 train edge-codes-tiny_128_shapes
-	@set -e; for trial in $(TRIALS); do \
-		$(VENV)/bin/mmbeit3 train $$trial; \
-		$(VENV)/bin/mmbeit3 convert work_dirs/$$trial/iter_3000.pth weights/$$trial.safetensors; \
+	@set -e; for tower in $(TOWERS); do \
+		$(VENV)/bin/mmbeit3 train $$tower; \
+		$(VENV)/bin/mmbeit3 convert work_dirs/$$tower/iter_3000.pth weights/$$tower.safetensors; \
+	done
+	$(VENV)/bin/mmbeit3 train cascade-mask-rcnn_beit3-tiny_shapes \
+		--cfg-options load_from=weights/$(word 1,$(TOWERS)).safetensors
+	$(VENV)/bin/mmbeit3 train mask2former_beit3-tiny_shapes \
+		--cfg-options load_from=weights/$(word 2,$(TOWERS)).safetensors
+	$(VENV)/bin/mmbeit3 train vqkd-tiny_64_shapes
+	$(VENV)/bin/mmbeit3 train beit3-tiny-pretraining_64_shapes
+	@set -e; for model in $(MODELS); do \
+		$(VENV)/bin/mmbeit3 publish work_dirs/$$model.pth weights/$$(dirname $$model).safetensors --half; \
 	done
 	sha256sum weights/*.safetensors
 

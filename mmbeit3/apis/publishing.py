@@ -38,6 +38,7 @@ def write_repository(
     license: str | None = None,
     data_note: str | None = None,
     trust: bool = False,
+    half: bool = False,
 ) -> list[str]:
     """Write what a repository of the Hugging Face Hub is to hold; nothing is sent.
 
@@ -53,6 +54,7 @@ def write_repository(
         license: The license of the weights, as the Hub spells it. Defaults to None: not stated.
         data_note: What to say of the training data. Defaults to None.
         trust: Whether the source may build any Python object. Defaults to False.
+        half: Whether to round the weights to float16, half the size. Defaults to False.
 
     Returns:
         The names of the files.
@@ -63,7 +65,7 @@ def write_repository(
     """
     name, folder = hub_repo(repo), Path(folder).expanduser()
     content = read_checkpoint(source, trust)
-    kept = weights_and_meta(content, source)
+    kept = weights_and_meta(content, source, half)
     cfg = saved_config(content, source)
     further = _bring_along(cfg)
     files = [CARD, CONFIG, HUB_FILE, *further]
@@ -103,6 +105,7 @@ def publish_to_hub(
     license: str | None = None,
     data_note: str | None = None,
     trust: bool = False,
+    half: bool = False,
 ) -> str:
     """Upload a trained model, in one commit; a repository that is not there is made.
 
@@ -113,6 +116,7 @@ def publish_to_hub(
         license: The license of the weights. Defaults to None.
         data_note: What to say of the training data. Defaults to None.
         trust: Whether the source may build any Python object. Defaults to False.
+        half: Whether to round the weights to float16, half the size. Defaults to False.
 
     Returns:
         The address of the commit.
@@ -124,7 +128,8 @@ def publish_to_hub(
 
     name = hub_repo(repo)
     with tempfile.TemporaryDirectory() as folder:
-        write_repository(source, repo, folder, license=license, data_note=data_note, trust=trust)
+        about = {"license": license, "data_note": data_note}
+        write_repository(source, repo, folder, **about, trust=trust, half=half)
         try:
             api = HfApi(library_name="mmbeit3")
             # None leaves the setting of the owner's organization.

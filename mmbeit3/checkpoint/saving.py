@@ -68,7 +68,9 @@ def write_durably(path: str | Path, content: bytes) -> None:
         put_durably(partial, path)
 
 
-def publish_checkpoint(source: str | Path, target: str | Path, trust: bool = False) -> Published:
+def publish_checkpoint(
+    source: str | Path, target: str | Path, trust: bool = False, half: bool = False
+) -> Published:
     """Write what others need of a training's checkpoint, named by its content.
 
     Weights and ``meta`` (config, classes, versions) stay; the states of optimizer and schedule,
@@ -79,18 +81,19 @@ def publish_checkpoint(source: str | Path, target: str | Path, trust: bool = Fal
         target: Where to write, such as ``models/beit3-base.pth``; the first 8 digits of the file's
             SHA-256 are put into the name, ``models/beit3-base-1a2b3c4d.pth``.
         trust: Whether the source may build any Python object. Defaults to False.
+        half: As in :func:`weights_and_meta`. Defaults to False.
 
     Returns:
         The file written, and the names of what was left out.
 
     Raises:
-        InputError: The source cannot be read or holds NaN or infinity, the target's name ends with
-            neither .pth nor .safetensors, or the file cannot be written.
+        InputError: The source cannot be read, holds NaN, infinity or what ``half`` cannot hold, the
+            target's name ends with neither .pth nor .safetensors, or the file cannot be written.
     """
     target = Path(target).expanduser()
     check_suffix(target)
     content = read_checkpoint(source, trust)
-    kept = weights_and_meta(content, source)
+    kept = weights_and_meta(content, source, half)
     with partial_of(target) as partial:
         _write(kept, partial, target.suffix)
         stem = re.sub(rf"-[0-9a-f]{{{HASH_LENGTH}}}$", "", target.stem)
@@ -105,23 +108,41 @@ def publish_checkpoint(source: str | Path, target: str | Path, trust: bool = Fal
     return Published(path, dropped)
 
 
-def weights_and_meta(content: Mapping[str, Any], origin: object) -> dict[str, Any]:
+def weights_and_meta(
+    content: Mapping[str, Any], origin: object, half: bool = False
+) -> dict[str, Any]:
     """Take what others need out of a training's checkpoint.
 
     Args:
         content: What :func:`mmbeit3.checkpoint.read_checkpoint` returned.
         origin: What to call the file.
+        half: Whether to round the weights to float16, half the size. A model that loads them
+            computes in float32 all the same. Defaults to False.
 
     Returns:
         ``meta``, as JSON has it, and ``state_dict``.
 
     Raises:
-        InputError: A weight is NaN or infinite.
+        InputError: A weight is NaN or infinite, or too large for float16.
     """
     state = state_dict_of(content)
     check_values(state, str(origin))
+    if half:
+        state = {name: _to_half(name, value, origin) for name, value in state.items()}
     # As JSON has it: a file that had to be trusted gives one that need not be.
     return {"meta": json.loads(_json(content.get("meta") or {})), "state_dict": state}
+
+
+def _to_half(name: str, value: Tensor, origin: object) -> Tensor:
+    if not value.is_floating_point():
+        return value
+    rounded = value.half()
+    if rounded.isinf().any():
+        raise InputError(
+            f"{name} of {origin} has the value {value.abs().max():.3g}; float16 ends at 65504: "
+            "leave out --half"
+        )
+    return rounded
 
 
 def check_suffix(path: Path) -> None:

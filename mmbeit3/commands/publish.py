@@ -23,6 +23,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "target", metavar="OUT", help="NAME.pth, NAME.safetensors or hf://OWNER/NAME"
     )
+    parser.add_argument(
+        "--half", action="store_true", help="round the weights to float16: half the size"
+    )
     hub = parser.add_argument_group("for hf://OWNER/NAME")
     hub.add_argument(
         "--to", metavar="FOLDER", help="write what would be uploaded here, and send nothing"
@@ -60,7 +63,7 @@ def run(args: argparse.Namespace) -> None:
 
     from mmbeit3.checkpoint.saving import publish_checkpoint
 
-    published = publish_checkpoint(args.source, args.target, args.trust)
+    published = publish_checkpoint(args.source, args.target, args.trust, args.half)
     dropped = ", ".join(published.dropped) or "nothing"
     print(f"left out: {dropped}")
     print(f"wrote {published.path} ({published.path.stat().st_size / 1e6:.1f} MB)")
@@ -69,7 +72,12 @@ def run(args: argparse.Namespace) -> None:
 def _publish_to_hub(args: argparse.Namespace) -> None:
     from mmbeit3.apis.publishing import publish_to_hub, write_repository
 
-    options = {"license": args.license, "data_note": args.data_note, "trust": args.trust}
+    options = {
+        "license": args.license,
+        "data_note": args.data_note,
+        "trust": args.trust,
+        "half": args.half,
+    }
     if args.to is not None:
         files = write_repository(args.source, args.target, args.to, **options)
         print(f"wrote {', '.join(files)} to {args.to}; nothing was sent")

@@ -18,7 +18,7 @@ from safetensors import safe_open
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
-from mmbeit3.checkpoint import read_checkpoint, saving
+from mmbeit3.checkpoint import read_checkpoint, saving, state_dict_of
 from mmbeit3.checkpoint.safetensors_files import CRC_KEY
 from mmbeit3.checkpoint.saving import publish_checkpoint, save_checkpoint
 from mmbeit3.engine import Runner
@@ -106,6 +106,31 @@ def test_another_suffix_is_refused(name: str, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"a checkpoint is written as \.pth or \.safetensors"):
         publish_checkpoint(tmp_path / "not even there.pth", tmp_path / name)
     assert not os.listdir(tmp_path)
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_half_rounds_floats_alone(suffix: str, tmp_path: Path) -> None:
+    weights = {"a": torch.randn(7, 501), "b": torch.randn(9).double(), "steps": torch.tensor(70001)}
+    source = save_checkpoint({"state_dict": weights}, tmp_path / "source.pth")
+    whole = publish_checkpoint(source, tmp_path / f"whole{suffix}").path
+    path = publish_checkpoint(source, tmp_path / f"half{suffix}", half=True).path
+    found = state_dict_of(read_checkpoint(path))
+    assert path.stat().st_size < 0.6 * whole.stat().st_size
+    assert found["steps"] == weights["steps"] and found["steps"].dtype == torch.int64
+    for name in "ab":
+        assert found[name].dtype == torch.float16
+        assert torch.equal(found[name], weights[name].to(torch.float16))
+    layer = torch.nn.Linear(501, 7)
+    layer.load_state_dict({"weight": found["a"], "bias": torch.zeros(7)})
+    assert layer.weight.dtype == torch.float32
+
+
+def test_half_refuses_what_it_cannot_hold(tmp_path: Path) -> None:
+    weights = {"small": torch.ones(3), "large": torch.tensor([1.0, -70_000.0])}
+    source = save_checkpoint({"state_dict": weights}, tmp_path / "source.pth")
+    with pytest.raises(InputError, match=r"large of .* 7e\+04; float16 ends at 65504"):
+        publish_checkpoint(source, tmp_path / "half.pth", half=True)
+    assert [path.name for path in tmp_path.iterdir()] == ["source.pth"]
 
 
 # Failing
