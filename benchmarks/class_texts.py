@@ -27,11 +27,6 @@ def main() -> None:
     parser.add_argument("--templates", type=int, default=80, help="sentences a class (default 80)")
     parser.add_argument("--classes", type=int, default=1000, help="classes (default 1000)")
     parser.add_argument("--arch", default="base", help="size of the model (default base)")
-    parser.add_argument(
-        "--first",
-        type=int,
-        help="end after this many batches of 256 texts, the longest first, for the memory alone",
-    )
     args = parser.parse_args()
     pairs = itertools.product(WORDS, TEMPLATES)
     sentences = [text.replace("{}", f"{word} {{}}") for word, text in pairs][: args.templates]
@@ -44,10 +39,6 @@ def main() -> None:
             type="mmbeit3.ImageTextPreprocessor", tokenizer=dict(file=args.tokenizer)
         ),
     ).eval()
-    if args.first:
-        tokenizer = model.data_preprocessor.tokenizer
-        every = tokenizer.batches
-        tokenizer.batches = lambda *given: reversed(list(every(*given))[-args.first :])
     tokens = []
     encode = model.encode_text
     model.encode_text = lambda ids, mask: tokens.append(ids.numel()) or encode(ids, mask)
