@@ -12,8 +12,9 @@ import io
 import logging
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ import numpy as np
 from mmengine.logging import print_log
 from pycocotools import mask as mask_api
 from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
 
 from mmbeit3.datasets.checks.coco import (
     box_problem,
@@ -33,7 +35,7 @@ from mmbeit3.datasets.checks.coco import (
     read_json,
     rle_problem,
 )
-from mmbeit3.datasets.checks.rle import find_code_problems
+from mmbeit3.datasets.checks.rle import read_codes
 from mmbeit3.datasets.coco_content import MASK
 from mmbeit3.datasets.coco_index import CocoIndex, open_index
 from mmbeit3.utils import InputError, listed
@@ -144,6 +146,7 @@ def accumulate_coco(
     if iou_type not in IOU_TYPES:
         raise InputError(f"iou_type is {iou_type!r}, expected one of {IOU_TYPES}")
     max_dets = check_max_dets(max_dets)
+    accumulate = _find_backend(backend)
     truth = _load_ground_truth(ground_truth, iou_type)
     detections = _load_results(results, truth, iou_type)
     if category_ids is None:
@@ -165,12 +168,7 @@ def accumulate_coco(
         shown = {entry["image_id"] for entry in there} | {entry["image_id"] for entry in here}
         images = [image for image in truth["images"] if image["id"] in shown]
         some = truth | {"annotations": there, "images": images or truth["images"][:1]}
-        evaluator = _make_evaluator(some, here, iou_type, backend, max_dets[-1])
-        evaluator.params.catIds, evaluator.params.maxDets = chosen, max_dets
-        with contextlib.redirect_stdout(io.StringIO()):  # the backends print their progress
-            evaluator.evaluate()
-            evaluator.accumulate()
-        parts.append({name: evaluator.eval[name] for name in ("precision", "recall")})
+        parts.append(accumulate(some, here, iou_type, chosen, max_dets))
     arrays = {
         name: np.concatenate([np.asarray(part[name]) for part in parts], axis)
         for name, axis in (("precision", 2), ("recall", 1))
@@ -304,8 +302,9 @@ def without_annotations(index: CocoIndex) -> dict:
 
 def _numbered(annotations: Iterable[dict]) -> list[dict]:
     return [
-        {**annotation, "id": index, "iscrowd": int(annotation.get("iscrowd") or 0)}
+        {**annotation, "id": index, "iscrowd": crowd, "ignore": crowd}
         for index, annotation in enumerate(annotations, start=1)
+        for crowd in [int(annotation.get("iscrowd") or 0)]
     ]
 
 
@@ -350,14 +349,19 @@ def _load_results(source: list[dict] | str | Path, truth: dict, iou_type: str) -
     sizes = {image["id"]: (image["width"], image["height"]) for image in truth["images"]}
     categories = {category["id"] for category in truth["categories"]}
     shape = "bbox" if iou_type == "bbox" else "segmentation"
-    if not _all_fit(results, sizes, categories, shape):
+    areas = _areas_if_all_fit(results, sizes, categories, shape)
+    if areas is None:
         results = [to_python(result) for result in results]
         for index, result in enumerate(results):
             problem = _result_problem(result, sizes, categories, shape)
             if problem:
                 foreign = _count_foreign(results, sizes, truth["categories"])
                 raise InputError(f"{name}[{index}]: {problem}{foreign}")
-    rows = zip(results, *_shapes_and_areas(results, shape), strict=True)
+        areas = _areas(results, shape)
+    values = [result[shape] for result in results]
+    if shape == "bbox":
+        values = np.array(values, np.float64).reshape(-1, 4).tolist()
+    rows = zip(results, values, areas, strict=True)
     return [
         {
             "id": number,
@@ -384,20 +388,18 @@ def _from_rows(rows: np.ndarray) -> list[dict]:
     ]
 
 
-def _shapes_and_areas(results: list[dict], shape: str) -> tuple[list, list[float]]:
-    values = [result[shape] for result in results]
+def _areas(results: list[dict], shape: str) -> list[float]:
     if shape == "segmentation":
-        return values, [float(mask_api.area(mask)) for mask in values]
-    boxes = np.array(values, np.float64).reshape(-1, 4)
-    return boxes.tolist(), (boxes[:, 2] * boxes[:, 3]).tolist()
+        return [float(mask_api.area(result[shape])) for result in results]
+    return [float(result[shape][2]) * float(result[shape][3]) for result in results]
 
 
-def _all_fit(
+def _areas_if_all_fit(
     results: list, sizes: dict[int, tuple[int, int]], categories: set[int], shape: str
-) -> bool:
-    """The checks of ``_result_problem`` on whole columns, which takes a fraction of the time.
+) -> list[float] | None:
+    """Areas, after the checks of ``_result_problem`` on whole columns, in a fraction of the time.
 
-    False does not mean that there is a problem: numbers that are numpy's, for one, are left to the
+    None does not mean that there is a problem: numbers that are numpy's, for one, are left to the
     other function, which also says in words what is wrong.
     """
     try:
@@ -406,37 +408,43 @@ def _all_fit(
         shapes = [result[shape] for result in results]
         numbers = [result["category_id"] for result in results]
         if not categories.issuperset(numbers) or not sizes.keys() >= set(images):
-            return False
+            return None
         if not {int, float}.issuperset(map(type, scores)):
-            return False
+            return None
         if not np.isfinite(np.array(scores, np.float64)).all():
-            return False
-        return _boxes_fit(shapes) if shape == "bbox" else _masks_fit(shapes, images, sizes)
+            return None
+        return _box_areas(shapes) if shape == "bbox" else _mask_areas(shapes, images, sizes)
     except (KeyError, TypeError, ValueError, OverflowError):
-        return False
+        return None
 
 
-def _boxes_fit(boxes: list) -> bool:
+def _box_areas(boxes: list) -> list[float] | None:
     array = np.array(boxes or np.empty((0, 4)))
-    return (
-        array.shape == (len(boxes), 4)
-        and bool(np.isfinite(array).all())  # a TypeError where there is text or None
-        and bool((array[:, 2:] >= 0).all())
-    )
+    if (
+        array.shape != (len(boxes), 4)
+        or not np.isfinite(array).all()  # a TypeError where there is text or None
+        or (array[:, 2:] < 0).any()
+    ):
+        return None
+    return (array[:, 2].astype(np.float64) * array[:, 3]).tolist()
 
 
-def _masks_fit(masks: list, images: list[int], sizes: dict[int, tuple[int, int]]) -> bool:
+def _mask_areas(
+    masks: list, images: list[int], sizes: dict[int, tuple[int, int]]
+) -> list[float] | None:
     expected = {number: [height, width] for number, (width, height) in sizes.items()}
-    return (
-        set(map(type, masks)) <= {dict}
-        and [mask["size"] for mask in masks] == [expected[number] for number in images]
-        and {type(mask["counts"]) for mask in masks} <= {str, bytes}
-        # pycocotools reads beyond its memory where they are garbage
-        and not find_code_problems(
-            [mask["counts"] for mask in masks],
-            [height * width for height, width in (mask["size"] for mask in masks)],
-        )
+    if (
+        not {dict}.issuperset(map(type, masks))
+        or [mask["size"] for mask in masks] != [expected[number] for number in images]
+        or not {type(mask["counts"]) for mask in masks} <= {str, bytes}
+    ):
+        return None
+    # pycocotools reads beyond its memory where they are garbage
+    problems, pixels = read_codes(
+        [mask["counts"] for mask in masks],
+        [height * width for height, width in (mask["size"] for mask in masks)],
     )
+    return None if problems else pixels.astype(np.float64).tolist()
 
 
 def _count_foreign(results: list, sizes: dict[int, tuple[int, int]], categories: list) -> str:
@@ -488,55 +496,94 @@ def _result_problem(
     return rle_problem(mask, sizes[result["image_id"]])
 
 
-def _make_evaluator(
-    truth: dict, detections: list[dict], iou_type: str, backend: str, most: int
-) -> Any:
-    coco_class, evaluator_class = _import_backend(backend)
-    with contextlib.redirect_stdout(io.StringIO()):
-        coco = _index(coco_class, truth)
-        found = _index(coco_class, truth | {"annotations": detections})
-        if iou_type == "segm" and backend == "faster-coco-eval":
-            # Its own reading and comparing of masks takes longer than all the rest together.
-            evaluator = evaluator_class(coco, found, "bbox")
-            evaluator.computeIoU = _MaskIoU(truth, detections, most)
-            return evaluator
-        return evaluator_class(coco, found, iou_type)
+def _find_backend(name: str) -> Callable[..., dict[str, np.ndarray]]:
+    if name == "pycocotools":
+        return _by_pycocotools
+    if name == "faster-coco-eval":
+        try:
+            import faster_coco_eval.faster_eval_api_cpp  # noqa: F401
+        except ImportError as error:
+            raise InputError(
+                f"the backend 'faster-coco-eval' cannot be imported ({error}): "
+                "pip install faster-coco-eval, or use backend='pycocotools'"
+            ) from error
+        return _by_faster_coco_eval
+    raise InputError(f"backend is {name!r}, expected one of {BACKENDS}")
 
 
-class _MaskIoU:
-    """The IoUs of masks by the COCO API's own code, to stand for ``COCOeval.computeIoU``.
+def _by_pycocotools(
+    truth: dict, detections: list[dict], iou_type: str, category_ids: list[int], max_dets: list[int]
+) -> dict[str, np.ndarray]:
+    """Precision and recall of some categories, all of it by the COCO API."""
+    with contextlib.redirect_stdout(io.StringIO()):  # it prints its progress
+        found = truth | {"annotations": detections}
+        evaluator = COCOeval(_index(truth), _index(found), iou_type)
+        evaluator.params.catIds, evaluator.params.maxDets = category_ids, max_dets
+        evaluator.evaluate()
+        evaluator.accumulate()
+    return {name: evaluator.eval[name] for name in ("precision", "recall")}
+
+
+def _by_faster_coco_eval(
+    truth: dict, detections: list[dict], iou_type: str, category_ids: list[int], max_dets: list[int]
+) -> dict[str, np.ndarray]:
+    """The same by the compiled part of faster-coco-eval.
+
+    What it does in Python around that (indices, copies, its own reading and comparing of masks)
+    takes longer than all the rest together.
+    """
+    from faster_coco_eval import COCOeval_faster
+    from faster_coco_eval.faster_eval_api_cpp import COCOevalEvaluateAccumulate
+
+    evaluator = COCOeval_faster(iouType=iou_type)
+    params, sets = evaluator.params, (evaluator.gt_dataset, evaluator.dt_dataset)
+    images = {image["id"]: image for image in truth["images"]}
+    params.imgIds, params.catIds, params.maxDets = sorted(images), category_ids, max_dets
+    objects, found = (_by_place(entries) for entries in (truth["annotations"], detections))
+    for kept, groups in zip(sets, (objects, found), strict=True):
+        for place, entries in groups.items():
+            for entry in entries:
+                kept.append_ref(*place, entry)
+    ious = []
+    for number in params.imgIds:
+        ious.append([])
+        for category in category_ids:
+            there, here = objects.get((number, category)), found.get((number, category))
+            if there and here:
+                best = sorted(here, key=itemgetter("score"), reverse=True)[: max_dets[-1]]
+                # the other program takes lists in a fraction of the time
+                ious[-1].append(find_ious(best, there, images[number], iou_type).tolist())
+            else:
+                ious[-1].append([])
+    return COCOevalEvaluateAccumulate(params, ious, *sets, params.imgIds, category_ids, True)
+
+
+def find_ious(
+    detections: list[dict], objects: list[dict], image: dict, iou_type: str
+) -> np.ndarray:
+    """The IoUs of D detections and G objects of an image by the COCO API's own code.
 
     Args:
-        truth (dict): COCO annotations with masks.
-        detections (list[dict]): Results with compressed RLE.
-        most (int): How many detections of a class in an image count.
+        detections: Results, with ``bbox`` or with a compressed RLE as ``segmentation``.
+        objects: COCO annotations.
+        image: With their ``height`` and ``width``.
+        iou_type: 'bbox' or 'segm', what is compared.
+
+    Returns:
+        np.ndarray: (D, G).
     """
-
-    def __init__(self, truth: dict, detections: list[dict], most: int) -> None:
-        self.most = most
-        self.sizes = {image["id"]: (image["height"], image["width"]) for image in truth["images"]}
-        self.truth = _by_image_and_category(truth["annotations"])
-        self.found = _by_image_and_category(detections)
-
-    def __call__(self, image_id: int, category_id: int) -> list[list[float]]:
-        """Compare the masks of one image and category.
-
-        Returns:
-            D rows of the D <= most best detections, best first, with G numbers of the annotations;
-            none without the ones or the others.
-        """
-        annotations = self.truth.get((image_id, category_id))
-        detections = self.found.get((image_id, category_id))
-        if not annotations or not detections:
-            return []
-        best = sorted(detections, key=lambda detection: -detection["score"])[: self.most]
-        size = self.sizes[image_id]
-        ious = mask_api.iou(
-            [detection["segmentation"] for detection in best],
-            [to_rle(annotation["segmentation"], *size) for annotation in annotations],
-            [int(annotation["iscrowd"]) for annotation in annotations],
-        )
-        return ious.tolist()  # which the other program takes in a fraction of the time
+    crowds = [entry["iscrowd"] for entry in objects]
+    if iou_type == "bbox":
+        boxes = [
+            np.array([entry["bbox"] for entry in each], float) for each in (detections, objects)
+        ]
+        return mask_api.iou(*boxes, crowds)
+    size = image["height"], image["width"]
+    return mask_api.iou(
+        [entry["segmentation"] for entry in detections],
+        [to_rle(entry["segmentation"], *size) for entry in objects],
+        crowds,
+    )
 
 
 def _by_category(entries: list[dict]) -> dict[int, list[dict]]:
@@ -546,7 +593,7 @@ def _by_category(entries: list[dict]) -> dict[int, list[dict]]:
     return groups
 
 
-def _by_image_and_category(entries: list[dict]) -> dict[tuple[int, int], list[dict]]:
+def _by_place(entries: list[dict]) -> dict[tuple[int, int], list[dict]]:
     groups = defaultdict(list)
     for entry in entries:
         groups[entry["image_id"], entry["category_id"]].append(entry)
@@ -562,29 +609,11 @@ def to_rle(segmentation: list | dict, height: int, width: int) -> dict:
     return segmentation
 
 
-def _index(coco_class: type, data: dict) -> Any:
-    coco = coco_class()
+def _index(data: dict) -> COCO:
+    coco = COCO()
     coco.dataset = data
     coco.createIndex()
     return coco
-
-
-def _import_backend(name: str) -> tuple[type, type]:
-    if name == "pycocotools":
-        from pycocotools.cocoeval import COCOeval
-
-        return COCO, COCOeval
-    if name == "faster-coco-eval":
-        try:
-            from faster_coco_eval import COCO as FasterCOCO
-            from faster_coco_eval import COCOeval_faster
-        except ImportError as error:
-            raise InputError(
-                f"the backend 'faster-coco-eval' cannot be imported ({error}): "
-                "pip install faster-coco-eval, or use backend='pycocotools'"
-            ) from error
-        return FasterCOCO, COCOeval_faster
-    raise InputError(f"backend is {name!r}, expected one of {BACKENDS}")
 
 
 def _explain_zero(value: float, detections: list[dict], iou_type: str) -> None:

@@ -5,9 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from pycocotools import mask as mask_api
 
-from mmbeit3.evaluation.coco import Accumulated, to_rle
+from mmbeit3.evaluation.coco import Accumulated, find_ious
 
 #: Overlaps below this are no overlap: detections on background, in TIDE's words.
 LEAST = 0.1
@@ -85,7 +84,7 @@ def find_overlaps(found: Accumulated, iou_type: str) -> Overlaps:
             continue
         there = [objects[target] for target in targets]
         here = [found.detections[number] for number in source[own]]
-        iou = _compare(here, there, found.truth["images"][index], iou_type)
+        iou = find_ious(here, there, found.truth["images"][index], iou_type)
         detection, target = np.nonzero(iou >= LEAST)
         pairs.append(np.stack([own[detection], targets[target]], 1))
         ious.append(iou[detection, target])
@@ -157,17 +156,3 @@ def _counting(image: np.ndarray, label: np.ndarray, score: np.ndarray, most: int
 def _by_image(image: np.ndarray, num_images: int) -> list[np.ndarray]:
     order = np.argsort(image, kind="stable")
     return np.split(order, np.searchsorted(image[order], np.arange(1, num_images)))
-
-
-def _compare(here: list[dict], there: list[dict], image: dict, iou_type: str) -> np.ndarray:
-    """The IoUs (D, G) of detections and objects by the COCO API's own code."""
-    crowds = [entry["iscrowd"] for entry in there]
-    if iou_type == "bbox":
-        boxes = [np.array([entry["bbox"] for entry in part], float) for part in (here, there)]
-        return mask_api.iou(*boxes, crowds)
-    size = image["height"], image["width"]
-    return mask_api.iou(
-        [entry["segmentation"] for entry in here],
-        [to_rle(entry["segmentation"], *size) for entry in there],
-        crowds,
-    )

@@ -19,7 +19,7 @@ import numpy as np
 from mmengine.logging import print_log
 
 from mmbeit3.datasets.checks.coco_meaning import Doubt, find_doubts
-from mmbeit3.datasets.checks.rle import CHUNK, find_code_problems
+from mmbeit3.datasets.checks.rle import CHUNK, read_codes
 from mmbeit3.datasets.json_stream import TwiceError, stream_entries, unique_keys
 from mmbeit3.utils import InputError
 from mmbeit3.utils.read_once import read_once
@@ -426,7 +426,7 @@ class AnnotationCheck:
         """Check compressed RLE, many at a time."""
         masks = [mask for _, _, mask in self._coded]
         areas = [mask["size"][0] * mask["size"][1] for mask in masks]
-        problems = find_code_problems([mask["counts"] for mask in masks], areas)
+        problems, _ = read_codes([mask["counts"] for mask in masks], areas)
         for place, problem in problems.items():
             index, number, _ = self._coded[place]
             text = f"annotations[{index}] (id {number}): the RLE's counts {problem}"
@@ -537,7 +537,7 @@ def rle_problem(rle: dict, image_size: tuple[int, int]) -> str | None:
     problem = _rle_problem(rle, *image_size)
     if problem or isinstance(rle["counts"], list):
         return problem
-    found = find_code_problems([rle["counts"]], [image_size[0] * image_size[1]])
+    found, _ = read_codes([rle["counts"]], [image_size[0] * image_size[1]])
     return f"the RLE's counts {found[0]}" if found else None
 
 

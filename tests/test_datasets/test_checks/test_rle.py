@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from pycocotools import mask as mask_api
 
-from mmbeit3.datasets.checks.rle import CHUNK, find_code_problems
+from mmbeit3.datasets.checks.rle import CHUNK, read_codes
 
 
 def _codes(number: int) -> tuple[list[str], list[int]]:
@@ -23,20 +23,26 @@ def _codes(number: int) -> tuple[list[str], list[int]]:
 
 def test_codes_of_the_coco_api_pass() -> None:
     codes, areas = _codes(3 * CHUNK + 5)
-    assert find_code_problems(codes, areas) == {}
-    assert find_code_problems([code.encode() for code in codes], areas) == {}
-    assert find_code_problems([], []) == {}
+    for some in (codes, [code.encode() for code in codes], []):
+        problems, pixels = read_codes(some, areas)
+        assert problems == {}
+        masks = [
+            {"size": [area, 1], "counts": code} for area, code in zip(areas, some, strict=False)
+        ]
+        assert pixels.tolist() == [mask_api.area(mask) for mask in masks]
 
 
 def test_large_masks_pass() -> None:
     for counts in ([2**30], [0, 2**30], [3, 2**29, 2**28, 2**28 - 3], [1, 2**30 - 1]):
         code = mask_api.frPyObjects({"size": [2**15, 2**15], "counts": counts}, 2**15, 2**15)
-        assert find_code_problems([code["counts"]], [2**30]) == {}, counts
+        problems, pixels = read_codes([code["counts"]], [2**30])
+        assert problems == {}, counts
+        assert pixels == [sum(counts[1::2])]
 
 
 def test_the_codes_of_other_sizes_do_not() -> None:
     codes, areas = _codes(300)
-    found = find_code_problems(codes, [area + 1 for area in areas])
+    found, _ = read_codes(codes, [area + 1 for area in areas])
     assert list(found) == list(range(300))
     assert found[7] == f"cover {areas[7]} pixels, expected {areas[7] + 1}"
 
@@ -58,6 +64,7 @@ def test_the_codes_of_other_sizes_do_not() -> None:
 )
 def test_what_is_wrong_is_said_beside_good_codes(code: str, problem: str) -> None:
     codes, areas = _codes(4)
-    found = find_code_problems([*codes[:2], code, *codes[2:]], [*areas[:2], 9, *areas[2:]])
+    found, pixels = read_codes([*codes[:2], code, *codes[2:]], [*areas[:2], 9, *areas[2:]])
     assert list(found) == [2]
     assert found[2].startswith(problem)
+    assert pixels[2] == 0 < min(areas)
