@@ -18,15 +18,19 @@ from typing import TYPE_CHECKING, Any
 
 from mmbeit3.ops.mmcv_ext import install as _install_operators
 from mmbeit3.utils.cores import settle_threads as _settle_threads
+from mmbeit3.utils.late_imports import install as _install_late_imports
 from mmbeit3.utils.mmengine_hub import install as _install_hub
 from mmbeit3.utils.packaged_configs import packaged_configs
 from mmbeit3.utils.quiet_imports import install as _install_quiet_imports
+from mmbeit3.utils.uncollected_imports import install as _install_uncollected_imports
 from mmbeit3.version import __version__
 
 _settle_threads()  # torch reads it when it is loaded, which nothing here does
 _install_operators()
 _install_hub()
 _install_quiet_imports()
+_install_late_imports()
+_install_uncollected_imports()
 
 if TYPE_CHECKING:
     from mmbeit3.inference.loading import load

@@ -7,6 +7,7 @@ import sys
 import unicodedata
 from collections.abc import Iterator
 from functools import cache, lru_cache
+from importlib.util import find_spec
 from pathlib import Path
 
 from PIL import ImageFont, features
@@ -115,9 +116,15 @@ def _escaped(letter: str) -> str:
 @cache
 def default_font() -> Path:
     """Return the file of DejaVu Sans; matplotlib brings it along."""
+    name = "fonts/ttf/DejaVuSans.ttf"
+    spec = find_spec("matplotlib")  # whose import takes longer than to draw a picture
+    for folder in spec.submodule_search_locations or () if spec else ():
+        font = Path(folder, "mpl-data", name)
+        if font.is_file():
+            return font
     import matplotlib  # not pyplot: this loads no backend
 
-    return Path(matplotlib.get_data_path(), "fonts", "ttf", "DejaVuSans.ttf")
+    return Path(matplotlib.get_data_path(), name)
 
 
 def _fonts() -> Iterator[Path]:

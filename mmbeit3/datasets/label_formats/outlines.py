@@ -10,7 +10,6 @@ from typing import Any
 import cv2
 import numpy as np
 from pycocotools import mask as mask_api
-from scipy.spatial import cKDTree
 
 from mmbeit3.datasets.label_formats.labels import LabeledImage, LabeledObject, Labels, box_of
 from mmbeit3.ops import encode_masks
@@ -169,6 +168,8 @@ def one_ring(parts: Sequence[Sequence[np.ndarray]]) -> np.ndarray:
 
     Ultralytics' own converter from COCO does so, for files that have one polygon an object.
     """
+    from scipy.spatial import cKDTree  # which data sets do without
+
     rings = [ring.astype(float) for part in parts for ring in part]
     if len(rings) == 1:
         return rings[0]
