@@ -160,17 +160,19 @@ def pretrained_backbone(size: str) -> str:
     )
 
 
-def optimizer(size: str, weight_decay: float, beta2: float = 0.999) -> str:
+def optimizer(size: str, weight_decay: float, beta2: float = 0.999, amp: bool = False) -> str:
     """The arguments of ``optim_wrapper`` that all tasks have, as code.
 
     Args:
         size: The size of the model.
         weight_decay: That of the optimizer.
         beta2: Its second beta. Defaults to 0.999.
+        amp: Train in bfloat16 (:class:`mmbeit3.engine.AmpOptimWrapper`) in any size. Defaults to
+            False: from ``base`` on.
     """
     kind = (
         'type="OptimWrapper",'
-        if size in LIGHT
+        if size in LIGHT and not amp
         else 'type="mmbeit3.AmpOptimWrapper",\n    dtype="bfloat16",\n    loss_scale=1.0,'
     )
     return (

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ TOKENIZER, PRETRAINING = "image_tokenizer", "pretraining"  # the configs and the
 SIZES = ("tiny", "base")
 VAL_SHARE, MOST_ASIDE = 10, 500  # one image of ten is kept for validation, and 500 at most
 PER_CODE = 10  # patches that a code needs at least
+EDGE_CODES = 1024  # codes of edges, where there are images enough for them
 LOOKED_AT = 200  # images whose sizes are looked at
 MOST_TEXTS = 200_000  # from which a tokenizer is trained
 
@@ -34,7 +35,7 @@ class Size:
     Args:
         img_size: Side of the images in pixels.
         patch_size: Side of a patch.
-        num_codes: Codes of its image tokenizer.
+        num_codes: Codes of its image tokenizer; of edges more, where the images suffice.
         batch_size: Images of a step.
         workers: Processes that load images.
         lr: Learning rate of the pretraining.
@@ -190,7 +191,7 @@ VQKD = {
     "base": 'type="mmbeit3.VQKD",\n{indent}arch="base",\n{indent}img_size=img_size,\n'
     "{indent}patch_size=patch_size,\n{indent}decoder_layers=3,\n",
 }
-EDGE_CODES = """type="mmbeit3.TeacherCodes",
+EDGE_BOOK = """type="mmbeit3.TeacherCodes",
 {{indent}}teacher=dict(type="mmbeit3.EdgeTeacher", patch_size=patch_size),
 {{indent}}img_size=img_size,
 {{indent}}patch_size=patch_size,
@@ -220,8 +221,8 @@ def write_pretraining_configs(
             model of timm. Defaults to None: "edges" of tiny; base has the official tokenizer.
         tokenizer (str | Path | None): That of the texts. Defaults to None: tiny gets one of its
             own, base has the official ``beit3.spm``.
-        iters (tuple[int | None, int | None]): Of the image tokenizer and of the model. Defaults to
-            None, by the number of images.
+        iters (tuple[int | None, int | None]): Of the image tokenizer, which takes no more than by
+            default, and of the model. Defaults to None, by the number of images.
 
     Returns:
         list[str]: What was found and chosen, for a person.
@@ -240,6 +241,9 @@ def write_pretraining_configs(
     lines += _describe_sizes(found, choice.img_size)
     own_book = size == "tiny" or teacher is not None
     if own_book:
+        teacher = teacher or "edges"
+        if teacher == "edges" and num_images >= _images_needed(EDGE_CODES, choice):
+            choice = replace(choice, num_codes=max(EDGE_CODES, choice.num_codes))
         _check_book(root, num_images, choice)
     values: dict[str, Any] = vars(choice) | {
         "folder": out,
@@ -253,8 +257,7 @@ def write_pretraining_configs(
     }
     contents: dict[str, str] = {}
     if own_book:
-        teacher = teacher or "edges"
-        book, trained_book = _image_tokenizer(teacher, size)
+        book, trained_book = _image_tokenizer(teacher, size, choice)
         values |= {
             "title": f"An image tokenizer for BEiT-3 {size}, which learns from {teacher}",
             "metric": "CodeBookMetric",
@@ -268,7 +271,7 @@ def write_pretraining_configs(
             "groups": "",
         }
         usual = choice.iterations(0, num_images)
-        number = iters[0] or min(usual, iters[1] or usual)
+        number = min(usual, iters[0] or iters[1] or usual)
         contents[TOKENIZER] = _content(TOKENIZER, values, number, "")
         lines.append(f"image tokenizer: {choice.num_codes} codes, from {teacher}, {number} steps")
     else:
@@ -302,9 +305,9 @@ def write_pretraining_configs(
             ["pairs"] if table else [],
             "test_mode=True",
         ),
-        "model": _model(size, out, book if own_book else None, spm, parts),
+        "model": _model(size, choice, out, book if own_book else None, spm, parts),
         "lr": choice.lr,
-        "optimizer": optimizer(size, 0.05, beta2=0.98),  # as the paper
+        "optimizer": optimizer(size, 0.05, beta2=0.98, amp=True),  # betas as the paper
         "groups": GROUPS,
     }
     number = iters[1] or choice.iterations(1, num_images)
@@ -338,9 +341,14 @@ def _describe_sizes(paths: Sequence[str], img_size: int) -> list[str]:
     return lines
 
 
+def _images_needed(num_codes: int, choice: Size) -> int:
+    """How many images have patches enough for so many codes."""
+    return math.ceil(PER_CODE * num_codes / (choice.img_size // choice.patch_size) ** 2)
+
+
 def _check_book(root: Path, num_images: int, choice: Size) -> None:
     patches = (choice.img_size // choice.patch_size) ** 2
-    needed = math.ceil(PER_CODE * choice.num_codes / patches)
+    needed = _images_needed(choice.num_codes, choice)
     if num_images < needed:
         raise InputError(
             f"{root} has {num_images} images to train on, of {patches} patches each: too few for a "
@@ -350,11 +358,10 @@ def _check_book(root: Path, num_images: int, choice: Size) -> None:
         )
 
 
-def _image_tokenizer(teacher: str, size: str) -> tuple[str, str]:
+def _image_tokenizer(teacher: str, size: str, choice: Size) -> tuple[str, str]:
     """Arguments of an image tokenizer as code: to ask it, and to train it."""
-    choice = CHOICES[size]
     if teacher == "edges":  # they are computed from the pixels each time
-        code = EDGE_CODES.format(num_codes=choice.num_codes)
+        code = EDGE_BOOK.format(num_codes=choice.num_codes)
         return code, code
     if teacher in ("hog", "pixels"):
         kind = HOGTeacher if teacher == "hog" else PixelTeacher
@@ -401,7 +408,9 @@ def _parted(first: list[str], names: Sequence[str], test_mode: str) -> str:
     )
 
 
-def _model(size: str, out: Path, book: str | None, spm: Path | None, parts: Sequence[str]) -> str:
+def _model(
+    size: str, choice: Size, out: Path, book: str | None, spm: Path | None, parts: Sequence[str]
+) -> str:
     """The model of the pretraining as code, with its own image tokenizer if it has one."""
     lines = ["model = dict("]
     if size == "tiny":
@@ -416,7 +425,7 @@ def _model(size: str, out: Path, book: str | None, spm: Path | None, parts: Sequ
             f"        vocab_size={vocab_size},",
             "        max_tokens=64,",
             "    ),",
-            f"    num_codes={CHOICES[size].num_codes},",
+            f"    num_codes={choice.num_codes},",
             # From random weights a tower must first find what codes are.
             "    loss_weights=dict(visible_image=1.0, visible_pair_image=1.0),",
             '    data_preprocessor=dict(type="mmbeit3.PretrainingPreprocessor"),',

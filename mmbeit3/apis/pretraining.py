@@ -31,7 +31,7 @@ from mmbeit3.utils.whole_files import write_whole
 
 OPTIONS = "pretrain.json"  # in the folder: what it was begun with
 FIRST, TIMED = 2, 4  # iterations before the timed ones, and these
-TOKENIZER_SHARE = 0.2  # of the minutes
+TOKENIZER_SHARE = 0.2  # of the minutes, at most
 
 
 def pretrain(
@@ -58,8 +58,9 @@ def pretrain(
             :class:`mmbeit3.datasets.ImageTextTableDataset` reads it. Defaults to None.
         size (str | None): "tiny" or "base". Defaults to None, "tiny".
         out (str | Path): The folder of the results. Defaults to "pretraining".
-        teacher (str | None): What the image tokenizer learns from: "hog", "pixels" or the name of a
-            model of timm. Defaults to None: "hog" of tiny; base has the official tokenizer.
+        teacher (str | None): What the image tokenizer learns from: "edges", "hog", "pixels" or the
+            name of a model of timm. Defaults to None: "edges" of tiny; base has the official
+            tokenizer.
         tokenizer (str | Path | None): That of the texts. Defaults to None: tiny gets one of its
             own, base has the official ``beit3.spm``.
         iters (int | None): Iterations of the pretraining, and of the image tokenizer at most.
@@ -149,13 +150,18 @@ def _iterations(seconds: float, options: dict[str, Any]) -> tuple[int, int]:
     with TemporaryDirectory() as name:
         folder = Path(name)
         write_pretraining_configs(folder, **options)
-        times = {}
+        times, usual = {}, {}
         for part in (TOKENIZER, PRETRAINING):
             if (folder / f"{part}.py").is_file():
-                times[part] = _time_iteration(load_config(folder / f"{part}.py"))
-    share = TOKENIZER_SHARE if TOKENIZER in times else 0
-    first = int(share * seconds / times[TOKENIZER]) if share else 1
-    return max(1, first), max(1, int((1 - share) * seconds / times[PRETRAINING]))
+                cfg = load_config(folder / f"{part}.py")
+                usual[part] = cfg.max_iters
+                times[part] = _time_iteration(cfg)
+    first = 0
+    if TOKENIZER in times:  # what it does not need, the model gets
+        first = min(usual[TOKENIZER], int(TOKENIZER_SHARE * seconds / times[TOKENIZER]))
+        first = max(1, first)
+        seconds -= first * times[TOKENIZER]
+    return first, max(1, int(seconds / times[PRETRAINING]))
 
 
 @separate_run

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -30,8 +31,10 @@ class MaskedTokenMetric(GatheredMetric):
     For each of ``image``, ``text``, ``pair_image`` and ``pair_text`` that the data have it reports
     ``masked/acc_<part>``, a mean over all masked tokens from 0 to 1; ``masked/loss_<part>``, their
     mean cross-entropy without ``loss_weights``; and of images ``masked/codes_used_<part>``, the
-    share of all codes that the masked patches of the whole set have. Samples of all processes are
-    gathered, and each counts once.
+    share of all codes that the masked patches of the whole set have, and ``masked/guess_<part>``,
+    the share of the masked patches with the most frequent code: a model with no better
+    ``acc_<part>`` tells nothing of what is hidden. Samples of all processes are gathered, and each
+    counts once.
 
     Args:
         collect_device (str): "cpu" or "gpu"; results are gathered as objects in either case.
@@ -43,7 +46,11 @@ class MaskedTokenMetric(GatheredMetric):
     """
 
     default_prefix = "masked"
-    headlines = tuple(f"acc_{part}" for part in PARTS)  # what a terminal shows of a validation
+    headlines = tuple(
+        f"{what}_{part}"
+        for part in PARTS
+        for what in (("acc", "guess") if part.endswith("image") else ("acc",))
+    )  # what a terminal shows of a validation
     results: list[_Sample]
 
     @classmethod
@@ -57,7 +64,8 @@ class MaskedTokenMetric(GatheredMetric):
             classes: Not used.
         """
         names = [f"{what}_{part}" for what in ("acc", "loss") for part in PARTS]
-        return [*names, *(f"codes_used_{part}" for part in PARTS if part.endswith("image"))]
+        images = [part for part in PARTS if part.endswith("image")]
+        return [*names, *(f"{what}_{part}" for what in ("codes_used", "guess") for part in images)]
 
     def process(self, data_batch: Any, data_samples: Sequence[dict]) -> None:
         """Keep the counts of a batch.
@@ -99,6 +107,8 @@ class MaskedTokenMetric(GatheredMetric):
             found[f"loss_{part}"] = math.fsum(each["loss"] for each in tokens) / count
             if part.endswith("image"):
                 found[f"codes_used_{part}"] = share_of_codes(tokens)
+                codes = Counter(code for each in tokens for code in each["codes"])
+                found[f"guess_{part}"] = codes.most_common(1)[0][1] / count
         return found
 
 

@@ -121,6 +121,19 @@ def test_the_model_asks_the_tokenizer_that_was_trained(folder: Path, teacher: st
     assert model.loss_weights["visible_image"] == 1
 
 
+@pytest.mark.parametrize(
+    ("number", "teacher", "expected"), [(44, None, 1024), (43, None, 256), (44, "hog", 256)]
+)
+def test_codes_of_edges_are_as_many_as_the_images_suffice_for(
+    tmp_path: Path, number: int, teacher: str | None, expected: int
+) -> None:
+    for index in range(number):  # a tenth of them is for validation, 40 have patches for 1024 codes
+        Image.new("RGB", (40, 40), (index, 0, 0)).save(tmp_path / f"{index}.png")
+    write_pretraining_configs(tmp_path, tmp_path, teacher=teacher)
+    trained, model = (load_config(tmp_path / f"{name}.py").model for name in PARTS)
+    assert trained.num_codes == model.image_tokenizer.num_codes == model.num_codes == expected
+
+
 def test_base_goes_on_from_official_weights(folder: Path) -> None:
     lines = write_pretraining_configs(folder / "base", folder / "photos", size="base")
     assert any("the official one, with CLIP" in line for line in lines)
@@ -132,7 +145,16 @@ def test_base_goes_on_from_official_weights(folder: Path) -> None:
     assert model.data_preprocessor.tokenizer is None and model.encoder.arch == "base"
 
 
-def test_minutes_become_iterations(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("minutes", "expected"),
+    [
+        (10, [240, 240]),  # 0.2 * 600 s / 0.5 s, 0.8 * 600 s / 2 s
+        (40, [300, 1125]),  # as many as by default, (2400 s - 300 * 0.5 s) / 2 s
+    ],
+)
+def test_minutes_become_iterations(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, minutes: float, expected: list[int]
+) -> None:
     monkeypatch.setattr(
         pretraining,
         "_time_iteration",
@@ -140,9 +162,12 @@ def test_minutes_become_iterations(folder: Path, monkeypatch: pytest.MonkeyPatch
     )
     monkeypatch.setattr(pretraining, "train", lambda cfg, resume: (_ for _ in ()).throw(Stopped))
     with pytest.raises(Stopped):
-        pretrain(folder / "photos", out=folder / "out", minutes=10)
+        pretrain(folder / "photos", out=folder / "out", minutes=minutes)
     found = [load_config(folder / "out" / f"{n}.py").max_iters for n in PARTS]
-    assert found == [240, 240]  # 0.2 * 600 s / 0.5 s, 0.8 * 600 s / 2 s
+    assert found == expected
+    # In bfloat16 twice as many steps fit, where the processor has it.
+    wrapper = load_config(folder / "out" / "pretraining.py").optim_wrapper
+    assert wrapper.type == "mmbeit3.AmpOptimWrapper"
 
 
 class Stopped(Exception):

@@ -158,8 +158,7 @@ def test_held_out_samples_are_counted_alike_in_training_and_test(
         assert kept["metrics"] == found
     assert set(found) == {
         *(f"masked/{what}_{part}" for what in ("acc", "loss") for part in PARTS),
-        "masked/codes_used_image",
-        "masked/codes_used_pair_image",
+        *(f"masked/{what}_{part}" for what in ("codes_used", "guess") for part in PARTS[::2]),
     }
     used = 256 * found["masked/codes_used_image"]
     assert 1 <= used <= 5 * 6 and used == pytest.approx(round(used))  # 6 of 16 patches are masked

@@ -42,8 +42,9 @@ def test_each_sample_counts_once_in_any_order(shape: tuple[int, int, int]) -> No
         expected[f"masked/acc_{part}"] = sum(each["right"] for each in tokens) / count
         expected[f"masked/loss_{part}"] = sum(each["loss"] for each in tokens) / count
         if "codes" in tokens[0]:
-            used = np.unique(np.concatenate([each["codes"] for each in tokens]))
-            expected[f"masked/codes_used_{part}"] = len(used) / 40
+            codes = np.concatenate([each["codes"] for each in tokens])
+            expected[f"masked/codes_used_{part}"] = len(np.unique(codes)) / 40
+            expected[f"masked/guess_{part}"] = np.bincount(codes).max() / count
     assert found == pytest.approx(expected, rel=1e-12)
     names = MaskedTokenMetric.metric_names({})
     assert {name.removeprefix("masked/") for name in found} <= set(names)

@@ -200,7 +200,7 @@ class BEiT3Pretraining(AsksFrozen, ImageTextModel):
             ):
                 found = dict(count=len(hits), right=int(hits.sum()), loss=float(loss.sum()))
                 if name.endswith("image"):
-                    found["codes"] = targets.unique().tolist()
+                    found["codes"] = targets.tolist()
                     found["num_codes"] = self.mim_head.out_features
                 known = sample.get("masked_tokens") or {}
                 sample.set_field(known | {name: found}, "masked_tokens")

@@ -107,6 +107,7 @@ def test_scores_of_samples_add_up_to_the_losses(tokenizer_file: Path) -> None:
         hits = sum(each["right"] for each in found) / count
         assert hits == pytest.approx(float(losses[f"acc_{part}"]))
         if part.endswith("image"):
+            assert all(len(each["codes"]) == each["count"] for each in found)
             used = {code for each in found for code in each["codes"]}
             assert len(used) / CODES == pytest.approx(float(losses[f"codes_used_{part}"]))
 
