@@ -17,6 +17,7 @@ CASES = {
     "tower": ("tower", "the vision tower, next to torchscale's and timm's"),
     "tower-sizes": ("tower", "the tower from 512 to 1792 pixels"),
     "tower-batches": ("tower", "the tower at batches of 1 to 8 images"),
+    "int8": ("int8", "tower and detector in 8-bit integers, bfloat16 and float32"),
     "export": ("export", "the tower by onnxruntime and OpenVINO, next to PyTorch"),
     "text": ("text", "captions through the language expert, next to torchscale's"),
     "caption": ("caption", "images to captions by beam search, next to the published way"),
@@ -36,18 +37,20 @@ CASES = {
 
 
 def make_case(name: str, options: Options) -> Case:
-    """Set up one of :data:`CASES`, in bfloat16 too where the device has it."""
+    """Set up one of :data:`CASES`, in bfloat16 and int8 too where the device has them."""
     from benchmarks.benchmark import without
-    from mmbeit3.ops.cpu.processor import bfloat16_obstacle
+    from mmbeit3.ops.cpu.processor import bfloat16_obstacle, int8_obstacle
 
     module = import_module(f"{__name__}.{CASES[name][0]}")
     case = getattr(module, name.replace("-", "_"))(options)
-    if options.device != "cpu":
-        return without_targets(case)
-    if bfloat16_obstacle() is None:
-        return case
-    half = {c.name for c in case.candidates if c.arguments.get("dtype") == "bfloat16"}
-    return without(case, half)
+    on_cpu = options.device == "cpu"
+    obstacles = {
+        "bfloat16": bfloat16_obstacle() if on_cpu else None,
+        "int8": int8_obstacle() if on_cpu else "a GPU",
+    }
+    missing = {dtype for dtype, obstacle in obstacles.items() if obstacle is not None}
+    case = without(case, {c.name for c in case.candidates if c.arguments.get("dtype") in missing})
+    return case if on_cpu else without_targets(case)
 
 
 def without_targets(case: Case) -> Case:

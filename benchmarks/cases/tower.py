@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Callable
+from contextlib import nullcontext
 from functools import partial
 from typing import Any
 
@@ -181,16 +182,20 @@ def build_tower(
     x = torch.randn(batch, 3, size, size).to(device)
     if kind in ("windows", "plain"):
         model = make_tower(arch, size).to(device)
-        make_plain(model) if kind == "plain" else accelerate(model)
+        if kind == "plain":
+            make_plain(model)
+        else:
+            accelerate(model, "int8" if dtype == "int8" else "float32")
         run = model.forward
         run = partial(lambda forward: forward(x)[0], run)
     else:
         run = partial(ALL_GLOBAL[kind](arch, size, device), x)
-    type_ = getattr(torch, dtype)
+    low = dtype == "bfloat16"  # int8 has its own context
 
     def call() -> Tensor:
         kind_ = torch.device(device).type
-        with torch.inference_mode(), torch.autocast(kind_, type_, enabled=dtype != "float32"):
+        outer = torch.autocast(kind_, torch.bfloat16) if low else nullcontext()
+        with torch.inference_mode(), outer:
             return run()
 
     return call

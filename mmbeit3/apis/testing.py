@@ -56,7 +56,7 @@ def test(
             pipeline loads it), prediction right. Defaults to None, no pictures.
         tta: Test-time augmentation, 'multi-scale' or 'flip'; see
             :func:`mmbeit3.config.tta.use_tta`. Defaults to None, without.
-        dtype: Compute in 'float32' or 'bfloat16'; see
+        dtype: Compute in 'float32', 'bfloat16' or 'int8'; see
             :func:`mmbeit3.accelerate`. Defaults to 'float32'.
         compiles: Whether to compile the backbone by torch.compile. Defaults to False.
         report: Folder for a page on where the model is wrong, see

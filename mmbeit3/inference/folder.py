@@ -122,7 +122,7 @@ def infer_folder(
             of CPU cores, divided over the processes, at most 4.
         device (str): A device of PyTorch, or 'auto': the first GPU if there is one. Defaults to
             'auto'; in several processes to the GPU of each.
-        dtype (str): Compute in 'float32' or 'bfloat16'; see
+        dtype (str): Compute in 'float32', 'bfloat16' or 'int8'; see
             :func:`mmbeit3.accelerate`. Defaults to 'float32'.
         compiles (bool): Whether to compile the backbone by torch.compile. Defaults to False.
         overlays (bool): Whether to draw pictures. Defaults to True.

@@ -70,8 +70,8 @@ class Inferencer(ABC):
             :func:`mmbeit3.checkpoint.read_checkpoint` made of their file; they must be those of
             exactly this model. Or the files that the model was exported to.
         device (str): A device of PyTorch, or 'auto'.
-        dtype (str, optional): 'float32' or 'bfloat16'; see :func:`mmbeit3.accelerate`. None leaves
-            the model as it is built, for export. Defaults to 'float32'.
+        dtype (str, optional): 'float32', 'bfloat16' or 'int8'; see :func:`mmbeit3.accelerate`. None
+            leaves the model as it is built, for export. Defaults to 'float32'.
         compiles (bool): Whether to compile the backbone. Defaults to False.
 
     Raises:

@@ -47,7 +47,7 @@ def load(
             address, ``hf://OWNER/REPO`` on the Hugging Face Hub too. Defaults to None.
         device (str): A device of PyTorch, or 'auto': the first GPU if there is one. Defaults to
             'auto'.
-        dtype (str): Compute in 'float32' or 'bfloat16'; see
+        dtype (str): Compute in 'float32', 'bfloat16' or 'int8'; see
             :func:`mmbeit3.accelerate`. Defaults to 'float32'.
         compile (bool): Whether to compile the backbone by torch.compile. Defaults to False.
         classes (Sequence[str], optional): Names of what to look for, of a model with

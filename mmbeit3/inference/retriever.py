@@ -23,7 +23,7 @@ from mmbeit3.inference.inferencer import Inferencer, Loaded, default_workers
 from mmbeit3.inference.inputs import PixelSource
 from mmbeit3.inference.pipeline import track
 from mmbeit3.inference.result import Failed, Predicted, all_found
-from mmbeit3.models.acceleration import DTYPES
+from mmbeit3.models.acceleration import autocast_of
 from mmbeit3.models.multimodal.class_texts import check_names, check_told_apart, encode_classes
 from mmbeit3.text import Tokenizer
 from mmbeit3.text.templates import read_templates
@@ -341,8 +341,7 @@ class Retriever(Inferencer):
         return tokenizer
 
     def _precision(self) -> AbstractContextManager:
-        enabled = self.dtype != "float32"
-        return torch.autocast(self.device.type, DTYPES[self.dtype], enabled=enabled)
+        return autocast_of(self.device, self.dtype)
 
 
 def _probe() -> np.ndarray:

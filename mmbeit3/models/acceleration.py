@@ -1,4 +1,4 @@
-"""What makes a finished model faster: kernels for the CPU, bfloat16, and torch.compile."""
+"""What makes a finished model faster: kernels for the CPU, fewer bits, and torch.compile."""
 
 from __future__ import annotations
 
@@ -14,15 +14,20 @@ from torch import Tensor, nn
 from mmbeit3.models.layers import FFN, Attention, DeformableAttention
 from mmbeit3.models.layers.interaction import ConvFFN
 from mmbeit3.models.roi_heads import FCNMaskHead, PreciseRoIExtractor
+from mmbeit3.ops.cpu.int8 import Int8Linear, fits_int8, int8_product, outer_dtype
 from mmbeit3.ops.cpu.linear import OneDNNLinear, fits_onednn, onednn_linear
 from mmbeit3.ops.cpu.pasting import paste_masks
-from mmbeit3.ops.cpu.processor import bfloat16_obstacle
+from mmbeit3.ops.cpu.processor import bfloat16_obstacle, int8_obstacle
 from mmbeit3.ops.cpu.roi_align import multi_level_roi_align
 from mmbeit3.utils import InputError
 from mmbeit3.utils.towers import find_layers
 
+#: What autocast computes in; int8 layers are inside it, where there are instructions for bfloat16.
 #: float16 is no choice: the residual stream of sub-LN models can leave its range (65504).
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "int8": torch.bfloat16}
+
+# Tokens that an FFN of bytes takes at once: the hidden ones stay in the cache.
+_BLOCK = 256
 
 
 def accelerate(model: nn.Module, dtype: str = "float32", compile: bool = False) -> str:
@@ -31,32 +36,36 @@ def accelerate(model: nn.Module, dtype: str = "float32", compile: bool = False) 
     Modules of this project get a subclass of their class that has a faster way for inference:
     their weights, names and training stay as they are. On the CPU these are linear layers (by
     oneDNN) and RoIAlign; on every device it is the pasting of masks. Whoever exports a model, or
-    replaces its layers (LoRA, quantization), does so with one that is not accelerated.
+    replaces its layers (LoRA), does so with one that is not accelerated.
 
     In bfloat16 matrix products and convolutions are computed in that type (autocast); weights,
     residual stream, norms and box coordinates stay in float32. On a CPU without instructions for
     bfloat16 that is slower (with AVX2, products take about 3 times as long and convolutions up to
-    hundreds of times): float32 is computed there, and one line says so. Compiled are the
+    hundreds of times): float32 is computed there, and one line says so. In int8 the linear layers
+    of towers multiply 8-bit integers, on CPUs with instructions for that; all else is as in
+    bfloat16, or in float32 where the CPU has no bfloat16. Compiled are the
     backbone's layers, for any image size: a further size costs no compilation, only a new kind of
     split into windows (rest on the right, below, both, none) or a batch of another kind (one,
     several) does.
 
     Args:
         model (nn.Module): A detector, segmentor or tower, maybe inside a wrapper. It is changed.
-        dtype (str): 'float32' or 'bfloat16'. Defaults to 'float32'.
+        dtype (str): 'float32', 'bfloat16' or 'int8'. Defaults to 'float32'.
         compile (bool): Whether to compile the layers of the backbone. Defaults to False.
 
     Returns:
         str: The type that is computed in.
 
     Raises:
-        InputError: The type is not known, the model has no layers to compile, or torch.compile does
-            not work here.
+        InputError: The type is not known, int8 cannot be had, the model has no layers to compile,
+            or torch.compile does not work here.
     """
     if dtype not in DTYPES:
         raise InputError(f"dtype is {dtype!r}; expected one of {', '.join(DTYPES)}")
     device = next((param.device for param in model.parameters()), torch.device("cpu"))
-    _use_kernels(model, device)
+    if dtype == "int8":
+        _check_int8(model, device, compile)
+    _use_kernels(model, device, dtype)
     if compile:
         _compile_layers(model, device)
     obstacle = bfloat16_obstacle() if dtype == "bfloat16" and device.type == "cpu" else None
@@ -69,11 +78,30 @@ def accelerate(model: nn.Module, dtype: str = "float32", compile: bool = False) 
         dtype = "float32"
     if dtype != "float32":
         name = "test_step" if hasattr(model, "test_step") else "forward"
-        setattr(model, name, torch.autocast(device.type, DTYPES[dtype])(getattr(model, name)))
+        setattr(model, name, autocast_of(device, dtype)(getattr(model, name)))
     return dtype
 
 
-def _use_kernels(model: nn.Module, device: torch.device) -> None:
+def autocast_of(device: torch.device, dtype: str) -> torch.autocast:
+    """The context in which a model of a ``dtype`` of :func:`accelerate` runs on a device."""
+    enabled = dtype == "bfloat16" or (dtype == "int8" and bfloat16_obstacle() is None)
+    return torch.autocast(device.type, DTYPES[dtype], enabled=enabled)
+
+
+def _check_int8(model: nn.Module, device: torch.device, compile: bool) -> None:
+    found = int8_obstacle()
+    if device.type != "cpu":
+        found = f"int8 is for CPUs, and the model is on {device}"
+    elif compile:
+        found = "layers in int8 cannot be compiled"
+    elif not any(isinstance(module, (Attention, FFN)) for module in model.modules()):
+        found = f"{type(model).__name__} has no layers of this project's towers, which int8 is for"
+    if found is not None:
+        cure = "leave --compile out" if compile else "leave it out, or give bfloat16"
+        raise InputError(f"{found}; expected float32 or bfloat16 here: {cure}", "dtype")
+
+
+def _use_kernels(model: nn.Module, device: torch.device, dtype: str) -> None:
     """Give modules their faster class; one of a class that is not known here stays as it is."""
     faster = {MMDetFCNMaskHead: _PastingMMDetMaskHead, FCNMaskHead: _PastingMaskHead}
     if device.type == "cpu":
@@ -83,6 +111,9 @@ def _use_kernels(model: nn.Module, device: torch.device) -> None:
                 for layer in module.children():
                     if type(layer) is nn.Linear:
                         layer.__class__ = OneDNNLinear
+                    in_bytes = dtype == "int8" and isinstance(module, (Attention, FFN))
+                    if in_bytes and type(layer) is OneDNNLinear:
+                        layer.__class__ = Int8Linear
     for module in model.modules():
         module.__class__ = faster.get(type(module), type(module))
 
@@ -91,13 +122,25 @@ class _FusedFFN(FFN):
     """Applies GELU while the product is written."""
 
     def forward(self, x: Tensor) -> Tensor:
-        fc1 = self.fc1
+        fc1, fc2 = self.fc1, self.fc2
         # A layer that was replaced, or that someone listens to, is called.
-        is_plain = type(fc1) is OneDNNLinear and type(self.act) is nn.GELU
-        listened = any(m._forward_hooks or m._forward_pre_hooks for m in (fc1, self.act))
-        if listened or not (is_plain and fits_onednn(fc1, x)):
+        listened = any(m._forward_hooks or m._forward_pre_hooks for m in self.children())
+        if listened or type(self.act) is not nn.GELU:
             return super().forward(x)
-        return self.fc2(self.norm(onednn_linear(x, fc1.weight, fc1.bias, True)))
+        if type(fc1) is type(fc2) is Int8Linear and fits_int8(fc1, x):
+            return self._by_blocks(fc1, fc2, x)
+        if type(fc1) is OneDNNLinear and fits_onednn(fc1, x):
+            return fc2(self.norm(onednn_linear(x, fc1.weight, fc1.bias, True)))
+        return super().forward(x)
+
+    def _by_blocks(self, fc1: Int8Linear, fc2: Int8Linear, x: Tensor) -> Tensor:
+        """Blocks of the tokens of one image, each with scales of its own, in bytes."""
+        dtype, parts = outer_dtype(), []
+        for image in x.reshape(-1, *x.shape[-2:]) if x.ndim > 2 else [x]:
+            for rows in image.split(_BLOCK):
+                hidden = self.norm(int8_product(fc1, rows, True, torch.float32))
+                parts.append(int8_product(fc2, hidden, False, dtype))
+        return torch.cat(parts).view(*x.shape[:-1], -1)
 
 
 class _RoIExtractor(PreciseRoIExtractor):

@@ -17,6 +17,8 @@ from torch._dynamo.utils import counters
 from mmbeit3.models import BEiT3, BEiT3Adapter, FCNMaskHead, acceleration
 from mmbeit3.models.acceleration import accelerate
 from mmbeit3.models.layers import FFN, EncoderLayer
+from mmbeit3.ops.cpu.int8 import Int8Linear
+from mmbeit3.ops.cpu.processor import int8_obstacle
 from mmbeit3.utils import InputError
 
 ARCH = dict(embed_dims=48, num_layers=4, num_heads=4, feedforward_channels=96)
@@ -55,6 +57,42 @@ def test_bfloat16_computes_in_bfloat16_and_keeps_the_stream_in_float32(
     assert types == [torch.bfloat16] and found.dtype == torch.float32
     error = (found - expected).norm() / expected.norm()
     assert 1e-5 < error < 0.02  # it did something, and that was rounding
+
+
+@pytest.mark.skipif(int8_obstacle() is not None, reason="no instructions for int8")
+@pytest.mark.parametrize("obstacle", [None, "no bfloat16"])
+def test_int8_multiplies_bytes_in_the_tower(
+    monkeypatch: pytest.MonkeyPatch, obstacle: str | None
+) -> None:
+    monkeypatch.setattr(acceleration, "bfloat16_obstacle", lambda: obstacle)
+    model, x = Model(), torch.cat([images(64, 72), images(64, 72) * 3])
+    expected, state = model.test_step(x), model.state_dict()
+    accelerate(model)  # as a Runner does beforehand
+    assert accelerate(model, "int8") == "int8"
+    assert sum(type(module) is Int8Linear for module in model.modules()) == 4 * 4
+    found = model.test_step(x)
+    assert found.dtype == torch.float32 and list(model.state_dict()) == list(state)
+    error = (found - expected).norm() / expected.norm()
+    assert 1e-3 < error < 0.05
+    torch.testing.assert_close(found[:1], model.test_step(x[:1]))
+    monkeypatch.setattr(acceleration, "_BLOCK", 7)  # tokens in blocks, and a rest
+    blocks = model.test_step(x)
+    assert (
+        not torch.equal(blocks, found) and (blocks - expected).norm() < 2 * error * expected.norm()
+    )
+
+
+def test_int8_is_refused_where_it_cannot_be(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(acceleration, "int8_obstacle", lambda: None)
+    with pytest.raises(InputError, match="dtype: layers in int8 cannot be compiled; .*--compile"):
+        accelerate(Model(), "int8", compile=True)
+    with pytest.raises(InputError, match="dtype: int8 is for CPUs, and the model is on meta"):
+        accelerate(Model().to("meta"), "int8")
+    with pytest.raises(InputError, match="Linear has no layers of this project's towers"):
+        accelerate(nn.Linear(2, 2), "int8")
+    monkeypatch.setattr(acceleration, "int8_obstacle", lambda: "this processor has none")
+    with pytest.raises(InputError, match="dtype: this processor has none; expected float32 or bf"):
+        accelerate(Model(), "int8")
 
 
 def test_kernels_change_the_order_of_sums_alone() -> None:
@@ -140,7 +178,9 @@ def test_compiled_layers_take_any_size_with_few_compilations(
 
 
 def test_what_cannot_be_accelerated_is_said() -> None:
-    with pytest.raises(InputError, match="dtype is 'float16'; expected one of float32, bfloat16"):
+    with pytest.raises(
+        InputError, match="dtype is 'float16'; expected one of float32, bfloat16, int8"
+    ):
         accelerate(Model(), "float16")
     with pytest.raises(InputError, match="Identity has no list of layers to compile"):
         model = nn.Module()

@@ -56,6 +56,31 @@ def bfloat16_obstacle() -> str | None:
     return None
 
 
+@cache
+def int8_obstacle() -> str | None:
+    """Why products of 8-bit integers on the CPU are of no use here; None where they are.
+
+    Processors without instructions for them (AVX-512 VNNI, AVX-VNNI, AMX) add pairs of products in
+    16 bits, which overflow. Found by trying, which leaves no kind of processor out.
+    """
+    if not hasattr(torch.ops.onednn, "qlinear_pointwise"):
+        return "this torch has no products of 8-bit integers by oneDNN"
+    inputs, weight = torch.full((8, 64), 255, dtype=torch.uint8), torch.full((8, 64), 127)
+    try:
+        packed = torch.ops.onednn.qlinear_prepack(weight.to(torch.int8), None)
+        found = torch.ops.onednn.qlinear_pointwise(
+            inputs, 1.0, 0, packed, torch.ones(8), None, None, 1.0, 0, torch.float32,
+            "none", [], "",
+        )  # fmt: skip
+    except RuntimeError:
+        found = torch.zeros(1)
+    if bool((found == 64 * 255 * 127).all()):
+        return None
+    limits = [f"{name}={os.environ[name]}" for name in _ISA_VARIABLES if os.environ.get(name)]
+    limit = f"under {limits[0]} " if limits else ""
+    return f"{limit}this processor has no instructions for products of 8-bit integers"
+
+
 def _has_bfloat16_instructions() -> bool:
     if platform.machine().lower() not in ("x86_64", "amd64"):
         query = getattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", None)

@@ -1,0 +1,43 @@
+"""Tower and detector in 8-bit integers, next to bfloat16 and float32."""
+
+from __future__ import annotations
+
+from benchmarks.benchmark import Candidate, Case, Comparison
+from benchmarks.cases import detector
+from benchmarks.cases.tower import build_tower, count
+from benchmarks.data import require
+from benchmarks.options import Options
+
+DTYPES = ("float32", "bfloat16", "int8")
+
+
+def int8(options: Options) -> Case:
+    """One image through the tower, and one photograph through the whole detector."""
+    arch, size, device = options.arch, options.size, options.device
+    images = require(options.coco / "val2017", "--coco")
+    photographs = dict(arch=arch, folder=images, num_images=options.num_images, device=device)
+    candidates, comparisons = [], []
+    for dtype in DTYPES:
+        image = dict(arch=arch, size=size, device=device, kind="windows", dtype=dtype)
+        flops = count(arch, size, "windows")
+        candidates += [
+            Candidate(f"tower, {dtype}", build_tower, image, flops=flops),
+            Candidate(
+                f"detector, {dtype}", detector.build, photographs | dict(dtype=dtype), memory=False
+            ),
+        ]
+    for dtype in DTYPES[1:]:
+        asked = dtype == "int8"
+        comparisons += [
+            Comparison(
+                f"tower, {dtype}", "tower, float32", speed=1.8 if asked else None, tolerance=0.1
+            ),
+            Comparison(f"detector, {dtype}", "detector, float32", speed=1.5 if asked else None),
+        ]
+    return Case(
+        "int8",
+        f"{arch} tower, one image of {size} x {size}; {arch} Cascade Mask R-CNN, "
+        f"{options.num_images} images of COCO val2017",
+        tuple(candidates),
+        tuple(comparisons),
+    )
