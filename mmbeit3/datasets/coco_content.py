@@ -35,11 +35,6 @@ class Columns:
         """The annotations of an image."""
         return slice(int(self.ends[row - 1]) if row else 0, int(self.ends[row]))
 
-    def rows(self) -> np.ndarray:
-        """The image of each annotation, (M,) int32."""
-        counts = np.diff(self.ends, prepend=0)
-        return np.repeat(np.arange(len(counts), dtype=np.int32), counts)
-
 
 class CocoContent:
     """The content of a file that is in memory, checked before.

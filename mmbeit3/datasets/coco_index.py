@@ -51,6 +51,7 @@ MAX_WARNINGS = 10_000  # that are kept in words
 MAX_HEADER = 100_000_000  # bytes
 DTYPES = {"I64": np.int64, "I32": np.int32, "U32": np.uint32, "U8": np.uint8}
 BLOCK = 1 << 22
+AT_ONCE = 10_000  # names that are read at a time
 _UNUSABLE = (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError)
 
 
@@ -173,13 +174,13 @@ class CocoIndex(CocoContent):
 
     def names(self, rows: np.ndarray | None = None) -> Iterator[str]:
         """The file names of images; of all by default."""
-        names, ends = self._arrays["names"], self._arrays["name_ends"]
-        starts = np.concatenate([[0], ends[:-1]])
-        if rows is not None:
-            starts, ends = starts[rows], ends[rows]
-        text = names.tobytes()
-        for start, end in zip(starts.tolist(), ends.tolist(), strict=True):
-            yield text[start:end].decode()
+        text, ends = memoryview(self._arrays["names"]), self._arrays["name_ends"]
+        rows = np.arange(len(ends)) if rows is None else rows
+        for first in range(0, len(rows), AT_ONCE):
+            some = rows[first : first + AT_ONCE]
+            starts = np.where(some > 0, ends[some - 1], 0)
+            for start, end in zip(starts.tolist(), ends[some].tolist(), strict=True):
+                yield str(text[start:end], "utf-8")
 
     def _read(self, start: int, length: int, key: str, row: int) -> dict:
         """An entry of the file, which must be of an image."""
@@ -352,7 +353,7 @@ class _Scan:
         self.is_first, self.is_other_encoding = known is None, False
         self.report = Report(max_examples=MAX_WARNINGS)
         self.digest = hashlib.sha256()
-        self.images = ImageCheck(self.report)
+        self.images = ImageCheck(Report(max_examples=MAX_WARNINGS))
         self.rows: dict[int, int] = (
             {number: row for row, number in enumerate(known.sizes)} if known else {}
         )
@@ -413,7 +414,7 @@ class _Scan:
         self.name_ends.append(len(self.file_names))
 
     def _add_annotation(self, annotation: Any, place: tuple[int, int]) -> None:
-        if not self.rows:  # the images stand behind
+        if self.is_first and not self.rows:  # the images stand behind
             self.must_repeat = True
             return
         if not self.check.add(annotation):
@@ -439,11 +440,18 @@ class _Scan:
         if self.is_first and self.names is None:
             # With errors, too: those of categories come among them.
             is_unknown = not names.keys() >= self.kind_of.keys()
-            self.must_repeat |= is_unknown or bool(report.num_errors + self.report.num_errors)
+            has_errors = any(part.num_errors for part in (self.images.report, report, self.report))
+            self.must_repeat |= is_unknown or has_errors
         self.names = names
-        self.report.num_errors += report.num_errors
-        self.report.errors = [*report.errors, *self.report.errors]
         self.check.finish()
+        parts = self.images.report, report, self.report  # in the order of a file that is read whole
+        self.report = Report(
+            [text for part in parts for text in part.errors],
+            [text for part in parts for text in part.warnings][:MAX_WARNINGS],
+            sum(part.num_errors for part in parts),
+            sum(part.num_warnings for part in parts),
+            MAX_WARNINGS,
+        )
 
     def finish(self) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
         """What the index holds; the file has no errors."""

@@ -6,7 +6,7 @@ import hashlib
 import io
 import logging
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
@@ -95,10 +95,13 @@ def check_image_files(
             raise InputError("\n  ".join(lines) + f"\n{hint}")
         return turned
 
-    check_images_exist([file.path for file in files], source, root)
-    sizes = hashlib.sha256(repr([file[1:] for file in files]).encode()).hexdigest()
-    kind = f"turned images {sizes} {loader}"
-    warn_of_turned(keep(kind, [file.path for file in files], source, check), source)
+    check_images_exist((file.path for file in files), source, root)
+    sizes = hashlib.sha256()
+    for file in files:
+        sizes.update(repr(file[1:]).encode())
+    kind = f"turned images {sizes.hexdigest()} {loader}"
+    paths = (file.path for file in files)
+    warn_of_turned(keep(kind, paths, source, check), source)
 
 
 def warn_of_turned(turned: Sequence[str], source: str) -> None:
@@ -122,7 +125,7 @@ def describe_turned(turned: Sequence[str], source: str) -> str:
     )
 
 
-def check_images_exist(paths: Sequence[str], source: str, root: str | None = None) -> None:
+def check_images_exist(paths: Iterable[str], source: str, root: str | None = None) -> None:
     """Compare with one listing of each folder: a stat of every file takes minutes on a network.
 
     Args:
@@ -134,8 +137,9 @@ def check_images_exist(paths: Sequence[str], source: str, root: str | None = Non
         InputError: Files are missing.
     """
     listings: dict[str, set[str] | OSError] = {}
-    missing = []
+    missing, number = [], 0
     for path in paths:
+        number += 1
         folder, name = os.path.split(path)
         if folder not in listings:
             listings[folder] = _names_in(folder)
@@ -150,7 +154,7 @@ def check_images_exist(paths: Sequence[str], source: str, root: str | None = Non
         cure = "Correct the names in the annotation file, or " if similar else "Check "
         cure += "data_root and data_prefix"
         raise InputError(
-            f"{len(missing)} of the {len(paths)} images that {source} names are missing, "
+            f"{len(missing)} of the {number} images that {source} names are missing, "
             f"the first: {name} in {folder}{state}{similar}. {cure}"
         )
 

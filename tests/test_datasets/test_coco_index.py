@@ -6,6 +6,7 @@ import copy
 import json
 import os
 import pickle
+import random
 import subprocess
 import sys
 from collections.abc import Callable
@@ -149,6 +150,97 @@ def test_mistakes_are_told_in_the_same_words(
             build(file, limit, check_meaning=True)
         texts.append(str(caught.value))
     assert texts[0] == texts[1]
+
+
+NAMES = ["a.jpg", "ört/b.png", "c d.jpg", "e\\f.jpg", "g/h/i.jpg", '"q".jpg', "日本.jpg"]
+ODD_ENTRIES: dict[str, list[Any]] = {
+    "id": ["17", 17.0, -4, 2**40, True, None, 2**70],
+    "image_id": ["100", 100.0, 99, 12345, None],
+    "category_id": ["7", 7.0, 9, 8, [3]],
+    "bbox": [[1, 2, 3], [0, 0, 0, 5], [-5, 1, 9, 9], ["1", 2, 3, 4], {"x": 1}, [70, 60, 5, 5]],
+    "area": [0, -1, "12", 1e9, None],
+    "iscrowd": [1, 0, True, 2, "1", None],
+    "ignore": [1, 0, "yes"],
+    "segmentation": [
+        *([], None, [[]], [[1, 2, 3, 4]], [SQUARE[0], SQUARE[0][:6]], {"size": [50, 60]}),
+        {"size": [50, 60], "counts": [3000]},
+        {"size": [50, 60], "counts": "0hm2"},
+        {"size": [50, 60], "counts": "Pm2"},
+    ],
+    "width": [60.0, "60", 0, 61],
+    "height": [1, 2**31],
+    "file_name": ["", None, 4, *NAMES],
+    "name": ["nut", "", 5],
+    "supercategory": ["food", None],
+    "note": [{"deep": [1, {"er": '\\" }, {'}]}, 1.5e-7, "[{\n"],
+}
+
+
+def make_odd(draw: random.Random) -> dict[str, Any]:
+    """Data as of :func:`make_data`, of which some entries are odd in one or two ways."""
+    data: dict[str, Any] = copy.deepcopy(make_data(draw.randint(2, 14)))
+    for image in data["images"]:
+        image["file_name"] = draw.choice(NAMES)
+    del data["annotations"][draw.randrange(41) :]
+    if draw.random() < 0.5:
+        for annotation in data["annotations"]:
+            annotation["segmentation"] = annotation["segmentation"] or SQUARE
+    for _ in range(draw.choice([0, 0, 1, 1, 2, 9])):
+        entry = draw.choice(data[draw.choice(list(data))] or [{}])
+        key = draw.choice(list(entry) or ["id"])
+        change = draw.choice(["value", "new", "new", "absent", "twin"])
+        if change == "absent":
+            entry.pop(key, None)
+        elif change == "twin":
+            kind = next((each for each in data.values() if entry in each), [])
+            kind.append(copy.deepcopy(entry))
+        else:
+            key = key if change == "value" else draw.choice(list(ODD_ENTRIES))
+            entry[key] = draw.choice(ODD_ENTRIES[key])
+    if draw.random() < 0.1:
+        data[draw.choice(list(data))] = draw.choice([[], None, {}, "x", [1], [[]]])
+    return data
+
+
+def outcome(build: Callable[..., Any], *args: Any, **settings: Any) -> Any:
+    """What a data set gives of itself, or the error that it raises."""
+    try:
+        dataset = build(*args, **settings)
+    except InputError as error:
+        return str(error)
+    labels = [dataset.get_cat_ids(i) for i in range(len(dataset))]
+    return items(dataset), labels, dataset.metainfo, dataset.num_learnable
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_odd_files_are_read_alike(
+    seed: int, tmp_path: Path, build: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    texts: list[str] = []
+    for module in ("coco", "checks.coco"):
+        monkeypatch.setattr(
+            f"mmbeit3.datasets.{module}.print_log", lambda text, *_: texts.append(text)
+        )
+    draw = random.Random(seed)
+    for number in range(40):
+        settings = {
+            "check_meaning": draw.random() < 0.5,
+            "test_mode": draw.random() < 0.3,
+            "filter_cfg": draw.choice(
+                [None, {"filter_empty_gt": True}, {"filter_empty_gt": True, "min_size": 55}]
+            ),
+            "metainfo": draw.choice([None, {"classes": ("fruit",)}, {"classes": ("köy", "nut")}]),
+            "pipeline": draw.choice([[], [], [LOADER], [LOADER | {"poly2mask": False}]]),
+        }
+        file = write(
+            tmp_path / f"{number}.json", make_odd(draw), draw.choice(["iac", "aci", "cia"])
+        )
+        found = []
+        for limit in (WHOLE, INDEXED, INDEXED):
+            texts.clear()
+            found.append((outcome(build, file, limit, **settings), list(texts)))
+        assert found[1] == found[0], (number, settings)
+        assert found[2] == found[0], (number, settings)
 
 
 def test_doubtful_entries_are_told_at_every_start(

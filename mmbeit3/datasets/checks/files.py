@@ -36,7 +36,7 @@ Result = TypeVar("Result")
 
 def keep(
     kind: str,
-    paths: Sequence[str],
+    paths: Iterable[str],
     source: str,
     check: Callable[[], Any],
     is_costly: bool = False,
@@ -58,11 +58,13 @@ def keep(
     Returns:
         What ``check`` returned, now or earlier; in the latter case as JSON gives it back.
     """
-    if len(paths) < LARGE and not is_costly:
+    rest = iter(paths)
+    first = list(itertools.islice(rest, LARGE))
+    if len(first) < LARGE and not is_costly:
         return check()
     with ExitStack() as stack:
         try:
-            file = _cache_file(kind, paths)
+            file = _cache_file(kind, itertools.chain(first, rest))
             stack.enter_context(locked(file, f"checks {source}"))
         except (OSError, RuntimeError) as error:  # RuntimeError: there is no home directory
             _say_not_kept(source, error)
