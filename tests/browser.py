@@ -144,6 +144,18 @@ class Tab:
         node = self.call("DOM.querySelector", nodeId=root, selector=selector)["nodeId"]
         self.call("DOM.setFileInputFiles", files=[str(file) for file in files], nodeId=node)
 
+    def download(self, folder: Path, click: str) -> Path:
+        """Run an expression that starts a download, and give the file."""
+        folder.mkdir()
+        options = {"behavior": "allow", "downloadPath": str(folder)}
+        self.call("Browser.setDownloadBehavior", **options)
+        self.run(click)
+        end = time.monotonic() + 60
+        while not (files := [one for one in folder.iterdir() if one.suffix != ".crdownload"]):
+            assert time.monotonic() < end, self.run("document.body.innerText")
+            time.sleep(0.1)
+        return files[0]
+
     def press(self, selector: str, key: str, times: int = 1) -> None:
         """Press a key, such as ArrowRight, on an element."""
         self.wait(f"!!document.querySelector('{selector}')")

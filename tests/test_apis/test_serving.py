@@ -124,6 +124,12 @@ def test_a_picture_is_dropped_and_the_score_moved(
             "[...document.querySelectorAll('button')].find(b => b.innerText == 'red thing').click()"
         )
         tab.wait("document.body.innerText.includes('\\n1 green thing')")
+        button = "[...document.querySelectorAll('button')].find(b => b.innerText.includes('JSON'))"
+        file = tab.download(tmp_path / "downloads", f"{button}.click()")
+        assert file.name == "shapes.json"
+        [found] = json.loads(file.read_text())["detections"]
+        assert found["category"] == "green thing" and found["score"] == pytest.approx(0.2)
+        assert found["bbox"] == pytest.approx([100, 70, 40, 20], abs=8)
         assert {urlsplit(one).netloc for one in tab.requested if "://" in one} == {
             urlsplit(server.address).netloc
         }
