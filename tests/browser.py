@@ -142,7 +142,7 @@ class Tab:
         self.wait(f"!!document.querySelector('{selector}')")
         root = self.call("DOM.getDocument")["root"]["nodeId"]
         node = self.call("DOM.querySelector", nodeId=root, selector=selector)["nodeId"]
-        self.call("DOM.setFileInputFiles", files=[str(file) for file in files], nodeId=node)
+        self.call("DOM.setFileInputFiles", files=[str(file.resolve()) for file in files], nodeId=node)
 
     def download(self, folder: Path, click: str) -> Path:
         """Run an expression that starts a download, and give the file."""
