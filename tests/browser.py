@@ -142,7 +142,8 @@ class Tab:
         self.wait(f"!!document.querySelector('{selector}')")
         root = self.call("DOM.getDocument")["root"]["nodeId"]
         node = self.call("DOM.querySelector", nodeId=root, selector=selector)["nodeId"]
-        self.call("DOM.setFileInputFiles", files=[str(file.resolve()) for file in files], nodeId=node)
+        paths = [str(file.resolve()) for file in files]
+        self.call("DOM.setFileInputFiles", files=paths, nodeId=node)
 
     def download(self, folder: Path, click: str) -> Path:
         """Run an expression that starts a download, and give the file."""
