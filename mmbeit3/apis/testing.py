@@ -39,6 +39,7 @@ def test(
     dtype: str = "float32",
     compiles: bool = False,
     report: str | Path | None = None,
+    force: bool = False,
 ) -> dict[str, float]:
     """Evaluate; the metrics are also written to ``metrics.json`` in ``cfg.work_dir``.
 
@@ -62,6 +63,8 @@ def test(
         report: Folder for a page on where the model is wrong, see
             :func:`mmbeit3.inference.reports.report`, and for the predictions if ``out`` is not
             given. Defaults to None, no page.
+        force: Whether to compute in bfloat16 where the CPU has no instructions for it, too.
+            Defaults to False.
 
     Returns:
         Metric names to values, as the config's evaluators report them.
@@ -91,7 +94,7 @@ def test(
         runner = build_runner(plan)
         suffix = task.prediction_suffix
         _check_output_files(runner, [(show_dir, ".jpg"), (suffix and out, suffix)], outputs)
-        dtype = accelerate(runner.model, dtype, compiles)
+        dtype = accelerate(runner.model, dtype, compiles, force)
         if hook is not None:
             runner.register_hook(hook)
         with _writing(out or runner.log_dir):

@@ -87,6 +87,11 @@ def add_acceleration(parser: argparse.ArgumentParser) -> None:
         "on CPUs alone, the others in bfloat16 where the CPU has it",
     )
     parser.add_argument(
+        "--force",
+        action="store_true",
+        help="compute in bfloat16 on a CPU without instructions for it, too, which is slower",
+    )
+    parser.add_argument(
         "--compile",
         action="store_true",
         help="compile the backbone by torch.compile, for all image sizes alike",

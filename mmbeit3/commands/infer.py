@@ -241,6 +241,7 @@ def run(args: argparse.Namespace) -> int:
             device=args.device,
             dtype=args.dtype,
             compiles=args.compile,
+            force=args.force,
             overlays=not args.no_overlays,
             classes=classes,
             tta=args.tta,

@@ -88,6 +88,7 @@ def run(args: argparse.Namespace) -> None:
         device=args.device,
         dtype=args.dtype,
         compile=args.compile,
+        force=args.force,
         tta=args.tta,
     )
     print(f"open {server.address} in a browser; Ctrl-C ends it", flush=True)

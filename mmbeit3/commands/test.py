@@ -94,5 +94,6 @@ def run(args: argparse.Namespace) -> None:
             tta=args.tta,
             dtype=args.dtype,
             compiles=args.compile,
+            force=args.force,
             report=args.report,
         )

@@ -164,22 +164,32 @@ def _describe_processor() -> str:
 
 
 def describe_products() -> list[str]:
-    """Which way matrix products take on the CPU in float32 and bfloat16, in two lines."""
+    """Which way matrix products take on the CPU in each type, and how fast, in three lines."""
     import torch
 
-    from mmbeit3.ops.cpu.processor import bfloat16_obstacle, onednn_dtypes
+    from mmbeit3.ops.cpu.choices import INPUTS, OUTPUTS, measure, onednn_pays
+    from mmbeit3.ops.cpu.processor import bfloat16_obstacle, int8_obstacle, onednn_dtypes
 
-    obstacle = bfloat16_obstacle()
-    library = {
-        dtype: "oneDNN" if dtype in onednn_dtypes() else "torch's own kernels"
-        for dtype in (torch.float32, torch.bfloat16)
-    }
-    bfloat16 = library[torch.bfloat16]
+    dtypes, obstacles = onednn_dtypes(), (bfloat16_obstacle(), int8_obstacle())
+    ways = ["float32, torch", "bfloat16"]
+    ways += ["float32, oneDNN"] if torch.float32 in dtypes else []
+    ways += ["int8"] if obstacles[1] is None else []
+    rates = {way: f"{rate:.0f} GFLOP/s" for way, rate in measure(ways).items()}
+    library = "oneDNN" if torch.bfloat16 in dtypes else "torch's own kernels"
+    bfloat16 = f"{library}, {rates['bfloat16']}"
+    float32 = f"torch's own kernels, {rates['float32, torch']}"
+    if "float32, oneDNN" in rates:
+        both = [f"oneDNN, {rates['float32, oneDNN']}", float32]
+        chosen, other = both if onednn_pays(INPUTS, OUTPUTS) else both[::-1]
+        float32 = f"{chosen} (not by {other})"
     return [
-        f"float32 by {library[torch.float32]}",
+        f"float32 by {float32}",
         f"bfloat16 by {bfloat16}, in hardware"
-        if obstacle is None
-        else f"bfloat16 emulated by {bfloat16}: {obstacle}; --dtype bfloat16 computes in float32",
+        if obstacles[0] is None
+        else f"bfloat16 emulated by {bfloat16}: {obstacles[0]}; --dtype bfloat16 is refused",
+        f"int8 by oneDNN, {rates['int8']}"
+        if obstacles[1] is None
+        else f"int8: {obstacles[1]}; --dtype int8 is refused",
     ]
 
 

@@ -72,6 +72,7 @@ def infer_folder(
     device: str = "auto",
     dtype: str = "float32",
     compiles: bool = False,
+    force: bool = False,
     overlays: bool = True,
     classes: Sequence[str] | None = None,
     tta: str | None = None,
@@ -125,6 +126,8 @@ def infer_folder(
         dtype (str): Compute in 'float32', 'bfloat16' or 'int8'; see
             :func:`mmbeit3.accelerate`. Defaults to 'float32'.
         compiles (bool): Whether to compile the backbone by torch.compile. Defaults to False.
+        force (bool): Whether to compute in bfloat16 where the CPU has no instructions for it, too.
+            Defaults to False.
         overlays (bool): Whether to draw pictures. Defaults to True.
         classes (Sequence[str], optional): Names of what to look for, see
             :meth:`mmbeit3.inference.inferencer.Inferencer.set_classes`. Defaults to None, those of
@@ -167,6 +170,7 @@ def infer_folder(
             device,
             dtype,
             compiles,
+            force,
             overlays,
             classes,
             tta,
@@ -186,6 +190,7 @@ def _infer_folder(
     device: str,
     dtype: str,
     compiles: bool,
+    force: bool,
     overlays: bool,
     classes: Sequence[str] | None,
     tta: str | None,
@@ -213,7 +218,7 @@ def _infer_folder(
 
     def setup() -> tuple[Inferencer, ResultWriter]:
         own_device = _own_device(device, size)
-        model = load_by_task(task, cfg, checkpoint, own_device, dtype, compiles, tta)
+        model = load_by_task(task, cfg, checkpoint, own_device, dtype, compiles, tta, force)
         if classes is not None:
             model.set_classes(classes)
         if tiles is not None:

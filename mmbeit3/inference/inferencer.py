@@ -73,6 +73,7 @@ class Inferencer(ABC):
         dtype (str, optional): 'float32', 'bfloat16' or 'int8'; see :func:`mmbeit3.accelerate`. None
             leaves the model as it is built, for export. Defaults to 'float32'.
         compiles (bool): Whether to compile the backbone. Defaults to False.
+        force (bool): See :func:`mmbeit3.accelerate`. Defaults to False.
 
     Raises:
         InputError: If config, checkpoint, device and options do not go together.
@@ -96,6 +97,7 @@ class Inferencer(ABC):
         device: str = "auto",
         dtype: str | None = "float32",
         compiles: bool = False,
+        force: bool = False,
     ) -> None:
         exported = None
         if isinstance(checkpoint, Exported):
@@ -124,7 +126,7 @@ class Inferencer(ABC):
         else:
             self.model = exported_model(cfg, exported)
         #: The type that is computed in, by its name.
-        self.dtype = accelerate(self.model, dtype, compiles) if dtype else "float32"
+        self.dtype = accelerate(self.model, dtype, compiles, force) if dtype else "float32"
         self._views: Compose | None = None
         self._merging: nn.Module | None = None
         #: How images are cut into tiles, unless a call says otherwise; None: not at all.
@@ -165,7 +167,7 @@ class Inferencer(ABC):
         """
         self._views = Compose(_without_loading(pipeline))
         self._merging = MODELS.build({**tta_model, "module": self.model})
-        accelerate(self._merging, self.dtype)
+        accelerate(self._merging, self.dtype, force=True)  # as the model already does
 
     def check_tiles(self) -> None:
         """Refuse tiles for a model whose result they cannot be joined to.

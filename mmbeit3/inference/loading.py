@@ -30,6 +30,7 @@ def load(
     device: str = "auto",
     dtype: str = "float32",
     compile: bool = False,
+    force: bool = False,
     classes: Sequence[str] | None = None,
     tta: str | None = None,
 ) -> Inferencer:
@@ -50,6 +51,8 @@ def load(
         dtype (str): Compute in 'float32', 'bfloat16' or 'int8'; see
             :func:`mmbeit3.accelerate`. Defaults to 'float32'.
         compile (bool): Whether to compile the backbone by torch.compile. Defaults to False.
+        force (bool): Whether to compute in bfloat16 where the CPU has no instructions for it, too.
+            Defaults to False.
         classes (Sequence[str], optional): Names of what to look for, of a model with
             ``class_embeddings``. Defaults to None, those it was trained on.
         tta (str, optional): Test-time augmentation: merge the views of each image that the config
@@ -65,7 +68,7 @@ def load(
     """
     ignore_library_warnings()
     shorten_default()
-    model = _load(config, checkpoint, device, dtype, compile, tta)
+    model = _load(config, checkpoint, device, dtype, compile, tta, force)
     if classes is not None:
         model.set_classes(classes)
     return model
@@ -78,11 +81,12 @@ def _load(
     dtype: str,
     compile: bool,
     tta: str | None,
+    force: bool,
 ) -> Inferencer:
     if checkpoint is not None:
         is_config = isinstance(config, Config)
         cfg = copy.deepcopy(config) if is_config else load_config(config)
-        return load_by_task(find_task(cfg), cfg, checkpoint, device, dtype, compile, tta)
+        return load_by_task(find_task(cfg), cfg, checkpoint, device, dtype, compile, tta, force)
     is_address = "://" in str(config)  # where a repository may be called my.py
     if isinstance(config, Config) or (
         Path(config).suffix.lower() in CONFIG_SUFFIXES and not is_address
@@ -94,10 +98,10 @@ def _load(
         )
     if Path(config).suffix.lower() in SUFFIXES.values():
         with exported_run(config) as (exported, cfg):
-            return load_by_task(find_task(cfg), cfg, exported, device, dtype, compile, tta)
+            return load_by_task(find_task(cfg), cfg, exported, device, dtype, compile, tta, force)
     content = read_checkpoint(config)
     with _only_saved(content, config) as cfg:
-        return load_by_task(find_task(cfg), cfg, content, device, dtype, compile, tta)
+        return load_by_task(find_task(cfg), cfg, content, device, dtype, compile, tta, force)
 
 
 @contextmanager
@@ -155,12 +159,13 @@ def load_by_task(
     dtype: str,
     compiles: bool,
     tta: str | None,
+    force: bool = False,
 ) -> Inferencer:
     """Load a trained model by its task; arguments as :class:`Inferencer`, and ``tta`` as above."""
     if tta is not None and isinstance(checkpoint, Exported):
         raise InputError(f"{checkpoint} is one view of a model; expected a checkpoint", "tta")
     parts = None if tta is None else tta_parts(cfg, tta, task.tta_model)
-    model = task.load(cfg, checkpoint, device, dtype, compiles)
+    model = task.load(cfg, checkpoint, device, dtype, compiles, force)
     if parts is not None:
         model.merge_views(*parts)
     return model

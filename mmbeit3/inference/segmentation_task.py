@@ -53,11 +53,12 @@ class SegmentationTask(Task):
         device: str,
         dtype: str | None,
         compiles: bool,
+        force: bool = False,
     ) -> Segmentor:
         """Load a trained segmentor."""
         from mmbeit3.inference.segmentor import Segmentor
 
-        return Segmentor(cfg, checkpoint, device, dtype, compiles)
+        return Segmentor(cfg, checkpoint, device, dtype, compiles, force)
 
     def writer(self, model: Segmentor, out_dir: Path, **options: Any) -> SegmentationWriter:
         """Make what writes the results; options as of :class:`SegmentationWriter`."""

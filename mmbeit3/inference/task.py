@@ -61,9 +61,10 @@ class Task(ABC):
         device: str,
         dtype: str | None,
         compiles: bool,
+        force: bool = False,
     ) -> Inferencer:
         """Load a trained model; arguments as :class:`mmbeit3.inference.inferencer.Inferencer`."""
-        return self.inferencer_type(cfg, checkpoint, device, dtype, compiles)
+        return self.inferencer_type(cfg, checkpoint, device, dtype, compiles, force)
 
     def writer(self, model: Any, out_dir: Path, **options: Any) -> ResultWriter:
         """Make what writes the results of a model.

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import logging
-
 import torch
 from mmcv.ops import RoIAlign
 from mmdet.models.roi_heads.mask_heads import FCNMaskHead as MMDetFCNMaskHead
@@ -14,6 +12,7 @@ from torch import Tensor, nn
 from mmbeit3.models.layers import FFN, Attention, DeformableAttention
 from mmbeit3.models.layers.interaction import ConvFFN
 from mmbeit3.models.roi_heads import FCNMaskHead, PreciseRoIExtractor
+from mmbeit3.ops.cpu.choices import onednn_pays
 from mmbeit3.ops.cpu.int8 import Int8Linear, fits_int8, int8_product, outer_dtype
 from mmbeit3.ops.cpu.linear import OneDNNLinear, fits_onednn, onednn_linear
 from mmbeit3.ops.cpu.pasting import paste_masks
@@ -30,18 +29,21 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "int8": torch.bf
 _BLOCK = 256
 
 
-def accelerate(model: nn.Module, dtype: str = "float32", compile: bool = False) -> str:
+def accelerate(
+    model: nn.Module, dtype: str = "float32", compile: bool = False, force: bool = False
+) -> str:
     """Have a finished model compute in a faster way, on the device that it is on.
 
     Modules of this project get a subclass of their class that has a faster way for inference:
     their weights, names and training stay as they are. On the CPU these are linear layers (by
-    oneDNN) and RoIAlign; on every device it is the pasting of masks. Whoever exports a model, or
+    oneDNN, where :func:`mmbeit3.ops.cpu.choices.onednn_pays`) and RoIAlign; on every device it is
+    the pasting of masks. Whoever exports a model, or
     replaces its layers (LoRA), does so with one that is not accelerated.
 
     In bfloat16 matrix products and convolutions are computed in that type (autocast); weights,
     residual stream, norms and box coordinates stay in float32. On a CPU without instructions for
     bfloat16 that is slower (with AVX2, products take about 3 times as long and convolutions up to
-    hundreds of times): float32 is computed there, and one line says so. In int8 the linear layers
+    hundreds of times), and an error unless forced. In int8 the linear layers
     of towers multiply 8-bit integers, on CPUs with instructions for that; all else is as in
     bfloat16, or in float32 where the CPU has no bfloat16. Compiled are the
     backbone's layers, for any image size: a further size costs no compilation, only a new kind of
@@ -52,30 +54,26 @@ def accelerate(model: nn.Module, dtype: str = "float32", compile: bool = False) 
         model (nn.Module): A detector, segmentor or tower, maybe inside a wrapper. It is changed.
         dtype (str): 'float32', 'bfloat16' or 'int8'. Defaults to 'float32'.
         compile (bool): Whether to compile the layers of the backbone. Defaults to False.
+        force (bool): Whether to compute in bfloat16 on a CPU without instructions for it, too.
+            Defaults to False.
 
     Returns:
-        str: The type that is computed in.
+        str: ``dtype``.
 
     Raises:
-        InputError: The type is not known, int8 cannot be had, the model has no layers to compile,
-            or torch.compile does not work here.
+        InputError: The type is not known, bfloat16 would be slower than float32, int8 cannot be
+            had, the model has no layers to compile, or torch.compile does not work here.
     """
     if dtype not in DTYPES:
         raise InputError(f"dtype is {dtype!r}; expected one of {', '.join(DTYPES)}")
     device = next((param.device for param in model.parameters()), torch.device("cpu"))
     if dtype == "int8":
         _check_int8(model, device, compile)
+    if dtype == "bfloat16" and device.type == "cpu" and not force:
+        _check_bfloat16()
     _use_kernels(model, device, dtype)
     if compile:
         _compile_layers(model, device)
-    obstacle = bfloat16_obstacle() if dtype == "bfloat16" and device.type == "cpu" else None
-    if obstacle is not None:
-        print_log(
-            f"{obstacle}: computing in float32, which is faster here than --dtype bfloat16",
-            "current",
-            logging.WARNING,
-        )
-        dtype = "float32"
     if dtype != "float32":
         name = "test_step" if hasattr(model, "test_step") else "forward"
         setattr(model, name, autocast_of(device, dtype)(getattr(model, name)))
@@ -86,6 +84,16 @@ def autocast_of(device: torch.device, dtype: str) -> torch.autocast:
     """The context in which a model of a ``dtype`` of :func:`accelerate` runs on a device."""
     enabled = dtype == "bfloat16" or (dtype == "int8" and bfloat16_obstacle() is None)
     return torch.autocast(device.type, DTYPES[dtype], enabled=enabled)
+
+
+def _check_bfloat16() -> None:
+    obstacle = bfloat16_obstacle()
+    if obstacle is not None:
+        raise InputError(
+            f"{obstacle}, and bfloat16 is slower than float32 here; expected float32: leave it "
+            "out, or compute in bfloat16 all the same by --force (force=True)",
+            "dtype",
+        )
 
 
 def _check_int8(model: nn.Module, device: torch.device, compile: bool) -> None:
@@ -109,11 +117,12 @@ def _use_kernels(model: nn.Module, device: torch.device, dtype: str) -> None:
         for module in model.modules():
             if isinstance(module, (Attention, FFN, DeformableAttention, ConvFFN)):
                 for layer in module.children():
-                    if type(layer) is nn.Linear:
-                        layer.__class__ = OneDNNLinear
-                    in_bytes = dtype == "int8" and isinstance(module, (Attention, FFN))
-                    if in_bytes and type(layer) is OneDNNLinear:
+                    if type(layer) not in (nn.Linear, OneDNNLinear):
+                        continue
+                    if dtype == "int8" and isinstance(module, (Attention, FFN)):
                         layer.__class__ = Int8Linear
+                    elif onednn_pays(layer.in_features, layer.out_features):
+                        layer.__class__ = OneDNNLinear
     for module in model.modules():
         module.__class__ = faster.get(type(module), type(module))
 

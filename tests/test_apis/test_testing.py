@@ -91,9 +91,10 @@ def test_predictions_as_pickle(
 ) -> None:
     monkeypatch.setattr(acceleration, "bfloat16_obstacle", lambda: "no instructions")
     cfg = tiny(shapes, tmp_path)
-    testing.test(cfg, checkpoint, out=tmp_path / "val.pkl", dtype="bfloat16")
-    # The type that was computed in, not the one asked for.
-    assert json.loads((tmp_path / "metrics.json").read_text())["dtype"] == "float32"
+    with pytest.raises(InputError, match="dtype: no instructions, and bfloat16 is slower"):
+        testing.test(cfg, checkpoint, out=tmp_path / "val.pkl", dtype="bfloat16")
+    testing.test(cfg, checkpoint, out=tmp_path / "val.pkl", dtype="bfloat16", force=True)
+    assert json.loads((tmp_path / "metrics.json").read_text())["dtype"] == "bfloat16"
     results = pickle.loads((tmp_path / "val.pkl").read_bytes())
     assert len(results) == 2
     assert results[0]["pred_instances"]["bboxes"].shape == (3, 4)

@@ -150,17 +150,15 @@ def test_no_overlays(tmp_path, folder, color_cfg, color_checkpoint):
     assert not any("overlay" in image for image in summary["images"])
 
 
-def test_summary_names_the_type_that_was_computed_in(
+def test_slow_bfloat16_is_refused_unless_forced(
     tmp_path, folder, color_cfg, color_checkpoint, monkeypatch
 ):
-    said = []
     monkeypatch.setattr(acceleration, "bfloat16_obstacle", lambda: "no instructions")
-    monkeypatch.setattr(acceleration, "print_log", lambda text, *_: said.append(text))
     arguments = (color_cfg, color_checkpoint, folder, tmp_path / "out")
-    summary = infer_folder(*arguments, dtype="bfloat16", device="cpu")
-    assert summary["dtype"] == "float32"
-    (line,) = said
-    assert line.startswith("no instructions: computing in float32, which is faster here")
+    with pytest.raises(InputError, match="dtype: no instructions, and bfloat16 is slower"):
+        infer_folder(*arguments, dtype="bfloat16", device="cpu")
+    summary = infer_folder(*arguments, dtype="bfloat16", device="cpu", force=True)
+    assert summary["dtype"] == "bfloat16"
 
 
 @pytest.mark.parametrize(("batch_size", "num_workers"), [(1, 1), (3, 2), (100, 4)])

@@ -18,7 +18,8 @@ import torch
 _ISA_WITHOUT_BFLOAT16 = frozenset(
     ("SSE41", "AVX", "AVX2", "AVX2_VNNI", "AVX2_VNNI_2", "AVX512_CORE", "AVX512_CORE_VNNI")
 )
-_ISA_VARIABLES = ("ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA")  # the first one set counts
+#: The environment that lowers what oneDNN uses; the first one set counts.
+ISA_VARIABLES = ("ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA")
 
 
 @cache
@@ -45,7 +46,7 @@ def _works(dtype: torch.dtype) -> bool:
 def bfloat16_obstacle() -> str | None:
     """Why bfloat16 products on the CPU are slower than float32 here; None where they are faster."""
     name, limit = next(
-        ((name, os.environ[name]) for name in _ISA_VARIABLES if os.environ.get(name)), ("", "")
+        ((name, os.environ[name]) for name in ISA_VARIABLES if os.environ.get(name)), ("", "")
     )
     if limit.upper() in _ISA_WITHOUT_BFLOAT16:
         return f"under {name}={limit} this processor has no bfloat16 instructions"
@@ -63,6 +64,8 @@ def int8_obstacle() -> str | None:
     Processors without instructions for them (AVX-512 VNNI, AVX-VNNI, AMX) add pairs of products in
     16 bits, which overflow. Found by trying, which leaves no kind of processor out.
     """
+    if not _is_x86():
+        return "int8 is for x86 processors: on others nobody has measured it"
     if not hasattr(torch.ops.onednn, "qlinear_pointwise"):
         return "this torch has no products of 8-bit integers by oneDNN"
     inputs, weight = torch.full((8, 64), 255, dtype=torch.uint8), torch.full((8, 64), 127)
@@ -76,13 +79,13 @@ def int8_obstacle() -> str | None:
         found = torch.zeros(1)
     if bool((found == 64 * 255 * 127).all()):
         return None
-    limits = [f"{name}={os.environ[name]}" for name in _ISA_VARIABLES if os.environ.get(name)]
+    limits = [f"{name}={os.environ[name]}" for name in ISA_VARIABLES if os.environ.get(name)]
     limit = f"under {limits[0]} " if limits else ""
     return f"{limit}this processor has no instructions for products of 8-bit integers"
 
 
 def _has_bfloat16_instructions() -> bool:
-    if platform.machine().lower() not in ("x86_64", "amd64"):
+    if not _is_x86():
         query = getattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", None)
         return query is not None and bool(query())
     names = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
@@ -90,3 +93,7 @@ def _has_bfloat16_instructions() -> bool:
     if not queries:  # these are not stable interface either: what oneDNN can must do
         return torch.bfloat16 in onednn_dtypes()
     return any(query() for query in queries)
+
+
+def _is_x86() -> bool:
+    return platform.machine().lower() in ("x86_64", "amd64")

@@ -215,8 +215,8 @@ def test_one_view_is_the_plain_test_bit_for_bit(kind: dict, dtype: str | None) -
     model = build(**kind)
     wrapped = DetTTAModel(model)
     if dtype is not None:
-        accelerate(wrapped, dtype)
-        accelerate(model, dtype)
+        accelerate(wrapped, dtype, force=True)
+        accelerate(model, dtype, force=True)
     for images in (noise((90, 61)), noise((90, 61), (47, 120), (33, 33))):
         data = batch(images, [(101, 101)])
         plain = model.test_step({key: views[0] for key, views in data.items()})
