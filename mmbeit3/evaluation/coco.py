@@ -462,10 +462,14 @@ def _count_foreign(results: list, sizes: dict[int, tuple[int, int]], categories:
     if not parts:
         return ""
     there = f"{len(sizes)} images (ids {listed(sizes, 3)}), classes {listed(names.values(), 5)}"
-    return (
-        f". Of all {len(results)} detections {'; '.join(parts)}. The ground truth has {there}: "
-        "are the results those of another data set?"
-    )
+    cure = "are the results those of another data set?"
+    if any(isinstance(result, dict) and "file_name" in result for result in results):
+        cure = (
+            "mmbeit3 infer counts the images of its folder, so take the results of mmbeit3 test "
+            "CONFIG CHECKPOINT --out NAME.json, which have the ids of the annotations"
+        )
+    found = f"Of all {len(results)} detections {'; '.join(parts)}"
+    return f". {found}. The ground truth has {there}: {cure}"
 
 
 def _result_problem(

@@ -159,6 +159,10 @@ def test_in_a_browser(made: Path) -> None:
             r"of other images|\d+ have such a image_id: 50\d.* 12 images \(ids 1, 2, 3.*data set",
         ),
         (
+            lambda r: [e | {"image_id": e["image_id"] + 500, "file_name": "a.png"} for e in r],
+            r"infer counts the images of its folder, so take .* mmbeit3 test .*--out NAME.json",
+        ),
+        (
             lambda r: [entry | {"category_id": 40} for entry in r],
             r"have such a category_id: 40\. The ground truth .* classes disk, a <b> & 'c', ring",
         ),
