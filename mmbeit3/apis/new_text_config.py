@@ -284,6 +284,8 @@ def _values(kind: Kind, size: str, number: int, tokenizer: Path) -> dict[str, An
         encoder += [f"vocab_size={vocab_size}", "max_tokens=64", "drop_path_rate=0.0"]
         encoder += ["with_cp=False", "init_cfg=None"]
         model += ["init_cfg=None"]
+        if kind.task == "nlvr2":  # the released scale keeps random weights at chance
+            model += ["init_scale=8.0"]
         groups = "clip_grad=dict(max_norm=5.0),"
     else:
         whole = kind.task in ("captioning", "retrieval")  # heads are in the file, too

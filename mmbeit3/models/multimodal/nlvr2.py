@@ -48,6 +48,9 @@ class BEiT3NLVR2(FusionModel):
         data_preprocessor (dict, optional): See :class:`FusionModel`. Defaults to None.
         init_cfg (dict, optional): See :class:`FusionModel`, with an official ``_nlvr2`` file.
             Defaults to None.
+        init_scale (float): Factor on the head's first weights. With the released one an encoder
+            that has learned little gets hardly a gradient, and Adam makes full steps of its noise.
+            Defaults to 0.001, as released.
 
     Raises:
         InputError: The tokenizer does not fit the encoder.
@@ -61,8 +64,10 @@ class BEiT3NLVR2(FusionModel):
         encoder: dict,
         data_preprocessor: dict | nn.Module | None = None,
         init_cfg: dict | None = None,
+        init_scale: float = 0.001,
     ) -> None:
         super().__init__(encoder, data_preprocessor, init_cfg)
+        self.init_scale = init_scale
         width = self.encoder.embed_dims
         self.head = TwoLayerHead(4 * width, 2 * width, 2)  # false and true
 
@@ -117,5 +122,5 @@ class BEiT3NLVR2(FusionModel):
         return logits.softmax(1)
 
     def init_heads(self) -> None:
-        """Draw the head, small."""
-        init_head(self.head, 0.001)
+        """Draw the head."""
+        init_head(self.head, self.init_scale)

@@ -333,3 +333,12 @@ def test_pixels_and_words_become_predictions(kind: type, tokenizer_file: Path) -
     assert [len(sample.pred_scores) for sample in found] == [3129 if not own else 2] * 3
     with pytest.raises(InputError, match="rows; expected"):
         MODELS.build(cfg | dict(encoder=encoder((ARCH, 32, 8, 64010), kind)))
+
+
+@pytest.mark.parametrize(("options", "scale"), [({}, 0.001), (dict(init_scale=8.0), 8.0)])
+def test_judges_draw_their_head_as_released_or_larger(options: dict, scale: float) -> None:
+    model = BEiT3NLVR2(encoder(SIZES[0], BEiT3NLVR2), **options)
+    model.init_weights()
+    for layer in (model.head.dense1, model.head.dense2):
+        assert 0.9 * 0.02 * scale < layer.weight.abs().max() <= 1.001 * 0.02 * scale
+        assert not layer.bias.any()
