@@ -256,7 +256,7 @@ def write_pretraining_configs(
         "tables": "",
     }
     contents: dict[str, str] = {}
-    if own_book:
+    if teacher is not None:
         book, trained_book = _image_tokenizer(teacher, size, choice)
         values |= {
             "title": f"An image tokenizer for BEiT-3 {size}, which learns from {teacher}",

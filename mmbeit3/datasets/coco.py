@@ -457,7 +457,8 @@ class _Objects:
             self.labels[part] = labels[kinds[part]]
         self.is_instance = (self.columns.flags & INSTANCE > 0) & (self.labels >= 0)
         self.annotated = self.count(self.labels >= 0)
-        self.is_kept, self.num_kept = np.ones(len(kinds), bool), len(self.columns.ids)
+        self.is_kept: np.ndarray = np.ones(len(kinds), bool)
+        self.num_kept = len(self.columns.ids)
 
     def count(self, chosen: np.ndarray) -> np.ndarray:
         """Count the chosen annotations of each class."""

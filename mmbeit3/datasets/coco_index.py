@@ -174,7 +174,7 @@ class CocoIndex(CocoContent):
 
     def names(self, rows: np.ndarray | None = None) -> Iterator[str]:
         """The file names of images; of all by default."""
-        text, ends = memoryview(self._arrays["names"]), self._arrays["name_ends"]
+        text, ends = self._arrays["names"].data, self._arrays["name_ends"]
         rows = np.arange(len(ends)) if rows is None else rows
         for first in range(0, len(rows), AT_ONCE):
             some = rows[first : first + AT_ONCE]

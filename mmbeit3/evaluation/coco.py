@@ -444,7 +444,7 @@ def _mask_areas(
         [mask["counts"] for mask in masks],
         [height * width for height, width in (mask["size"] for mask in masks)],
     )
-    return None if problems else pixels.astype(np.float64).tolist()
+    return None if problems else [float(count) for count in pixels.tolist()]
 
 
 def _count_foreign(results: list, sizes: dict[int, tuple[int, int]], categories: list) -> str:
@@ -548,7 +548,7 @@ def _by_faster_coco_eval(
         for place, entries in groups.items():
             for entry in entries:
                 kept.append_ref(*place, entry)
-    ious = []
+    ious: list[list[Any]] = []
     for number in params.imgIds:
         ious.append([])
         for category in category_ids:

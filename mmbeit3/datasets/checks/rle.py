@@ -94,11 +94,11 @@ def _read_numbers(texts: dict[int, bytes], areas: np.ndarray) -> tuple[dict[int,
     shortest = np.minimum.reduceat(runs, first)
     covered = np.add.reduceat(runs, first)
     problems = {}
-    for place, index in enumerate(texts):
-        if too_long[place] or shortest[place] < 0:
-            problems[index] = "hold a run of negative length, or one beyond all images"
-        elif covered[place] != areas[place]:
-            problems[index] = f"cover {covered[place]} pixels, expected {areas[place]}"
+    for row, code in enumerate(texts):
+        if too_long[row] or shortest[row] < 0:
+            problems[code] = "hold a run of negative length, or one beyond all images"
+        elif covered[row] != areas[row]:
+            problems[code] = f"cover {covered[row]} pixels, expected {areas[row]}"
     return problems, np.add.reduceat(runs * is_mask, first)
 
 
