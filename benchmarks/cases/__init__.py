@@ -29,6 +29,7 @@ CASES = {
     "report": ("report", "the page on detections, for 5,000 images"),
     "loading": ("loading", "training images with large-scale jitter, next to mmdet's transforms"),
     "training": ("training", "a training step of the tower, with activation checkpointing too"),
+    "small-step": ("small_step", "a training step of the demo's detector, by parts"),
     "pretraining": ("pretraining", "a step of masked data modeling, next to the plain way"),
     "deform-attn": ("deform_attn", "deformable attention, next to mmcv's function"),
     "soft-nms": ("soft_nms", "Soft-NMS, next to the same to its end"),

@@ -1,4 +1,4 @@
-"""Ends trainings of two processes for a reason that one of them has; started by torchrun.
+"""Ends trainings of two processes for a reason that one of them has; started as by torchrun.
 
 stopping.py FOLDER writes FOLDER/RANK.json: what ended each training in this process.
 """

@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from pathlib import Path
 
@@ -22,6 +23,25 @@ HERE = Path(__file__).parent
 PATHS = os.pathsep.join([str(HERE), str(HERE.parents[1])])
 
 
+def free_port() -> str:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return str(free.getsockname()[1])
+
+
+def start(rank: str, port: str, *arguments: str) -> subprocess.Popen:
+    """Start one of two processes as a launcher would, which would import torch for itself first."""
+    shared = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": "2"}
+    shared |= {"OMP_NUM_THREADS": "1", "PYTHONPATH": PATHS, "LOCAL_WORLD_SIZE": "2"}
+    return subprocess.Popen(
+        [sys.executable, *arguments],
+        env=os.environ | shared | {"RANK": rank, "LOCAL_RANK": rank},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
 @pytest.fixture(scope="module")
 def ends(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[dict[str, str]]]:
     """The folder of the trainings, and how each ended in each process."""
@@ -30,15 +50,19 @@ def ends(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[dict[str,
         patch.setattr(data_order, "get_dist_info", lambda: (1, 2))
         order = list(islice(InfiniteSampler(range(22), 4, seed=5), 4 * 3))
     seen_by_the_second = str(int(order[-1]))
-    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
-    done = subprocess.run(
-        [sys.executable, *launcher, str(HERE / "stopping.py"), str(folder), seen_by_the_second],
-        capture_output=True,
-        text=True,
-        timeout=240,
-        env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": PATHS},
-    )
-    assert done.returncode == 0, done.stderr[-4000:]
+    arguments = [str(HERE / "stopping.py"), str(folder), seen_by_the_second]
+    port = free_port()
+    processes = [start(rank, port, *arguments) for rank in "01"]
+    try:
+        with ThreadPoolExecutor() as readers:  # none waits until its output is read
+            texts = list(
+                readers.map(lambda process: process.communicate(timeout=240)[0], processes)
+            )
+    finally:
+        for process in processes:
+            process.kill()
+    for process, text in zip(processes, texts, strict=True):
+        assert process.returncode == 0, text[-4000:]
     return folder, [json.loads((folder / f"{rank}.json").read_text()) for rank in (0, 1)]
 
 
@@ -79,20 +103,9 @@ def test_what_was_stopped_ends_as_what_was_not(ends: tuple) -> None:
 @pytest.mark.parametrize(("place", "saved"), [("train", 5), ("val", 4)])
 def test_the_others_end_when_one_is_killed(tmp_path: Path, place: str, saved: int) -> None:
     """Without a launcher that would end them, as under Slurm."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = str(free.getsockname()[1])
-    shared = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": "2"}
-    shared |= {"OMP_NUM_THREADS": "1", "PYTHONPATH": PATHS, "LOCAL_WORLD_SIZE": "2"}
+    port = free_port()
     first, second = (
-        subprocess.Popen(
-            [sys.executable, str(HERE / "losing.py"), str(tmp_path), place],
-            env=os.environ | shared | {"RANK": rank, "LOCAL_RANK": rank},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-        for rank in "01"
+        start(rank, port, str(HERE / "losing.py"), str(tmp_path), place) for rank in "01"
     )
     try:
         second.communicate(timeout=180)

@@ -33,7 +33,6 @@ except SystemExit as stop:
 
 @pytest.mark.parametrize("command", [[], *([name] for name in cli.COMMANDS)], ids=str)
 def test_help_is_light_and_quick(command: list[str]) -> None:
-    seconds = []
     for _ in range(3):  # the best of three: the machine may be busy
         start = time.perf_counter()
         done = subprocess.run(
@@ -42,9 +41,11 @@ def test_help_is_light_and_quick(command: list[str]) -> None:
             capture_output=True,
             text=True,
         )
-        seconds.append(time.perf_counter() - start)
+        seconds = time.perf_counter() - start
+        if seconds < 1:
+            break
     assert done.returncode == 0, done.stderr
-    assert min(seconds) < 1
+    assert seconds < 1
     assert "usage: " in done.stdout
     if not command:
         assert all(name in done.stdout for name in cli.COMMANDS)
@@ -251,15 +252,16 @@ def test_wrong_usage_exits_with_2(argv: list[str], capsys: pytest.CaptureFixture
 @pytest.mark.parametrize(
     "script", ["mmdet::test.py", pytest.param("mmseg::test.py", marks=pytest.mark.slow)]
 )
-def test_run_starts_tools_of_the_toolboxes(script: str) -> None:
-    result = subprocess.run(
-        [sys.executable, "-m", "mmbeit3.cli", "run", script, "--help"],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-    )
-    assert result.returncode == 0, result.stderr
-    assert "usage: test.py [-h]" in result.stdout and "  checkpoint " in result.stdout
+def test_run_starts_tools_of_the_toolboxes(
+    script: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", [])
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    with pytest.raises(SystemExit) as stop:
+        cli.main(["run", script, "--help"])
+    found = capsys.readouterr().out
+    assert not stop.value.code
+    assert "usage: test.py [-h]" in found and "  checkpoint " in found
 
 
 def test_run_passes_arguments_and_status(
