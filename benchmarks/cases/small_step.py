@@ -49,7 +49,7 @@ def build(device: str, parts: int) -> Callable[[], Tensor]:
         device: A device of PyTorch.
         parts: How much of a step: 1 for the losses, 2 with gradients, 3 with the optimizer.
     """
-    cfg = model_config(CONFIG, {"train_dataloader.dataset.data_root": _shapes()})
+    cfg = model_config(CONFIG, {"train_dataloader.dataset.data_root": f"{_shapes().name}/"})
     resolve_classes(cfg)
     init_default_scope(cfg.default_scope)
     dataset = DATASETS.build(cfg.train_dataloader.dataset)
@@ -75,6 +75,8 @@ def build(device: str, parts: int) -> Callable[[], Tensor]:
 
 
 @cache
-def _shapes() -> str:
-    folder = Path(tempfile.mkdtemp(prefix="mmbeit3-small-step-"))
-    return f"{make_shapes(folder, COUNT, 1, SIZE, seed=0)}/"
+def _shapes() -> tempfile.TemporaryDirectory:
+    """Make the images; the folder goes with the process."""
+    folder = tempfile.TemporaryDirectory(prefix="mmbeit3-small-step-")
+    make_shapes(Path(folder.name), COUNT, 1, SIZE, seed=0)
+    return folder
