@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import torch
+from mmcv.cnn import Linear
 from mmcv.ops import RoIAlign
+from mmdet.models.roi_heads.bbox_heads import BBoxHead
 from mmdet.models.roi_heads.mask_heads import FCNMaskHead as MMDetFCNMaskHead
 from mmengine.config import ConfigDict
 from mmengine.logging import print_log
 from torch import Tensor, nn
 
+from mmbeit3.models.decode_heads.mask2former_head import Mask2FormerHead
+from mmbeit3.models.decode_heads.quick_mask2former_head import QuickMask2FormerHead
 from mmbeit3.models.layers import FFN, Attention, DeformableAttention
 from mmbeit3.models.layers.interaction import ConvFFN
 from mmbeit3.models.roi_heads import FCNMaskHead, PreciseRoIExtractor
-from mmbeit3.ops.cpu.choices import onednn_pays
+from mmbeit3.ops.cpu.choices import INPUTS, OUTPUTS, onednn_pays
 from mmbeit3.ops.cpu.int8 import Int8Linear, fits_int8, int8_product, outer_dtype
 from mmbeit3.ops.cpu.linear import OneDNNLinear, fits_onednn, onednn_linear
 from mmbeit3.ops.cpu.pasting import paste_masks
@@ -36,9 +40,9 @@ def accelerate(
 
     Modules of this project get a subclass of their class that has a faster way for inference:
     their weights, names and training stay as they are. On the CPU these are linear layers (by
-    oneDNN, where :func:`mmbeit3.ops.cpu.choices.onednn_pays`) and RoIAlign; on every device it is
-    the pasting of masks. Whoever exports a model, or
-    replaces its layers (LoRA), does so with one that is not accelerated.
+    oneDNN, where :func:`mmbeit3.ops.cpu.choices.onednn_pays`), RoIAlign and Mask2Former's head; on
+    every device it is the pasting of masks. Whoever exports a model, or replaces its layers (LoRA),
+    does so with one that is not accelerated.
 
     In bfloat16 matrix products and convolutions are computed in that type (autocast); weights,
     residual stream, norms and box coordinates stay in float32. On a CPU without instructions for
@@ -114,7 +118,12 @@ def _use_kernels(model: nn.Module, device: torch.device, dtype: str) -> None:
     faster = {MMDetFCNMaskHead: _PastingMMDetMaskHead, FCNMaskHead: _PastingMaskHead}
     if device.type == "cpu":
         faster |= {FFN: _FusedFFN, PreciseRoIExtractor: _RoIExtractor}
+        faster |= {Mask2FormerHead: QuickMask2FormerHead}
         for module in model.modules():
+            if isinstance(module, (BBoxHead, Mask2FormerHead)) and onednn_pays(INPUTS, OUTPUTS):
+                for layer in module.modules():
+                    if type(layer) in (nn.Linear, Linear):  # mmcv's is another only without input
+                        layer.__class__ = OneDNNLinear
             if isinstance(module, (Attention, FFN, DeformableAttention, ConvFFN)):
                 for layer in module.children():
                     if type(layer) not in (nn.Linear, OneDNNLinear):

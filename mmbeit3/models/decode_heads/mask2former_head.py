@@ -75,13 +75,16 @@ class Mask2FormerHead(MMSegMask2FormerHead):
             times the mask's, in float32.
         """
         samples = [SegDataSample(metainfo=meta) for meta in batch_img_metas]
-        all_cls_scores, all_mask_preds = self(x, samples)
-        classes = all_cls_scores[-1].float().softmax(-1)[..., :-1]
-        masks = all_mask_preds[-1].float()
-        del all_mask_preds  # of every decoder layer
+        scores, masks = self._decode(x, samples)
+        classes, masks = scores.float().softmax(-1)[..., :-1], masks.float()
         size = batch_img_metas[0].get("pad_shape", batch_img_metas[0]["img_shape"])[:2]
         with torch.autocast(masks.device.type, enabled=False):
             return self._score_pixels(classes, masks, size)
+
+    def _decode(self, x: tuple[Tensor, ...], samples: list[SegDataSample]) -> tuple[Tensor, Tensor]:
+        """The last layer's class scores (B, num_queries, C + 1), masks (B, num_queries, h, w)."""
+        all_cls_scores, all_mask_preds = self(x, samples)
+        return all_cls_scores[-1], all_mask_preds[-1]
 
     def _score_pixels(self, classes: Tensor, masks: Tensor, size: tuple[int, int]) -> Tensor:
         """Sum up the queries, a band of rows after the other: masks are large at full size.
@@ -106,9 +109,13 @@ class Mask2FormerHead(MMSegMask2FormerHead):
             band = self._enlarge(masks, first, first + step)
             # Like this the result has no gaps in memory, and a matrix can be made of it.
             band = band[:, :, : rows.stop - rows.start, :width].sigmoid()
-            pixels = band.permute(0, 2, 3, 1).flatten(1, 2) @ classes
+            pixels = self._weigh(band.permute(0, 2, 3, 1).flatten(1, 2), classes)
             scores[:, rows] = pixels.unflatten(1, (-1, width))
         return scores.permute(0, 3, 1, 2)
+
+    def _weigh(self, masks: Tensor, classes: Tensor) -> Tensor:
+        """Product of (B, pixels, num_queries) and (B, num_queries, num_classes)."""
+        return masks @ classes
 
     def _enlarge(self, masks: Tensor, first: int, end: int) -> Tensor:
         """Enlarge the rows from ``first`` to ``end`` of ``masks``, as if all of them were."""

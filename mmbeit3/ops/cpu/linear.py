@@ -68,3 +68,19 @@ def onednn_linear(x: Tensor, weight: Tensor, bias: Tensor, gelu: bool) -> Tensor
     oneDNN applies bias and GELU (exact, with erf) while it writes the product.
     """
     return torch.ops.mmbeit3.onednn_linear(x, weight, bias, gelu)
+
+
+def multiply(a: Tensor, b: Tensor) -> Tensor:
+    """``a @ b`` of (B, N, K) and (B, K, M), by oneDNN where that can be, and needs no gradient."""
+    if (
+        a.device.type != "cpu"
+        or a.dtype != b.dtype
+        or a.dtype not in ONEDNN_DTYPES
+        or torch.is_autocast_enabled("cpu")
+        or torch.is_grad_enabled()
+        or not torch.backends.mkldnn.enabled
+    ):
+        return a @ b
+    zeros = b.new_zeros(b.shape[2])
+    parts = zip(a, b.transpose(1, 2).contiguous(), strict=True)
+    return torch.stack([onednn_linear(one, other, zeros, False) for one, other in parts])

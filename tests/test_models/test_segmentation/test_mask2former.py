@@ -14,8 +14,11 @@ from mmengine.structures import PixelData
 from mmseg.structures import SegDataSample
 from torch import Tensor, nn
 
-from mmbeit3.models import Mask2FormerHead, SegTTAModel
+from mmbeit3.models import Mask2FormerHead, SegTTAModel, acceleration
+from mmbeit3.models.acceleration import accelerate
+from mmbeit3.models.decode_heads.quick_mask2former_head import QuickMask2FormerHead
 from mmbeit3.models.segmentors import bands
+from mmbeit3.ops.cpu.linear import OneDNNLinear
 from mmbeit3.registry import MODELS
 
 CONFIGS = Path(__file__).resolve().parents[3] / "configs"
@@ -101,6 +104,29 @@ def test_padded_images_slide_too() -> None:
 def test_any_image_size(size: tuple[int, int]) -> None:
     (found,) = scores(build(), batch(size))
     assert found.shape == (6, *size) and found.isfinite().all()
+
+
+@pytest.mark.parametrize("sizes", [[(128, 96)], [(61, 35)], [(64, 96), (64, 96)]])
+def test_the_faster_head_scores_alike_and_trains_as_before(
+    sizes: list[tuple[int, int]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(acceleration, "onednn_pays", lambda *shape: True)
+    model, plain, data = build(), build(), batch(*sizes)
+    assert accelerate(model) == "float32"
+    assert type(model.decode_head) is QuickMask2FormerHead
+    linear = [part for part in model.decode_head.modules() if isinstance(part, nn.Linear)]
+    assert sum(type(part) is OneDNNLinear for part in linear) > 20
+    for found, expected in zip(scores(model, data), scores(plain, data), strict=True):
+        torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+    losses = [each.loss(*prepared(each, data)) for each in (model, plain)]
+    for name, value in losses[1].items():
+        torch.testing.assert_close(losses[0][name], value, rtol=1e-3, atol=1e-4)
+
+
+def prepared(model: nn.Module, data: dict) -> tuple[Tensor, list[SegDataSample]]:
+    torch.manual_seed(2)  # of the points at which losses look
+    found = model.data_preprocessor(data, True)
+    return found["inputs"], found["data_samples"]
 
 
 @pytest.mark.parametrize("size", [(128, 512), (75, 75)])
