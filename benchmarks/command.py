@@ -12,6 +12,7 @@ from typing import Any
 from benchmarks.benchmark import run, without
 from benchmarks.cases import make_case
 from benchmarks.machine import describe, in_words
+from benchmarks.memory import silence_initialization
 from benchmarks.options import Options
 from benchmarks.report import failure, plot, summarize
 from benchmarks.report import in_words as tables
@@ -57,6 +58,7 @@ def benchmark(
     results: dict[str, Any] = {"command": shlex.join(command), "machine": machine}
     results |= {"rounds": rounds, "cases": []}
     print(in_words(machine))
+    silence_initialization()
     for name in names:
         start = time.perf_counter()
         try:

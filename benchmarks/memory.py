@@ -68,9 +68,17 @@ def _measure(
     torch.set_num_threads(threads)
     on_cpu = torch.device(device).type == "cpu"
     libraries = _resident() if on_cpu else 0
+    silence_initialization()
     if on_cpu:
         return _of_cpu(build(**arguments), libraries)
     return measure_on_gpu(build, arguments, device)[1]
+
+
+def silence_initialization() -> None:
+    """Keep mmengine from printing three lines for each weight that a model draws."""
+    from mmengine.logging import MMLogger  # after the memory of libraries was looked at
+
+    MMLogger.get_instance("benchmarks", log_level="WARNING")
 
 
 def _of_cpu(call: Callable[[], Any], libraries: int) -> Memory:
