@@ -52,7 +52,8 @@ def without_collections() -> Iterator[None]:
     try:
         yield
     finally:
-        if gc.get_count()[0] > MANY:
+        # What someone has frozen would be thawed along.
+        if gc.get_count()[0] > MANY and not gc.get_freeze_count():
             gc.freeze()
             gc.unfreeze()  # into the oldest generation, unseen
         gc.enable()

@@ -154,3 +154,14 @@ def test_collections_that_are_off_stay_off(packages: Path, monkeypatch: pytest.M
         assert not gc.isenabled()
     finally:
         gc.enable()
+
+
+def test_what_someone_has_frozen_stays_frozen(
+    packages: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(uncollected_imports, "PACKAGES", {"large"})
+    (packages / "large.py").write_text(f"kept = [[] for _ in range({uncollected_imports.MANY})]\n")
+    gc.freeze()  # as conftest.py has done already, so that collections take no time
+    frozen = gc.get_freeze_count()
+    import_module("large")
+    assert gc.get_freeze_count() >= frozen > 0
