@@ -284,7 +284,7 @@ def _values(kind: Kind, size: str, number: int, tokenizer: Path) -> dict[str, An
         encoder += [f"vocab_size={vocab_size}", "max_tokens=64", "drop_path_rate=0.0"]
         encoder += ["with_cp=False", "init_cfg=None"]
         model += ["init_cfg=None"]
-        if kind.task == "nlvr2":  # the released scale keeps random weights at chance
+        if kind.task == "nlvr2":  # the released scale kept a tiny model at chance
             model += ["init_scale=8.0"]
         groups = "clip_grad=dict(max_norm=5.0),"
     else:

@@ -127,7 +127,7 @@ def test_other_sizes_are_read_and_formatted(kind: str, size: str, data: Path) ->
     light, itc = size == "small", "itc_" if kind == "retrieval" else ""
     assert light or f"beit3_{size}_{itc}patch16_224" in start.init_cfg.checkpoint
     assert not light or start.init_cfg is None
-    # From random weights the released scale of the head would keep judges at chance.
+    # The released scale of the head kept a tiny judge at chance.
     assert ("init_scale" in cfg.model) == (light and kind == "statements")
     assert Path("my.spm").exists() == light
 
