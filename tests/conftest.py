@@ -66,6 +66,17 @@ def modules_load_as_before() -> Iterator[None]:
         yield
 
 
+@pytest.fixture(scope="module", autouse=True)
+def modules_log_on_their_own() -> Iterator[None]:
+    """Keep loggers that fixtures of a module make from the next one.
+
+    Their files may be closed by then: uvicorn closes all handlers of its process when it starts.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(MMLogger, "_instance_dict", OrderedDict())
+        yield
+
+
 @pytest.fixture(autouse=True)
 def logs_are_heard(monkeypatch: pytest.MonkeyPatch) -> None:
     """Give each test a logger that writes to the standard output of the moment, as ``capsys`` asks.
