@@ -185,7 +185,7 @@ def build_tower(
         if kind == "plain":
             make_plain(model)
         else:
-            accelerate(model, "int8" if dtype == "int8" else "float32")
+            accelerate(model, dtype, force=True)
         run = model.forward
         run = partial(lambda forward: forward(x)[0], run)
     else:

@@ -153,9 +153,9 @@ def describe_device(device: str) -> str:
 def _describe_processor() -> str:
     import torch
 
-    from mmbeit3.ops.cpu.processor import bfloat16_obstacle
+    from mmbeit3.ops.cpu.processor import bfloat16_obstacle, has_amx
 
-    instructions = torch.backends.cpu.get_cpu_capability()
+    instructions = torch.backends.cpu.get_cpu_capability() + (" and AMX" if has_amx() else "")
     has_bfloat16 = bfloat16_obstacle() is None
     return (
         f"{platform.machine()} with {instructions}, {count_cores()} cores, "

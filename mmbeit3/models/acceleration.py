@@ -18,7 +18,7 @@ from mmbeit3.models.layers.interaction import ConvFFN
 from mmbeit3.models.roi_heads import FCNMaskHead, PreciseRoIExtractor
 from mmbeit3.ops.cpu.choices import INPUTS, OUTPUTS, onednn_pays
 from mmbeit3.ops.cpu.int8 import Int8Linear, fits_int8, int8_product, outer_dtype
-from mmbeit3.ops.cpu.linear import OneDNNLinear, fits_onednn, onednn_linear
+from mmbeit3.ops.cpu.linear import BFloat16Linear, OneDNNLinear
 from mmbeit3.ops.cpu.pasting import paste_masks
 from mmbeit3.ops.cpu.processor import bfloat16_obstacle, int8_obstacle
 from mmbeit3.ops.cpu.roi_align import multi_level_roi_align
@@ -119,19 +119,23 @@ def _use_kernels(model: nn.Module, device: torch.device, dtype: str) -> None:
     if device.type == "cpu":
         faster |= {FFN: _FusedFFN, PreciseRoIExtractor: _RoIExtractor}
         faster |= {Mask2FormerHead: QuickMask2FormerHead}
+        low = dtype != "float32" and bfloat16_obstacle() is None
+        kind = BFloat16Linear if low else OneDNNLinear
         for module in model.modules():
-            if isinstance(module, (BBoxHead, Mask2FormerHead)) and onednn_pays(INPUTS, OUTPUTS):
+            heads = isinstance(module, (BBoxHead, Mask2FormerHead))
+            if heads and (low or onednn_pays(INPUTS, OUTPUTS)):
                 for layer in module.modules():
-                    if type(layer) in (nn.Linear, Linear):  # mmcv's is another only without input
-                        layer.__class__ = OneDNNLinear
+                    # mmcv's is another only without input
+                    if type(layer) in (nn.Linear, Linear, OneDNNLinear):
+                        layer.__class__ = kind
             if isinstance(module, (Attention, FFN, DeformableAttention, ConvFFN)):
                 for layer in module.children():
                     if type(layer) not in (nn.Linear, OneDNNLinear):
                         continue
                     if dtype == "int8" and isinstance(module, (Attention, FFN)):
                         layer.__class__ = Int8Linear
-                    elif onednn_pays(layer.in_features, layer.out_features):
-                        layer.__class__ = OneDNNLinear
+                    elif low or onednn_pays(layer.in_features, layer.out_features):
+                        layer.__class__ = kind
     for module in model.modules():
         module.__class__ = faster.get(type(module), type(module))
 
@@ -147,8 +151,8 @@ class _FusedFFN(FFN):
             return super().forward(x)
         if type(fc1) is type(fc2) is Int8Linear and fits_int8(fc1, x):
             return self._by_blocks(fc1, fc2, x)
-        if type(fc1) is OneDNNLinear and fits_onednn(fc1, x):
-            return fc2(self.norm(onednn_linear(x, fc1.weight, fc1.bias, True)))
+        if type(fc1) in (OneDNNLinear, BFloat16Linear) and fc1.fits(x):
+            return fc2(self.norm(fc1.product(x, True)))
         return super().forward(x)
 
     def _by_blocks(self, fc1: Int8Linear, fc2: Int8Linear, x: Tensor) -> Tensor:

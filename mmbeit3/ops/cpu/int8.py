@@ -2,25 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor
 
-from mmbeit3.ops.cpu.linear import OneDNNLinear
+from mmbeit3.ops.cpu.linear import PreparedLinear, is_inference
 
 _ZERO = 128  # what stands for 0 in a byte; signed inputs have no fast kernel in oneDNN
 
 
-class Int8Linear(OneDNNLinear):
+class Int8Linear(PreparedLinear):
     """``OneDNNLinear`` that multiplies bytes: inference on the CPU alone, all else goes its way.
 
     Weights get a scale for each output, once; inputs get one for each image, at each call, so that
     no image depends on those beside it. Sums are exact, in 32 bits, and leave in the type that
-    autocast asks for. The layer keeps its own weights; the bytes are made again after they changed.
+    autocast asks for. The layer keeps its own weights.
     """
-
-    _bytes: tuple[int, Tensor, Tensor] | None = None
 
     def forward(self, input: Tensor) -> Tensor:
         """``input`` (..., in_features) -> (..., out_features)."""
@@ -28,31 +24,21 @@ class Int8Linear(OneDNNLinear):
             return int8_linear(self, input)
         return super().forward(input)
 
-    def packed(self) -> tuple[Tensor, Tensor]:
+    def prepare(self) -> tuple[Tensor, ...]:
         """The weights in oneDNN's order, and the scale (out_features,) of each output."""
-        version = 0 if self.weight.is_inference() else self.weight._version
-        if self._bytes is None or self._bytes[0] != version:
-            weight = self.weight.detach().float()
-            scales = (weight.abs().amax(1) / 127).clamp(min=torch.finfo(torch.float32).tiny)
-            rounded = (weight / scales[:, None]).round().to(torch.int8)
-            self._bytes = version, torch.ops.onednn.qlinear_prepack(rounded, None), scales
-        return self._bytes[1:]
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in self.__dict__.items() if name != "_bytes"}
+        weight = self.weight.detach().float()
+        scales = (weight.abs().amax(1) / 127).clamp(min=torch.finfo(torch.float32).tiny)
+        rounded = (weight / scales[:, None]).round().to(torch.int8)
+        return torch.ops.onednn.qlinear_prepack(rounded, None), scales
 
 
-def fits_int8(layer: OneDNNLinear, input: Tensor) -> bool:
+def fits_int8(layer: torch.nn.Linear, input: Tensor) -> bool:
     """Tell whether :func:`int8_linear` may compute the layer's output."""
     return (
         isinstance(layer, Int8Linear)
-        and input.device.type == layer.weight.device.type == "cpu"
+        and is_inference(layer, input)
         and layer.weight.dtype == torch.float32
         and input.ndim > 1
-        and input.numel() > 0
-        and input.shape[-1] == layer.in_features
-        and not layer.training
-        and not (torch.is_grad_enabled() and (input.requires_grad or layer.weight.requires_grad))
         and not torch.jit.is_tracing()
     )
 
@@ -75,7 +61,7 @@ def outer_dtype() -> torch.dtype:
 
 def int8_product(layer: Int8Linear, x: Tensor, gelu: bool, dtype: torch.dtype) -> Tensor:
     """Rows (N, in) by the layer's weights, plus bias, through GELU if asked: (N, out)."""
-    weight, scales = layer.packed()
+    weight, scales = layer.prepared()
     x = x.float()
     low, high = x.aminmax()
     scale = max(-low.item(), high.item()) / 127 or 1.0

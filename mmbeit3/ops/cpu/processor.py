@@ -84,15 +84,20 @@ def int8_obstacle() -> str | None:
     return f"{limit}this processor has no instructions for products of 8-bit integers"
 
 
+def has_amx() -> bool:
+    """Tell whether the processor multiplies by tiles in bfloat16, as Intel's from 2023 on do."""
+    query = getattr(torch.cpu, "_is_amx_tile_supported", None)  # not stable interface
+    return query is not None and bool(query())
+
+
 def _has_bfloat16_instructions() -> bool:
     if not _is_x86():
         query = getattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", None)
         return query is not None and bool(query())
-    names = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
-    queries = [getattr(torch.cpu, name) for name in names if hasattr(torch.cpu, name)]
-    if not queries:  # these are not stable interface either: what oneDNN can must do
+    query = getattr(torch.cpu, "_is_avx512_bf16_supported", None)
+    if query is None:  # not stable interface either: what oneDNN can must do
         return torch.bfloat16 in onednn_dtypes()
-    return any(query() for query in queries)
+    return bool(query()) or has_amx()
 
 
 def _is_x86() -> bool:

@@ -27,13 +27,16 @@ def error(found: Tensor, want: Tensor) -> float:
     return ((found.double() - want).norm() / want.norm()).item()
 
 
-@pytest.mark.parametrize("tile", [64, 1 << 12, 4 << 20])
+@pytest.mark.parametrize(
+    ("tile", "torch_pays"), [(64, False), (1 << 12, False), (4 << 20, False), (0, True)]
+)
 @pytest.mark.parametrize("scale", [None, 1.0])
 @pytest.mark.parametrize("name", SHAPES)
 def test_bfloat16_by_tiles_is_right_within_roundoff(
-    monkeypatch: pytest.MonkeyPatch, name: str, scale: float | None, tile: int
+    monkeypatch: pytest.MonkeyPatch, name: str, scale: float | None, tile: int, torch_pays: bool
 ) -> None:
     monkeypatch.setattr(module, "_TILE_BYTES", tile)
+    monkeypatch.setattr(module, "TORCH_PAYS", torch_pays)
     q, k, v = tensors(SHAPES[name])
     want = F.scaled_dot_product_attention(q.double(), k.double(), v.double(), scale=scale)
     with torch.no_grad():
@@ -75,8 +78,29 @@ def test_the_gradient_is_that_of_the_function(
     )
 
 
-def test_bfloat16_gradients_are_right_within_roundoff() -> None:
-    inputs = [x.requires_grad_() for x in tensors(SHAPES["wide scores"])]
+@pytest.mark.parametrize("kind", [None, "bool", "float"])
+@pytest.mark.parametrize("torch_pays", [False, True])
+@pytest.mark.parametrize("name", SHAPES)
+def test_masks_of_bfloat16(
+    monkeypatch: pytest.MonkeyPatch, name: str, torch_pays: bool, kind: str | None
+) -> None:
+    monkeypatch.setattr(module, "TORCH_PAYS", torch_pays)
+    q, k, v = tensors(SHAPES[name])
+    sees = torch.rand(len(q), 1, q.shape[2], k.shape[2]) > 0.4
+    sees[..., 0] = True
+    mask = {None: None, "bool": sees[:, :, :1], "float": torch.randn(1, k.shape[2])}[kind]
+    exact = mask.double() if kind == "float" else mask
+    want = F.scaled_dot_product_attention(q.double(), k.double(), v.double(), exact)
+    assert error(attend_by_tiles(q, k, v, mask), want) < 3 * 2**-8
+
+
+@pytest.mark.parametrize("torch_pays", [False, True])
+@pytest.mark.parametrize("name", ["windows", "wide scores"])
+def test_bfloat16_gradients_are_right_within_roundoff(
+    monkeypatch: pytest.MonkeyPatch, name: str, torch_pays: bool
+) -> None:
+    monkeypatch.setattr(module, "TORCH_PAYS", torch_pays)
+    inputs = [x.requires_grad_() for x in tensors(SHAPES[name])]
     double = [x.detach().double().requires_grad_() for x in inputs]
     want = F.scaled_dot_product_attention(*double)
     upstream = torch.randn_like(want)
@@ -87,16 +111,27 @@ def test_bfloat16_gradients_are_right_within_roundoff() -> None:
 
 
 @pytest.mark.parametrize(
-    ("dtype", "pays", "tiled"),
+    ("dtype", "pays", "torch_pays", "grad", "tiled"),
     [
-        (torch.bfloat16, True, True),
-        (torch.bfloat16, False, False),
-        (torch.float32, True, False),
-        (torch.float16, True, False),
+        (torch.bfloat16, True, False, False, True),
+        (torch.bfloat16, True, True, False, False),
+        (torch.bfloat16, True, True, True, True),
+        (torch.bfloat16, False, False, True, False),
+        (torch.float32, True, False, True, False),
+        (torch.float16, True, False, True, False),
     ],
 )
 def test_tiles_are_for_bfloat16_where_they_pay(
-    monkeypatch: pytest.MonkeyPatch, dtype: torch.dtype, pays: bool, tiled: bool
+    monkeypatch: pytest.MonkeyPatch,
+    dtype: torch.dtype,
+    pays: bool,
+    torch_pays: bool,
+    grad: bool,
+    tiled: bool,
 ) -> None:
     monkeypatch.setattr(module, "TILES_PAY", pays)
-    assert is_tiled(*tensors(SHAPES["windows"], dtype)) == tiled
+    monkeypatch.setattr(module, "TORCH_PAYS", torch_pays)
+    q, k, v = tensors(SHAPES["windows"], dtype)
+    assert is_tiled(q, k, v.requires_grad_(grad)) == tiled
+    # Relative positions make queries and keys wider than values.
+    assert is_tiled(q, k, v[..., :8]) == (pays and dtype == torch.bfloat16)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import copy
+
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
 
 from mmbeit3.ops.cpu import linear
-from mmbeit3.ops.cpu.linear import OneDNNLinear
+from mmbeit3.ops.cpu.linear import BFloat16Linear, OneDNNLinear
 
 
 @pytest.fixture
@@ -85,3 +87,47 @@ def test_frozen_weights_train_what_comes_before(calls: list[int]) -> None:
     )
     layer(x).sum().backward()
     assert x.grad is not None and not calls
+
+
+needs_bfloat16 = pytest.mark.skipif(
+    torch.bfloat16 not in linear.ONEDNN_DTYPES, reason="oneDNN has no kernel for this type here"
+)
+
+
+@needs_bfloat16
+@pytest.mark.parametrize("gelu", [False, True])
+@torch.no_grad()
+def test_bfloat16_within_autocast_is_autocasts(calls: list[int], gelu: bool) -> None:
+    layer, x = BFloat16Linear(96, 40).eval(), torch.randn(2, 5, 96)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert layer.fits(x)
+        found, want = layer.product(x, gelu), F.linear(x, layer.weight, layer.bias)
+        want = F.gelu(want) if gelu else want
+        assert gelu or torch.equal(layer(x), found)
+    assert found.dtype == torch.bfloat16 and len(calls) == 2 - gelu
+    assert (found.float() - want.float()).abs().max() <= 2**-7 * want.abs().max()
+    assert not torch.equal(found, layer(x)) and layer(x).dtype == torch.float32
+
+
+@needs_bfloat16
+def test_what_was_made_in_bfloat16_follows_the_weights() -> None:
+    layer, x = BFloat16Linear(32, 8).eval().requires_grad_(False), torch.randn(4, 32)
+    with torch.autocast("cpu", torch.bfloat16):
+        first = layer(x)
+        other = copy.deepcopy(layer)
+        layer.weight.mul_(2)
+        layer.bias.mul_(2)
+        assert torch.equal(layer(x), 2 * first) and torch.equal(other(x), first)
+        other.load_state_dict(layer.state_dict())
+        assert torch.equal(other(x), 2 * first)
+
+
+@needs_bfloat16
+def test_bfloat16_trains_as_autocast_does(calls: list[int]) -> None:
+    layer, x = BFloat16Linear(16, 8), torch.randn(3, 16)
+    with torch.autocast("cpu", torch.bfloat16):
+        for mode in (True, False):
+            layer.train(mode)(x).sum().backward()
+    with torch.autocast("cpu", torch.float16), torch.no_grad():
+        assert layer(x).dtype == torch.float16
+    assert not calls and layer.weight.grad is not None
