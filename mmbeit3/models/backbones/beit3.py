@@ -213,7 +213,8 @@ class BEiT3(BaseModule):
         x = self.patch_embed(x)
         height, width = x.shape[-2:]
         layout = self.token_layout(height, width)
-        x = x.flatten(2).transpose(1, 2)
+        # Sums keep the layout of memory: in the convolution's, each norm would copy its input.
+        x = x.flatten(2).transpose(1, 2).contiguous()
         if patch_mask is not None:
             x = self._masked(x, patch_mask)
         x = x + self._patch_positions(height, width)

@@ -147,4 +147,5 @@ def multiply(a: Tensor, b: Tensor) -> Tensor:
         return a @ b
     zeros = b.new_zeros(b.shape[2])
     parts = zip(a, b.transpose(1, 2).contiguous(), strict=True)
-    return torch.stack([onednn_linear(one, other, zeros, False) for one, other in parts])
+    products = [onednn_linear(one, other, zeros, False) for one, other in parts]
+    return products[0][None] if len(products) == 1 else torch.stack(products)

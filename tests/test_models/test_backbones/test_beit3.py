@@ -91,6 +91,12 @@ def test_global_layers_are_evenly_spaced() -> None:
         assert BEiT3("large").global_attn_indexes == {5, 11, 17, 23}
 
 
+@pytest.mark.parametrize("window_size", [0, 4])
+def test_layers_get_tokens_in_one_piece(window_size: int) -> None:
+    tower = small(window_size=window_size)
+    assert tower.embed(torch.randn(2, 3, 64, 48))[0].is_contiguous()  # or each norm copies them
+
+
 def test_batch_members_do_not_touch() -> None:
     model, x = small(), torch.randn(3, 3, 72, 56)
     torch.testing.assert_close(model(x)[0][1:2], model(x[1:2])[0], rtol=1e-5, atol=1e-5)
