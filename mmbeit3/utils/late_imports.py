@@ -9,14 +9,14 @@ missed as ever, and whoever else imports these packages is not concerned.
 from __future__ import annotations
 
 import builtins
-import sys
-from collections.abc import Mapping, Sequence
-from importlib.abc import MetaPathFinder
-from importlib.machinery import ModuleSpec, PathFinder
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from importlib.util import find_spec
 from pkgutil import resolve_name
 from types import ModuleType
 from typing import Any
+
+from mmbeit3.utils.import_contexts import Context, import_within
 
 # In which modules, and the packages that their functions alone need.
 MODULES = {
@@ -89,31 +89,21 @@ class _Importer:
         return builtins.__import__(name, globals, locals, fromlist or (), level)
 
 
-class _LateImports(MetaPathFinder):
-    def find_spec(
-        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
-    ) -> ModuleSpec | None:
-        if fullname not in MODULES:
-            return None
-        spec = PathFinder.find_spec(fullname, path, target)
-        if spec is None or spec.loader is None:
-            return spec
-        execute = spec.loader.exec_module
+@contextmanager
+def _with_stand_ins(module: ModuleType) -> Iterator[None]:
+    importer = _Importer(MODULES[module.__name__])
+    # Python asks the builtins of a module's own for what `import` does in it.
+    vars(module)["__builtins__"] = {**vars(builtins), "__import__": importer}
+    try:
+        yield
+    finally:
+        importer.is_importing = False
 
-        def execute_with_stand_ins(module: ModuleType) -> None:
-            importer = _Importer(MODULES[fullname])
-            # Python asks the builtins of a module's own for what `import` does in it.
-            vars(module)["__builtins__"] = {**vars(builtins), "__import__": importer}
-            try:
-                execute(module)
-            finally:
-                importer.is_importing = False
 
-        spec.loader.exec_module = execute_with_stand_ins  # type: ignore[method-assign]
-        return spec
+def _choose(name: str) -> Context | None:
+    return _with_stand_ins if name in MODULES else None
 
 
 def install() -> None:
     """See to it that these modules import late from now on."""
-    if not any(isinstance(finder, _LateImports) for finder in sys.meta_path):
-        sys.meta_path.insert(0, _LateImports())
+    import_within(_choose)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
-from contextlib import redirect_stdout
-from importlib.abc import MetaPathFinder
-from importlib.machinery import ModuleSpec, PathFinder
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stdout
 from types import ModuleType
 from typing import Any
+
+from mmbeit3.utils.import_contexts import Context, import_within
 
 MODULES = {
     "mmdet.datasets",
@@ -19,23 +19,19 @@ MODULES = {
 PRINTED = "Could not import OneDL"
 
 
-class _Quiet(MetaPathFinder):
-    def find_spec(
-        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
-    ) -> ModuleSpec | None:
-        if fullname not in MODULES:
-            return None
-        spec = PathFinder.find_spec(fullname, path, target)
-        if spec is None or spec.loader is None:
-            return spec
-        execute = spec.loader.exec_module
+def install() -> None:
+    """See to it that these imports are quiet from now on."""
+    import_within(_choose)
 
-        def execute_quietly(module: ModuleType) -> None:
-            with redirect_stdout(_WithoutLine(sys.stdout)):
-                execute(module)
 
-        spec.loader.exec_module = execute_quietly  # type: ignore[method-assign]
-        return spec
+def _choose(name: str) -> Context | None:
+    return _quietly if name in MODULES else None
+
+
+@contextmanager
+def _quietly(module: ModuleType) -> Iterator[None]:
+    with redirect_stdout(_WithoutLine(sys.stdout)):
+        yield
 
 
 class _WithoutLine:
@@ -53,9 +49,3 @@ class _WithoutLine:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._stream, name)
-
-
-def install() -> None:
-    """See to it that these imports are quiet from now on."""
-    if not any(isinstance(finder, _Quiet) for finder in sys.meta_path):
-        sys.meta_path.insert(0, _Quiet())

@@ -8,38 +8,13 @@ again and again while they come, in search of garbage that is not there: an eigh
 from __future__ import annotations
 
 import gc
-import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
-from importlib.abc import MetaPathFinder
-from importlib.machinery import ModuleSpec
-from types import ModuleType
+
+from mmbeit3.utils.import_contexts import Context, import_within
 
 PACKAGES = {"mmbeit3", "mmcv", "mmdet", "mmengine", "mmseg", "timm", "torch", "torchvision"}
 MANY = 50_000  # objects of an import that are worth a hint to Python that they stay
-
-
-class _WithoutCollections(MetaPathFinder):
-    def find_spec(
-        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
-    ) -> ModuleSpec | None:
-        if not gc.isenabled() or fullname.partition(".")[0] not in PACKAGES:
-            return None  # above all: an import inside of one that this has found
-        for finder in sys.meta_path[sys.meta_path.index(self) + 1 :]:
-            spec = finder.find_spec(fullname, path, target)
-            if spec is not None:
-                break
-        else:
-            return None
-        if spec.loader is not None:
-            execute = spec.loader.exec_module
-
-            def execute_uncollected(module: ModuleType) -> None:
-                with without_collections():
-                    execute(module)
-
-            spec.loader.exec_module = execute_uncollected  # type: ignore[method-assign]
-        return spec
 
 
 @contextmanager
@@ -61,5 +36,10 @@ def without_collections() -> Iterator[None]:
 
 def install() -> None:
     """See to it that these packages are imported so from now on."""
-    if not any(isinstance(finder, _WithoutCollections) for finder in sys.meta_path):
-        sys.meta_path.insert(0, _WithoutCollections())
+    import_within(_choose)
+
+
+def _choose(name: str) -> Context | None:
+    # None also for imports inside of one that runs so already: most of them.
+    is_meant = gc.isenabled() and name.partition(".")[0] in PACKAGES
+    return (lambda module: without_collections()) if is_meant else None

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from importlib import import_module
+from importlib.machinery import PathFinder
 from pathlib import Path
 from types import ModuleType
 
@@ -121,7 +122,7 @@ def test_a_package_that_is_not_there_is_missed_at_once(
 
 @pytest.mark.parametrize("module", late_imports.MODULES)
 def test_modules_are_there_and_import_these_packages(module: str) -> None:
-    spec = late_imports.PathFinder.find_spec(
+    spec = PathFinder.find_spec(
         module, [str(Path(import_module(module.rpartition(".")[0]).__file__ or "").parent)]
     )
     if spec is None or spec.origin is None:

@@ -121,7 +121,7 @@ class Mask2FormerHead(MMSegMask2FormerHead):
         """Enlarge the rows from ``first`` to ``end`` of ``masks``, as if all of them were."""
         above, below = max(first - 1, 0), end + 1  # bilinear: one row more on either side
         band = masks[:, :, above:below]
-        # With the queries last in memory, it takes a quarter of the time. A view that has them there
+        # With the queries last in memory, it takes a quarter of the time. A view that has them so
         # would not do: torch then enlarges into the other layout, by way of a copy.
         band = band.clone(memory_format=torch.channels_last)
         band = F.interpolate(
