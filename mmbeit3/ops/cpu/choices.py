@@ -29,7 +29,7 @@ from mmbeit3.utils.whole_files import write_whole
 
 #: The layer that is measured unless another is asked for: base's first one of an FFN.
 INPUTS, OUTPUTS = 768, 3072
-_ROWS = 64  # a quarter of a window: a call ends before another process gets the core
+ROWS = 64  # a quarter of a window: a call ends before another process gets the core
 _SMALL = 1 << 17  # weights of a layer whose product is done before two of them can be told apart
 _ROUNDS = 15
 _SECONDS = 0.25  # no further round after these; one call of something emulated may take as long
@@ -60,17 +60,20 @@ def onednn_pays(inputs: int, outputs: int) -> bool:
     return found[key]
 
 
-def measure(ways: Sequence[str], inputs: int = INPUTS, outputs: int = OUTPUTS) -> dict[str, float]:
+def measure(
+    ways: Sequence[str], inputs: int = INPUTS, outputs: int = OUTPUTS, rows: int = ROWS
+) -> dict[str, float]:
     """Billions of operations a second of each way to multiply: the best of a few rounds, in turn.
 
     Args:
         ways (Sequence[str]): Keys of :data:`WAYS`.
         inputs (int): Width of the rows. Defaults to :data:`INPUTS`.
         outputs (int): Width of the product. Defaults to :data:`OUTPUTS`.
+        rows (int): Number of rows. Defaults to :data:`ROWS`.
     """
     with torch.inference_mode(), torch.random.fork_rng(devices=()):
         layer = Int8Linear(inputs, outputs, device="cpu", dtype=torch.float32).eval()
-        x = torch.rand(_ROWS, inputs, device="cpu", dtype=torch.float32) - 0.5
+        x = torch.rand(rows, inputs, device="cpu", dtype=torch.float32) - 0.5
         calls = {way: WAYS[way](layer, x) for way in ways}
         best = dict.fromkeys(ways, float("inf"))
         start = time.perf_counter()
@@ -82,7 +85,7 @@ def measure(ways: Sequence[str], inputs: int = INPUTS, outputs: int = OUTPUTS) -
                     best[way] = min(best[way], time.perf_counter() - begin)
             if time.perf_counter() - start > _SECONDS and max(best.values()) < float("inf"):
                 break
-    return {way: 2e-9 * _ROWS * inputs * outputs / seconds for way, seconds in best.items()}
+    return {way: 2e-9 * rows * inputs * outputs / seconds for way, seconds in best.items()}
 
 
 def _by_torch(dtype: torch.dtype) -> Callable[[Int8Linear, torch.Tensor], Callable[[], object]]:
