@@ -45,7 +45,8 @@ def accelerate(
     does so with one that is not accelerated.
 
     In bfloat16 matrix products and convolutions are computed in that type (autocast); weights,
-    residual stream, norms and box coordinates stay in float32. On a CPU without instructions for
+    residual stream, norms and box coordinates stay in float32, and on the CPU linear layers keep
+    their weights in bfloat16 besides. On a CPU without instructions for
     bfloat16 that is slower (with AVX2, products take about 3 times as long and convolutions up to
     hundreds of times), and an error unless forced. In int8 the linear layers
     of towers multiply 8-bit integers, on CPUs with instructions for that; all else is as in

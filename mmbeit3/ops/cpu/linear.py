@@ -43,14 +43,15 @@ class OneDNNLinear(nn.Linear):
 class PreparedLinear(OneDNNLinear):
     """``OneDNNLinear`` that keeps what it made of its weights, until they change."""
 
-    _made: tuple[int, tuple[Tensor, ...]] | None = None
+    _made: tuple[Tensor, int, tuple[Tensor, ...]] | None = None
 
     def prepared(self) -> tuple[Tensor, ...]:
-        """What :meth:`prepare` returns, made again where the weights changed in place."""
-        version = 0 if self.weight.is_inference() else self.weight._version
-        if self._made is None or self._made[0] != version:
-            self._made = version, self.prepare()
-        return self._made[1]
+        """What :meth:`prepare` returns, made again where the weights are others."""
+        weight = self.weight
+        version = 0 if weight.is_inference() else weight._version
+        if self._made is None or self._made[0] is not weight or self._made[1] != version:
+            self._made = weight, version, self.prepare()
+        return self._made[2]
 
     def prepare(self) -> tuple[Tensor, ...]:
         """Make of the weights what products need."""

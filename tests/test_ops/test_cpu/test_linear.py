@@ -120,6 +120,8 @@ def test_what_was_made_in_bfloat16_follows_the_weights() -> None:
         assert torch.equal(layer(x), 2 * first) and torch.equal(other(x), first)
         other.load_state_dict(layer.state_dict())
         assert torch.equal(other(x), 2 * first)
+        other.load_state_dict({name: -x for name, x in layer.state_dict().items()}, assign=True)
+        assert torch.equal(other(x), -2 * first)
 
 
 @needs_bfloat16
