@@ -64,8 +64,8 @@ class PreparedLinear(OneDNNLinear):
 class BFloat16Linear(PreparedLinear):
     """``OneDNNLinear`` for models that run within autocast to bfloat16.
 
-    Autocast makes bfloat16 of all weights at each call: half the time of a small image on
-    processors with AMX. This layer makes it once; it keeps its own weights.
+    Autocast makes bfloat16 of all weights at each call: with AMX a third of the time that the base
+    tower takes for 224 pixels. This layer makes it once; it keeps its own weights.
     """
 
     def fits(self, input: Tensor) -> bool:
@@ -87,12 +87,12 @@ class BFloat16Linear(PreparedLinear):
         """The output for ``x`` (..., in_features), through GELU if asked."""
         if not torch.is_autocast_enabled("cpu"):
             return super().product(x, gelu)
-        weight, bias = self.prepared()
-        return onednn_linear(x.bfloat16(), weight, bias, gelu)
+        (weight,) = self.prepared()
+        return onednn_linear(x.bfloat16(), weight, self.bias.bfloat16(), gelu)
 
     def prepare(self) -> tuple[Tensor, ...]:
-        """Weight and bias in bfloat16."""
-        return self.weight.detach().bfloat16(), self.bias.detach().bfloat16()
+        """The weight in bfloat16."""
+        return (self.weight.detach().bfloat16(),)
 
 
 def is_inference(layer: nn.Linear, input: Tensor) -> bool:

@@ -118,6 +118,8 @@ def test_what_was_made_in_bfloat16_follows_the_weights() -> None:
         layer.weight.mul_(2)
         layer.bias.mul_(2)
         assert torch.equal(layer(x), 2 * first) and torch.equal(other(x), first)
+        other.bias.zero_()
+        assert torch.equal(other(x), F.linear(x, other.weight, other.bias))
         other.load_state_dict(layer.state_dict())
         assert torch.equal(other(x), 2 * first)
         other.load_state_dict({name: -x for name, x in layer.state_dict().items()}, assign=True)
