@@ -8,12 +8,14 @@ from typing import Any
 
 import torch
 from mmengine.logging import MMLogger
+from mmengine.optim import OptimWrapper
 from torch import Tensor
 
 from benchmarks.benchmark import Candidate, Case, Comparison
 from benchmarks.options import Options
 from benchmarks.plain_pretraining import PlainPretraining
 from mmbeit3 import accelerate
+from mmbeit3.engine import AmpOptimWrapper
 from mmbeit3.models import BEiT3Pretraining
 from mmbeit3.text.tokenizer import BEGIN, END, PADDING, UNKNOWN
 
@@ -22,6 +24,7 @@ CAPTION = (9, 20)  # tokens of a text of a pair: 14 in the mean, near that of CO
 PLAIN = "plain: three padded passes, naive attention, one-hot codes"
 OURS = "mmbeit3"
 CHECKPOINT = "mmbeit3, with_cp=True"  # as in the recipe
+BFLOAT16 = "mmbeit3, bfloat16"  # as AmpOptimWrapper has it
 
 
 def pretraining(options: Options) -> Case:
@@ -32,18 +35,20 @@ def pretraining(options: Options) -> Case:
         PLAIN: dict(plain=True),
         OURS: dict(),
         CHECKPOINT: dict(with_cp=True),
+        BFLOAT16: dict(low=True),
     }
     count = options.num_images
     return Case(
         "pretraining",
         f"{options.arch}, forward and backward of {count} images of {size} x {size}, {count} texts "
-        f"and {count} pairs, float32",
+        f"and {count} pairs",
         tuple(
             Candidate(name, build, common | kind, items=2 * count) for name, kind in kinds.items()
         ),
         (
             Comparison(OURS, PLAIN, speed=2, memory=0.5, tolerance=1e-5),
             Comparison(CHECKPOINT, PLAIN, speed=2, memory=0.5, tolerance=1e-5),
+            Comparison(BFLOAT16, PLAIN, tolerance=1e-2),
         ),
     )
 
@@ -55,10 +60,13 @@ def build(
     device: str,
     plain: bool = False,
     with_cp: bool = False,
+    low: bool = False,
 ) -> Callable[[], Tensor]:
-    """Make a step without optimizer; it returns the four losses."""
+    """Make a step without optimizer, in bfloat16 if ``low``; it returns the four losses."""
     model = make_model(arch, size, with_cp).to(device).train()
     data = make_batches(model, size, count, device)
+    kind = AmpOptimWrapper if low else OptimWrapper
+    wrapper = kind(optimizer=torch.optim.SGD(model.parameters(), lr=0.0))
     losses: Callable[..., dict[str, Tensor]] = PlainPretraining(model, MAX_TOKENS)
     if not plain:
         accelerate(model)  # as a training does
@@ -66,7 +74,8 @@ def build(
 
     def call() -> Tensor:
         model.zero_grad(set_to_none=True)
-        found = losses(**data)
+        with wrapper.optim_context(model):
+            found = losses(**data)
         total = torch.stack([value for name, value in found.items() if "loss" in name])
         total.sum().backward()
         return total.detach()
