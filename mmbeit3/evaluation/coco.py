@@ -455,10 +455,11 @@ def _count_foreign(results: list, sizes: dict[int, tuple[int, int]], categories:
     }
     names = {category["id"]: category["name"] for category in categories}
     parts = []
-    for key, known in (("image_id", sizes.keys()), ("category_id", names.keys())):
+    for one, key, known in (("an", "image_id", sizes.keys()), ("a", "category_id", names.keys())):
         foreign = [value for value in ids[key] if is_id(value) and value not in known]
         if len(foreign) > 1:
-            parts.append(f"{len(foreign)} have such a {key}: {listed(sorted(set(foreign)), 5)}")
+            ours = listed(sorted(set(foreign)), 5)
+            parts.append(f"{len(foreign)} have such {one} {key}: {ours}")
     if not parts:
         return ""
     there = f"{len(sizes)} images (ids {listed(sizes, 3)}), classes {listed(names.values(), 5)}"

@@ -156,7 +156,7 @@ def test_in_a_browser(made: Path) -> None:
         (lambda r: [], "there is not one detection"),
         (
             lambda r: [entry | {"image_id": entry["image_id"] + 500} for entry in r],
-            r"of other images|\d+ have such a image_id: 50\d.* 12 images \(ids 1, 2, 3.*data set",
+            r"of other images|\d+ have such an image_id: 50\d.* 12 images \(ids 1, 2, 3.*data set",
         ),
         (
             lambda r: [e | {"image_id": e["image_id"] + 500, "file_name": "a.png"} for e in r],
