@@ -52,13 +52,14 @@ def find_browser() -> str:
     return browser
 
 
-def run_in_browser(page: Path, script: str) -> Any:
+def run_in_browser(page: Path, script: str, dark: bool = False) -> Any:
     """Open a page from disk, run the body of an async function in it, and give what it returns."""
     browser = find_browser()
     probed = page.with_name("probed.html")
     probed.write_text(page.read_text().replace("</html>", PROBE.format(script=script)))
     flags = ["--headless", "--no-sandbox", "--disable-gpu", "--window-size=1200,900"]
     flags += [f"--user-data-dir={page.parent / 'browser'}", "--virtual-time-budget=20000"]
+    flags += [f"--blink-settings=preferredColorScheme={0 if dark else 1}"]
     command = [browser, *flags, "--dump-dom", f"file://{probed}"]
     answer = subprocess.run(command, capture_output=True, text=True, timeout=300)
     found = re.search(r'<pre id="probe">(.*?)</pre>', answer.stdout, re.S)

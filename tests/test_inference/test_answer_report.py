@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -125,6 +126,53 @@ def test_in_a_browser(made: Path) -> None:
     assert found["titles"] and all(title.startswith("what <i> thing") for title in found["titles"])
     assert found["pictures"] >= len(found["titles"]) - 3  # the image that is missing has no picture
     assert found["again"] == -1
+
+
+@pytest.mark.parametrize("dark", [False, True])
+def test_numbers_of_the_confusion_can_be_read(made: Path, dark: bool) -> None:
+    found = run_in_browser(
+        made / "report.html",
+        """
+        const shares = $("confusion").data[0].z.flat().filter(share => share);
+        return { shares, dark: matchMedia("(prefers-color-scheme: dark)").matches,
+                 paper: getComputedStyle(document.querySelector("nav")).backgroundColor,
+                 ink: [...document.querySelectorAll("#confusion .heatmap-label text")]
+                   .map(text => getComputedStyle(text).fill) };
+        """,
+        dark,
+    )
+    assert isinstance(found, dict) and found["dark"] == dark, found
+    paper = rgb(found["paper"])
+    assert len(found["ink"]) == len(found["shares"])
+    for share, ink in zip(found["shares"], found["ink"], strict=True):
+        cell = paper + share * (np.array([42, 125, 225]) - paper)
+        assert abs(rgb(ink) - cell).mean() > 80
+
+
+def rgb(color: str) -> np.ndarray:
+    return np.array(re.findall(r"[\d.]+", color)[:3], float)
+
+
+def test_one_question_alone_is_not_beyond_chance(files: Path, tmp_path: Path) -> None:
+    pytest.importorskip("plotly")
+    annotations = json.loads((files / "annotations.json").read_text())
+    annotations["annotations"][0] |= {"question_type": "alone", "answer_type": "alone"}
+    results = [json.loads((files / f"{name}.json").read_text()) for name in ("one", "other")]
+    results[0][0]["answer"] = "wrong"
+    results[1][0]["answer"] = annotations["annotations"][0]["multiple_choice_answer"]
+    (tmp_path / "annotations.json").write_text(json.dumps(annotations))
+    paths = [tmp_path / "one.json", tmp_path / "other.json"]
+    for path, result in zip(paths, results, strict=True):
+        path.write_text(json.dumps(result))
+    truth, questions = tmp_path / "annotations.json", files / "questions.json"
+    report(paths, truth, tmp_path / "out", questions=questions)
+    rows = run_in_browser(
+        tmp_path / "out" / "report.html",
+        """return [...document.querySelectorAll("#comparison tbody tr")]
+             .map(row => [...row.cells].map(cell => cell.textContent));""",
+    )
+    marks = {row[0]: row[-1] for row in rows}
+    assert marks["alone"] == "" and marks["all questions"] == "better"
 
 
 def test_a_test_reports_on_its_data_set(files: Path, made: Path, tmp_path: Path) -> None:
