@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import torch
 import torch.nn.functional as F
 from mmengine.model import BaseModule
 from timm.layers import LayerNorm2d
@@ -72,13 +73,24 @@ class SimpleFeaturePyramid(BaseModule):
             inputs (Sequence[Tensor]): Maps of the backbone; the last, (B, C, H, W), is used.
 
         Returns:
-            tuple[Tensor, ...]: ``num_outs`` maps (B, out_channels, H * scale, W * scale); the
-            levels past the scale factors halve the one before.
+            tuple[Tensor, ...]: ``num_outs`` maps (B, out_channels, H * scale, W * scale), no side
+            below 1; the levels past the scale factors halve the one before.
         """
-        outs = [level(inputs[-1]) for level in self.levels]
+        outs = [
+            level(_with_halves(inputs[-1]) if scale < 1 else inputs[-1])
+            for scale, level in zip(self.scale_factors, self.levels, strict=True)
+        ]
         while len(outs) < self.num_outs:
             outs.append(F.max_pool2d(outs[-1], 1, stride=2))
         return tuple(outs)
+
+
+def _with_halves(x: Tensor) -> Tensor:
+    """Repeat the one row or column of a narrow image's map, which pooling would halve to none."""
+    height, width = x.shape[-2:]
+    if torch.jit.is_tracing() or min(height, width) > 1:
+        return x
+    return x.expand(-1, -1, max(2, height), max(2, width))
 
 
 def _scaling(dim: int, scale: float) -> list[nn.Module]:

@@ -164,6 +164,17 @@ def test_p6_is_every_second_value_of_p5() -> None:
     assert torch.equal(p6, p5[..., ::2, ::2])
 
 
+@torch.no_grad()
+@pytest.mark.parametrize("size", [(1, 1), (1, 9), (6, 1)])
+def test_a_map_of_one_row_or_column_keeps_it(size: tuple[int, int]) -> None:
+    ours, _ = pair()
+    x = torch.randn(2, 32, *size)
+    p5 = ours((x,))[3]
+    assert p5.shape[-2:] == tuple(max(1, side // 2) for side in size)
+    repeated = x.repeat(1, 1, *(2 if side == 1 else 1 for side in size))
+    torch.testing.assert_close(p5, ours((repeated,))[3])
+
+
 def test_strides() -> None:
     outs = SimpleFeaturePyramid(32, out_channels=16)([torch.randn(1, 32, 8, 12)])
     assert [tuple(out.shape[1:]) for out in outs] == [
