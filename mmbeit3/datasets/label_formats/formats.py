@@ -165,6 +165,11 @@ def guess_format(path: Path) -> str:
 def _guess_folder(path: Path) -> str | None:
     if predictions.is_run(path):
         return "infer"
+    if png.is_written(path):
+        raise InputError(
+            f"{path} has class maps (masks/*.png), which tell no objects apart: a segmentor is "
+            "trained on them, by mmbeit3 new-config --images DIR --masks DIR --classes classes.txt"
+        )
     if yolo.find_yaml(path) or yolo.find_list(path):
         return "yolo"
     if (path / voc.ANNOTATIONS).is_dir() and any((path / voc.ANNOTATIONS).rglob("*.xml")):

@@ -20,6 +20,12 @@ MAX_CLASSES, UNKNOWN = 254, 255
 NOTHING = ("background", "no object")
 
 
+def is_written(path: Path) -> bool:
+    """Whether a folder has what :func:`write` writes, and neither labels nor images of YOLO."""
+    others = any((path / name).exists() for name in ("labels", "images", "data.yaml"))
+    return (path / "classes.txt").is_file() and (path / "masks").is_dir() and not others
+
+
 def write(labels: Labels, path: Path, notes: Notes) -> Iterator[tuple[str, Any]]:
     """Write masks/, 8-bit PNGs, and classes.txt, whose first line is the name of 0."""
     if len(labels.classes) > MAX_CLASSES:

@@ -407,3 +407,6 @@ def test_formats_are_told_by_what_is_there(labels: Labels, tmp_path: Path) -> No
         guess_format(tmp_path / "empty")
     with pytest.raises(InputError, match="there is no file or folder"):
         guess_format(tmp_path / "absent")
+    write_labels(labels, tmp_path / "png", "png")
+    with pytest.raises(InputError, match="class maps .*, which tell no objects apart"):
+        guess_format(tmp_path / "png")
