@@ -153,7 +153,15 @@ def report_segmentation(
         for result in results
     ]
     if classes is None:
-        most = max((int(own[:, 0].max(initial=0)) for part in counted for own in part), default=0)
+        true, given = np.concatenate([own[:, :2] for part in counted for own in part]).T
+        most = int(true.max(initial=0))
+        foreign = np.unique(given[(given > most) & (given != IGNORED)])
+        if len(foreign):
+            warn(
+                f"the results have classes above all of the ground truth: {listed(foreign, 5)}; "
+                "if that is right, name the classes by --classes"
+            )
+            most = int(foreign[-1])
         classes = ClassList(tuple(map(str, range(most + 1))), make_palette(most + 1))
     for result, part in zip(results, counted, strict=True):
         _check_values(images, result, part, classes.names)

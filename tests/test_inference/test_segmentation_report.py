@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -160,6 +161,19 @@ def test_in_a_browser(made: Path) -> None:
     assert found["rows"] == ["all classes", NAMES[1]] and found["worst"] == len(SIZES)
     assert found["columns"][-1] == "4"  # pixels without a class have a column
     assert found["again"] == -1
+
+
+def test_a_result_may_have_classes_that_the_truth_lacks(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    pytest.importorskip("plotly")
+    shutil.copytree(folder / "one", tmp_path / "one")
+    Image.fromarray(np.full(SIZES[0], 7, np.uint8)).save(tmp_path / "one/in/00 <i>.png")
+    content = report([tmp_path / "one"], folder / "truth", tmp_path / "out")
+    (result,) = content["results"]
+    assert [line["name"] for line in result["classes"]] == list(map(str, range(8)))
+    assert result["classes"][7]["IoU"] == 0 and result["classes"][6]["IoU"] is None
+    assert "classes above all of the ground truth: 7; if" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
