@@ -129,6 +129,8 @@ def load_weights(
     origin, state = _open(source, origin)
     own, layout = model.state_dict(), find_layout(state)
     check_values({name: value for name, value in state.items() if name in own}, origin, own)
+    matrices = {name: value for name, value in state.items() if ".lora_" in name}  # of no file
+    state = {name: value for name, value in state.items() if name not in matrices}
     towers, fitted = towers_of(model), None
     prefix = _place_of(towers, "A")
     if layout == "official" and _takes_official(model, state, strict):
@@ -136,13 +138,13 @@ def load_weights(
     elif prefix and layout:
         place = own_prefix(state)
         if place != prefix and not (place and strict):  # as part of another model: compared below
-            return _load_tower_alone(model, prefix, state, strict, logger, origin)
+            return _load_tower_alone(model, prefix, state, matrices, strict, logger, origin)
         if strict:
             unread = {prefix + name for prefix in towers for name in UNREAD} - own.keys()
             state = {name: value for name, value in state.items() if name not in unread}
         else:
             state, fitted = _fit_towers(towers, state, origin)
-    return _load(model, state, fitted, strict, logger, origin)
+    return _load(model, {**state, **matrices}, fitted, strict, logger, origin)
 
 
 def _load(
@@ -310,6 +312,7 @@ def _load_tower_alone(
     model: nn.Module,
     prefix: str,
     state: Mapping[str, Tensor],
+    matrices: Mapping[str, Tensor],
     strict: bool,
     logger: Any,
     origin: str,
@@ -333,8 +336,10 @@ def _load_tower_alone(
     if has_text:
         words = load_backbone(model.get_submodule(text[:-1]), state, logger, origin)
         report.matched += [text + name for name in words.matched]
-    matched = set(report.matched)
-    report.missing = [name for name in model.state_dict() if name not in matched]
+    own = model.state_dict()
+    model.load_state_dict(shard_like(dict(matrices), own), strict=False)
+    matched = {*report.matched, *matrices}
+    report.missing = [name for name in own if name not in matched]
     parts = sorted({name.partition(".")[0] for name in report.missing})
     if parts:
         left = f"left as initialized: {', '.join(parts)} ({len(report.missing)} weights)"

@@ -87,6 +87,17 @@ def test_the_checkpoint_is_one_of_a_model_without(trained: Path, shapes: Path) -
     assert any(name.startswith("roi_head") for name in moved)
 
 
+def test_a_tower_alone_is_trained_on(shapes: Path, tmp_path: Path) -> None:
+    file = CONFIGS.parent / "weights" / "beit3-tiny-pretraining-images_128_shapes.safetensors"
+    train(cfg_of(shapes, tmp_path, load_from=str(file), **{"train_cfg.max_iters": 2}))
+    tower = read_checkpoint(file)
+    tower = tower.get("state_dict", tower)
+    apart = read_checkpoint(tmp_path / "iter_2.pth")[UNMERGED]
+    for name in ("layers.0.attn.qkv.weight", "layers.3.ffn.fc2.weight"):
+        assert torch.equal(apart[f"backbone.{name}"], tower[name])
+    assert apart["backbone.layers.0.attn.qkv.lora_B.default.weight"].any()
+
+
 def test_a_runner_that_also_trains_tests_the_merged_weights(
     trained: Path, shapes: Path, tmp_path: Path
 ) -> None:
