@@ -120,10 +120,14 @@ def _entries(log: Path) -> Iterator[tuple[int, dict[str, float]]]:
 
 
 def _metrics_of(entry: dict[str, float]) -> dict[str, float]:
-    """The metrics of a validation's line; {} of a training's."""
+    """The metrics of a validation's line that have a value; {} of a training's."""
     if "loss" in entry or "lr" in entry:
         return {}
-    return {key: value for key, value in entry.items() if key not in NO_METRICS}
+    return {
+        key: value
+        for key, value in entry.items()
+        if key not in NO_METRICS and value != -1  # -1 is COCO's for what no object is of
+    }
 
 
 def draw_curves(folders: Sequence[str | Path], out: str | Path) -> dict[str, Any]:

@@ -50,6 +50,11 @@ def test_validations_of_epochs_are_where_their_epoch_ended(tmp_path: Path) -> No
     assert [step for step, _ in read_run(tmp_path).curves["coco/bbox_mAP"]] == [50, 100]
 
 
+def test_metrics_without_an_object_are_left_out(tmp_path: Path) -> None:
+    write_log(tmp_path, "1", [train(20, 3.0), validation(20, 0.1) | {"coco/bbox_mAP_l": -1.0}])
+    assert read_run(tmp_path).metrics == ["coco/bbox_mAP", "coco/bbox_mAP_50"]
+
+
 @pytest.mark.parametrize(
     ("entries", "message"), [(None, "has no log; expected the folder"), ([], "has no step yet")]
 )
