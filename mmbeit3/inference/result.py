@@ -127,7 +127,12 @@ class Predicted:
 
 def reason_of(error: Exception) -> str:
     """Say what was wrong with an image, in one line."""
-    return str(error) if isinstance(error, InputError) else f"{type(error).__name__}: {error}"
+    if isinstance(error, InputError):
+        return str(error)
+    text = " ".join(str(error).split())
+    if isinstance(error, cv2.error) and "inv_scale" in text:
+        return "it is too narrow: at the size to which the config resizes it, a side has no pixel"
+    return f"{type(error).__name__}: {text}"
 
 
 def all_found(items: Iterable[Any]) -> list[Any]:

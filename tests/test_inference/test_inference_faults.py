@@ -304,6 +304,16 @@ def test_what_a_killed_run_left_half_done_goes(infer, folder: Path, tmp_path: Pa
     assert not (tmp_path / "out" / "overlays" / "other.jpg").exists()
 
 
+def test_an_image_that_is_resized_to_nothing_is_named(infer, tmp_path: Path) -> None:
+    resize = dict(type="mmcv.Resize", scale=(64, 64), keep_ratio=True)
+    infer.cfg.test_dataloader.dataset.pipeline.insert(1, resize)
+    (tmp_path / "in").mkdir()
+    Image.new("RGB", (3000, 2)).save(tmp_path / "in" / "narrow.png")
+    [failed] = infer(tmp_path / "in")["failed"]
+    assert failed["file_name"] == "narrow.png"
+    assert failed["reason"].startswith("it is too narrow: ")
+
+
 @pytest.mark.parametrize("ours", [True, False])
 def test_a_damaged_image_is_predicted_and_named(
     infer, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture, ours: bool
