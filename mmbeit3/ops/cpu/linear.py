@@ -64,8 +64,8 @@ class PreparedLinear(OneDNNLinear):
 class BFloat16Linear(PreparedLinear):
     """``OneDNNLinear`` for models that run within autocast to bfloat16.
 
-    Autocast makes bfloat16 of all weights at each call: with AMX a third of the time that the base
-    tower takes for 224 pixels. This layer makes it once; it keeps its own weights.
+    Autocast makes bfloat16 of all weights at each call, which small images feel most. This layer
+    makes it once; it keeps its own weights.
     """
 
     def fits(self, input: Tensor) -> bool:
