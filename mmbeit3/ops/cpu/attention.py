@@ -14,7 +14,7 @@ from mmbeit3.ops.cpu.processor import bfloat16_obstacle, has_amx
 
 # Products by tiles take up to 20 times as long as torch's kernel where the processor lacks these.
 TILES_PAY = bfloat16_obstacle() is None
-# With AMX torch's kernel is 2 to 4 times as fast as tiles; its gradient is slower than theirs.
+# With AMX torch's kernel is faster than tiles; its gradient, for windows, slower than theirs.
 TORCH_PAYS = has_amx()
 # Scores that are held at once, in bytes: they stay in the cache between the two products.
 _TILE_BYTES = 4 << 20
