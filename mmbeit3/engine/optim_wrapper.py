@@ -11,7 +11,7 @@ from mmengine.device import get_device
 from mmengine.logging import print_log
 from mmengine.optim import AmpOptimWrapper as MMEngineAmpOptimWrapper
 from mmengine.optim import OptimWrapper
-from torch import nn
+from torch import Tensor, nn
 
 from mmbeit3.ops.cpu.autocast import rules_of_a_gpu
 from mmbeit3.ops.cpu.processor import bfloat16_obstacle
@@ -71,3 +71,8 @@ class _CPUAmpOptimWrapper(OptimWrapper):
             rules_of_a_gpu(),
         ):
             yield
+
+    def backward(self, loss: Tensor, **kwargs: Any) -> None:
+        """Compute gradients; layers that are computed again for them follow the same rules."""
+        with rules_of_a_gpu():
+            super().backward(loss, **kwargs)
