@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -183,10 +183,11 @@ def write_text_config(
         table (str | Path): The table to train on (.csv, .tsv, .jsonl), see
             :class:`mmbeit3.datasets.ImageTextTableDataset`,
             :class:`mmbeit3.datasets.VQATableDataset` and
-            :class:`mmbeit3.datasets.NLVR2TableDataset`.
+            :class:`mmbeit3.datasets.NLVR2TableDataset`; or captions in COCO's format (.json), see
+            :class:`mmbeit3.datasets.CocoCaptionsDataset`.
         images (str | Path): The folder of its images.
         val (str | Path | None): The table to validate on. Defaults to None: a fifth of the images
-            of ``table``; statements need one.
+            of ``table``; statements and captions in COCO's format need one.
         val_images (str | Path | None): The folder of its images. Defaults to None, ``images``.
         size (str): "tiny", "small", "base" or "large". Defaults to "tiny".
         tokenizer (str | Path | None): The tokenizer. Defaults to None: tiny and small get one of
@@ -200,17 +201,18 @@ def write_text_config(
         InputError: ``out`` exists, a table or the tokenizer cannot be used, or images are missing.
     """
     kind, out = KINDS[name], Path(out).expanduser()
-    rows = kind.rows
+    rows, file = kind.rows, Path(table).expanduser().resolve()
+    if rows == "captions" and file.suffix.lower() == ".json":
+        kind = replace(kind, dataset="CocoCaptionsDataset", splits=False)
     light = size in LIGHT
     own = out.resolve().with_suffix(".spm") if light and tokenizer is None else None
     check_free(out, *([own] if own else []))
     if val is None and val_images is not None:
         raise InputError("needs --val, the table of these images", "val_images")
     if val is None and not kind.splits:
-        raise InputError(f"is needed: {rows} of the same images cannot be split", "val")
+        raise InputError(f"is needed: {rows} of a file of this kind are not split", "val")
     folder = existing_folder(images, "images")
     val_folder = folder if val_images is None else existing_folder(val_images, "val_images")
-    file = Path(table).expanduser().resolve()
     items, num_images, classes = read_table(kind, file, folder, training=True)
     texts = [text for item in items for text in item["texts"]]
     lines = [f"{len(items)} {rows} about {num_images} images"]

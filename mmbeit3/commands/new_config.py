@@ -75,7 +75,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="0 in masks means unlabeled, and the classes count from 1 (default: found out)",
     )
     texts = parser.add_argument_group("images with texts")
-    texts.add_argument("--captions", type=Path, metavar="TABLE", help="captions of the images")
+    texts.add_argument(
+        "--captions",
+        type=Path,
+        metavar="TABLE",
+        help="captions of the images: a table, or a file in COCO's format (.json)",
+    )
     texts.add_argument(
         "--retrieval",
         action="store_true",

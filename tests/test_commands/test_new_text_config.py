@@ -13,6 +13,7 @@ import pytest
 
 from mmbeit3.cli import main
 from mmbeit3.config.loading import load_config
+from mmbeit3.registry import DATASETS
 
 COLORS = dict(red=(0, 0, 220), green=(0, 200, 0), blue=(220, 30, 0), gray=(90, 90, 90))
 
@@ -154,6 +155,26 @@ def test_what_cannot_be_used_is_said(
     printed = capsys.readouterr().err
     assert message in printed and "Traceback" not in printed
     assert not list(Path().iterdir())
+
+
+@pytest.mark.parametrize("options", [(), ("--retrieval",)])
+def test_captions_in_the_format_of_coco_are_read(
+    options: tuple[str, ...], data: Path, capsys: pytest.CaptureFixture
+) -> None:
+    names = [f"{index}.png" for index in range(8)]
+    annotations = [dict(id=i, image_id=i // 2, caption=f"wall {i}") for i in range(16)]
+    images = [dict(id=i, file_name=name) for i, name in enumerate(names)]
+    table = str(data / "captions.json")
+    Path(table).write_text(json.dumps(dict(images=images, annotations=annotations)))
+    command = ["new-config", "--captions", table, "--images", str(data / "images"), *options]
+    assert main([*command, "--out", "my.py"]) == 2
+    assert "--val: is needed: captions of a file of this kind" in capsys.readouterr().err
+    assert main([*command, "--val", table, "--out", "my.py"]) == 0
+    assert "16 captions about 8 images" in capsys.readouterr().out
+    cfg = load_config("my.py")
+    for loader in (cfg.train_dataloader, cfg.val_dataloader):
+        assert loader.dataset.type == "mmbeit3.CocoCaptionsDataset"
+        assert len(DATASETS.build(loader.dataset)) == 16 - 8 * bool(loader.dataset.get("test_mode"))
 
 
 def test_statements_are_not_split(data: Path, capsys: pytest.CaptureFixture) -> None:
