@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 from mmengine.config import Config
 
 from mmbeit3.analysis.memory_plan import MemoryPlan, Planner
+from mmbeit3.analysis.simulation import tower_name
 
 GIB = 2**30
 
@@ -127,7 +128,7 @@ def _options(cfg: Config, own: MemoryPlan, plan: MemoryPlan) -> dict[str, Any]:
         if cfg.optim_wrapper.get("accumulative_counts") != "auto":
             options["optim_wrapper.accumulative_counts"] = after.accumulation
     if after.with_cp != before.with_cp:
-        options["model.backbone.with_cp"] = after.with_cp
+        options[f"model.{tower_name(cfg.model)}.with_cp"] = after.with_cp
     if after.sharded != before.sharded:
         options["model_wrapper_cfg.type"] = "mmbeit3.FullySharded"
     return options

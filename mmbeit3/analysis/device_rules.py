@@ -1,8 +1,8 @@
 """Lets a run without content behave as on a GPU, or as on the CPU.
 
 Tensors without content are on the CPU, since torch differentiates none on a GPU that is not there.
-What differs on a GPU and matters for memory is done here: which operators autocast computes in
-float32, and how deformable attention samples.
+What differs on a GPU and matters for memory is done here: how attention is computed, and how
+deformable attention samples.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from mmbeit3.analysis.live_memory import CHECKPOINTED, LiveMemory
 from mmbeit3.models.backbones import beit3
 from mmbeit3.models.layers import attention, token_layout
 from mmbeit3.models.layers.checkpointing import recomputed
+from mmbeit3.models.multimodal import multiway, text
 from mmbeit3.ops import deform_attn
 from mmbeit3.ops.cpu.autocast import rules_of_a_gpu
 
@@ -34,14 +35,15 @@ def rules_of(device: str, memory: LiveMemory) -> Iterator[None]:
     with ExitStack() as stack:
         # A kernel that writes the sizes as content.
         stack.enter_context(patch.object(torch, "_shape_as_tensor", _sizes))
-        stack.enter_context(patch.object(beit3, "recomputed", _recomputed(memory)))
+        for module in (beit3, multiway, text):
+            stack.enter_context(patch.object(module, "recomputed", _recomputed(memory)))
         # One process of several may ask alone: nothing is exchanged.
         stack.enter_context(patch.object(torch.distributed, "is_initialized", lambda: False))
+        stack.enter_context(rules_of_a_gpu())  # of autocast, as AmpOptimWrapper has it on the CPU
         if device == "cuda":
             stack.enter_context(patch.object(attention, "is_tiled", lambda *_: False))
             by_grids = deform_attn._attend_by_grids
             stack.enter_context(patch.object(deform_attn, "_attend_by_rows", by_grids))
-            stack.enter_context(rules_of_a_gpu())
         # The layouts of windows that are kept must be neither with content here nor without later.
         token_layout.kept_layout.cache_clear()
         stack.callback(token_layout.kept_layout.cache_clear)

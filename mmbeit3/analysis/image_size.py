@@ -7,6 +7,7 @@ from typing import Any
 
 from mmengine.config import Config
 
+from mmbeit3.datasets.pretraining import PARTS
 from mmbeit3.datasets.transforms.loading import all_steps
 from mmbeit3.utils import InputError
 
@@ -14,8 +15,8 @@ from mmbeit3.utils import InputError
 def training_size(cfg: Config) -> tuple[int, int]:
     """Height and width, in pixels, of the largest images that a config trains on.
 
-    What the data preprocessor pads to decides; else the last step of the training pipeline, and at
-    last of the test pipeline, that crops or resizes.
+    What the data preprocessor pads to decides; else the last step of the training pipeline, then
+    of the test pipeline, that crops or resizes; at last the grid of an encoder.
 
     Raises:
         InputError: Nothing in the config says it.
@@ -27,6 +28,8 @@ def training_size(cfg: Config) -> tuple[int, int]:
         sizes = [size for step in _steps(cfg.get(name)) if (size := _size_of(step))]
         if sizes:
             break
+    if not sizes and cfg.model.get("encoder"):  # data of another kind have the size of its grid
+        sizes = [_pair(cfg.model.encoder.get("img_size") or 224)]
     if not sizes:
         raise InputError(
             "the config does not say how large training images are: no size in "
@@ -66,7 +69,7 @@ def _steps(loader: Any) -> Iterator[Any]:
             nodes += node
         elif isinstance(node, dict):
             yield from all_steps(node.get("pipeline") or ())
-            nodes += [node.get("dataset"), node.get("datasets")]
+            nodes += [node.get(key) for key in ("dataset", "datasets", *PARTS)]
 
 
 def _size_of(step: Any) -> tuple[int, int] | None:

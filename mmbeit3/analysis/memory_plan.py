@@ -13,7 +13,7 @@ from mmengine.config import Config
 
 from mmbeit3.analysis.image_size import training_size
 from mmbeit3.analysis.live_memory import CHECKPOINTED, GRADIENTS, TEMPORARIES, Change
-from mmbeit3.analysis.simulation import ModelSizes, Simulation, Step, computing_type
+from mmbeit3.analysis.simulation import ModelSizes, Simulation, Step, computing_type, tower_name
 from mmbeit3.config.devices import auto_accumulation, shards
 from mmbeit3.utils import InputError
 
@@ -117,7 +117,7 @@ def plan_memory(
         cfg (Config): The config.
         world_size (int): Devices. Defaults to 1.
         batch_size (int, optional): Images on each of them. Defaults to the config's.
-        device (str): "cuda", or "cpu", where training is in float32. Defaults to "cuda".
+        device (str): "cuda", or "cpu", with the types that this processor has. Defaults to "cuda".
 
     Raises:
         InputError: The config cannot train, or its model cannot be followed.
@@ -175,7 +175,8 @@ class Planner:
         if sharded is None:
             sharded = shards(wrapper)
         if with_cp is None:
-            with_cp = (self.cfg.model.get("backbone") or {}).get("with_cp", False)
+            towers = tower_name(self.cfg.model)
+            with_cp = towers is not None and self.cfg.model[towers].get("with_cp", False)
         if batch_size is None:
             batch_size = self.cfg.train_dataloader.batch_size
         if batch_size < 1:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
@@ -20,9 +20,11 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from mmbeit3.analysis.device_rules import rules_of
+from mmbeit3.analysis.image_text_batch import expect_masked_words, make_image_text_batch
 from mmbeit3.analysis.live_memory import GRADIENTS, STATES, TEMPORARIES, Change, LiveMemory
 from mmbeit3.analysis.training_targets import decisions, make_samples
 from mmbeit3.checkpoint.strict_loading import num_classes
+from mmbeit3.models.multimodal.fusion import ImageTextModel
 from mmbeit3.ops.cpu.processor import bfloat16_obstacle
 from mmbeit3.registry import MODELS
 from mmbeit3.utils import InputError
@@ -49,7 +51,7 @@ class ModelSizes:
     Attributes:
         parameters: By part.
         trained: Of these, what is trained; as much as the gradients.
-        buffers: Of all parts.
+        buffers: Of all parts, and all of an image tokenizer.
         states: What the optimizer keeps.
         stepping: What a step of the optimizer takes for a while.
         layers: The parts that are repeated layers, the unit that sharding gathers.
@@ -63,10 +65,9 @@ class ModelSizes:
     layers: tuple[str, ...]
 
 
-def _channels(model: nn.Module) -> int:
-    """Channels of the images that a model takes."""
-    embedding = getattr(model.backbone, "patch_embed", None)
-    return getattr(getattr(embedding, "proj", None), "in_channels", 3)
+def tower_name(model: Mapping[str, Any]) -> str | None:
+    """What the towers are called in the config of a model; None of a model that has none."""
+    return next((name for name in ("backbone", "encoder") if name in model), None)
 
 
 class Simulation:
@@ -88,6 +89,9 @@ class Simulation:
         as_it_is = patch.object(nn.init, "_no_grad_trunc_normal_", lambda tensor, *_, **__: tensor)
         with self._scope(), self._fake, as_it_is:  # torch draws again until all fits
             self.model = MODELS.build(cfg.model).train()
+        self._towers = getattr(self.model, tower_name(cfg.model) or "backbone")
+        # Beside the model, without gradients: what gives a pretraining its codes.
+        self._beside = getattr(self.model, "image_tokenizer", None) or nn.Module()
         if getattr(self.model, "class_embeddings", None) is not None:
             self.model.class_embeddings.leave_unnamed(num_classes(self.model))
         self._layers = tuple(find_layers(self.model))
@@ -95,8 +99,9 @@ class Simulation:
         self._outer: list[str] = []  # parts around the module that runs
         for name, module in self.model.named_modules():
             if name:
-                module.register_forward_pre_hook(partial(self._enter, self._part_of(name)))
-                module.register_forward_hook(self._leave, always_call=True)
+                self._watch(module, self._part_of(name))
+        for module in self._beside.modules():
+            self._watch(module, "image_tokenizer")
         for name, param in self.model.named_parameters():
             if param.requires_grad:
                 param.register_post_accumulate_grad_hook(
@@ -112,15 +117,16 @@ class Simulation:
             with_cp (bool): Whether layers of the backbone are computed again.
         """
         model, dtype = self.model, computing_type(self.cfg, self.device)
-        if hasattr(model.backbone, "with_cp"):
-            model.backbone.with_cp = with_cp
+        for module in self._towers.modules():
+            if hasattr(module, "with_cp"):
+                module.with_cp = with_cp
         half = nullcontext() if dtype == torch.float32 else torch.autocast("cpu", dtype)
         with self._running() as memory, decisions(model, batch_size, memory):
             with memory.belongs("input batch"):
-                samples = make_samples(model, batch_size, image_size)
-                images = torch.randn(batch_size, _channels(model), *image_size)
+                batch = self._batch(batch_size, image_size)
+            expect_masked_words(model, batch, memory)
             with half:
-                loss, _ = model.parse_losses(model.loss(images, samples))
+                loss, _ = model.parse_losses(model(**batch, mode="loss"))
             forward = len(memory.changes)
             with memory.belongs("backward pass", TEMPORARIES):
                 loss.backward()
@@ -134,9 +140,20 @@ class Simulation:
         for name, param in self.model.named_parameters():
             parameters[self._part_of(name)] += param.nbytes
             trained[self._part_of(name)] += param.nbytes * param.requires_grad
-        buffers = sum(buffer.nbytes for buffer in self.model.buffers())
+        beside = chain(self._beside.parameters(), self._beside.buffers())
+        buffers = sum(buffer.nbytes for buffer in chain(self.model.buffers(), beside))
         states, stepping = self._optimizer_sizes()
         return ModelSizes(dict(parameters), dict(trained), buffers, states, stepping, self._layers)
+
+    def _batch(self, batch_size: int, image_size: tuple[int, int]) -> dict[str, Any]:
+        """What the model's data preprocessor would give it."""
+        if isinstance(self.model, ImageTextModel):
+            dataset = self.cfg.train_dataloader.dataset
+            return make_image_text_batch(self.model, dataset, batch_size, image_size)
+        embedding = getattr(self._towers, "patch_embed", None)
+        channels = getattr(getattr(embedding, "proj", None), "in_channels", 3)
+        samples = make_samples(self.model, batch_size, image_size)
+        return dict(inputs=torch.randn(batch_size, channels, *image_size), data_samples=samples)
 
     def _optimizer_sizes(self) -> tuple[float, float]:
         """Bytes of the optimizer's states, and of what a step takes besides."""
@@ -169,7 +186,9 @@ class Simulation:
     @contextmanager
     def _running(self) -> Iterator[LiveMemory]:
         """Count what a run of the model makes and frees; at the end the gradients go."""
-        self._memory = memory = LiveMemory(chain(self.model.parameters(), self.model.buffers()))
+        modules = self.model, self._beside
+        known = chain.from_iterable((*m.parameters(), *m.buffers()) for m in modules)
+        self._memory = memory = LiveMemory(known)
         try:
             with self._scope(), self._fake, rules_of(self.device, memory), memory:
                 yield memory
@@ -186,6 +205,10 @@ class Simulation:
         layer = next((layer for layer in self._layers if f"{name}.".startswith(f"{layer}.")), None)
         names = name.split(".")
         return layer or ".".join(names[: 3 if names[2:] and names[2].isdigit() else 2])
+
+    def _watch(self, module: nn.Module, part: str) -> None:
+        module.register_forward_pre_hook(partial(self._enter, part))
+        module.register_forward_hook(self._leave, always_call=True)
 
     def _enter(self, part: str, *_: Any) -> None:
         self._outer.append(self._memory.part)

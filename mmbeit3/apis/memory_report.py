@@ -15,6 +15,7 @@ from mmbeit3.analysis.advice import GIB, find_fitting, in_words
 from mmbeit3.analysis.image_size import set_training_size
 from mmbeit3.analysis.measuring import measure_memory
 from mmbeit3.analysis.memory_plan import MemoryPlan, Planner
+from mmbeit3.analysis.simulation import tower_name
 from mmbeit3.config.classes import resolve_classes
 from mmbeit3.inference.pipeline import write_json
 from mmbeit3.utils import InputError
@@ -48,11 +49,11 @@ def report(
     """
     if memory is not None and memory <= 0:
         raise InputError(f"the memory is {memory:g} GiB; expected that of a device, such as 24")
-    if "backbone" not in (cfg.get("model") or {}):
+    if tower_name(cfg.get("model") or {}) is None:
         raise InputError(
-            "the plan is for detectors, segmentors and image classifiers, whose model has a "
-            f"backbone; this one is a {(cfg.get('model') or {}).get('type')}: train two steps and "
-            "look at the memory in the log"
+            "the plan is for models with a backbone or an encoder; this one is a "
+            f"{(cfg.get('model') or {}).get('type')}: train two steps and look at the memory in "
+            "the log"
         )
     if size:
         set_training_size(cfg, size)
@@ -88,8 +89,13 @@ def _prepare_measuring(cfg: Config, device: str) -> None:
     if device != here:
         raise InputError(f"measuring trains on this machine: device must be {here}, not {device}")
     cfg.optim_wrapper.accumulative_counts = 1
-    cfg.model.backbone.init_cfg = None
-    resolve_classes(cfg)
+    for part in (tower_name(cfg.model), "image_tokenizer"):
+        if cfg.model.get(part):
+            cfg.model[part].init_cfg = None
+    if "encoder" in cfg.model:
+        cfg.model.init_cfg = None
+    else:
+        resolve_classes(cfg)
 
 
 def _look_for_fitting(console: Console, planner: Planner, available: int) -> list[dict[str, Any]]:

@@ -34,7 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--device",
         choices=("cuda", "cpu"),
         default="cuda",
-        help="whose rules hold; on the CPU training is in float32 (default: cuda)",
+        help="whose rules hold; on the CPU, this one's, training may be in float32 (default: cuda)",
     )
     parser.add_argument(
         "--measure",

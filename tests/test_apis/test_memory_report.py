@@ -48,7 +48,7 @@ def test_what_cannot_be_is_refused(detector: Config, arguments: dict, message: s
         report(detector, **arguments)
 
 
-def test_a_model_without_a_backbone_is_named() -> None:
-    cfg = load_config(CONFIGS / "beit3_retrieval" / "beit3-base_384_coco.py")
-    with pytest.raises(InputError, match="this one is a mmbeit3.BEiT3Retrieval"):
+def test_a_model_without_towers_is_named() -> None:
+    cfg = load_config(CONFIGS / "beit3_pretraining" / "vqkd-tiny_64_shapes.py")
+    with pytest.raises(InputError, match="this one is a mmbeit3.VQKD"):
         report(cfg)
