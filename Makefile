@@ -59,9 +59,11 @@ demo: env  ## generate data, train a tiny detector and segmentor, evaluate them,
 	@$(VENV)/bin/python tools/demo.py
 
 weights: env  ## pretrain the towers of weights/ anew, and train models from them (over an hour)
+	$(VENV)/bin/mmbeit3 make-shapes --plain --size 64 --out data/plain --train 3000 --val 200 --held-out 3
+	$(VENV)/bin/mmbeit3 train vqkd-tiny_64_shapes
+	$(VENV)/bin/mmbeit3 train beit3-tiny-pretraining_64_shapes
 	$(VENV)/bin/mmbeit3 make-shapes --out data/shapes_pretraining --train 10000 --val 200 --seed 1
 	$(VENV)/bin/mmbeit3 make-shapes --out data/shapes
-	$(VENV)/bin/mmbeit3 make-shapes --plain --size 64 --out data/plain --train 3000 --val 200 --held-out 3
 	$(VENV)/bin/mmbeit3 train edge-codes-tiny_128_shapes
 	@set -e; for tower in $(TOWERS); do \
 		$(VENV)/bin/mmbeit3 train $$tower; \
@@ -71,8 +73,6 @@ weights: env  ## pretrain the towers of weights/ anew, and train models from the
 		--cfg-options load_from=weights/$(word 1,$(TOWERS)).safetensors
 	$(VENV)/bin/mmbeit3 train mask2former_beit3-tiny_shapes \
 		--cfg-options load_from=weights/$(word 2,$(TOWERS)).safetensors
-	$(VENV)/bin/mmbeit3 train vqkd-tiny_64_shapes
-	$(VENV)/bin/mmbeit3 train beit3-tiny-pretraining_64_shapes
 	@set -e; for model in $(MODELS); do \
 		$(VENV)/bin/mmbeit3 publish work_dirs/$$model.pth weights/$$(dirname $$model).safetensors --half; \
 	done
