@@ -111,15 +111,16 @@ class WatchedIterator:
             raise
 
     def __del__(self) -> None:
-        self.close()
+        # Collected with it, the queues are closed already: the workers would not hear of their end.
+        self.close(at_once=True)
 
     def _reset(self, loader: DataLoader, first_iter: bool = False) -> None:
         """Begin another pass with the same workers; called by torch."""
         self._is_exhausted = False
         self._call(partial(self._batches._reset, loader, first_iter))
 
-    def close(self) -> None:
-        """End the workers; those that are still reading after a while are killed."""
+    def close(self, at_once: bool = False) -> None:
+        """End the workers; those that are still reading after a while, or at once, are killed."""
         # One that was forked has a copy, and no workers.
         if getattr(self, "_is_closed", True) or os.getpid() != self._owner:
             return
@@ -129,13 +130,13 @@ class WatchedIterator:
         self._calls.put(None)
         if hasattr(self._batches, "_worker_result_queue"):  # a lock may be held by a dead worker
             self._batches._worker_result_queue.cancel_join_thread()
-        is_hopeless = self._is_waiting or any(worker.exitcode for worker in self.workers)
-        if is_hopeless:
+        at_once |= self._is_waiting or any(worker.exitcode for worker in self.workers)
+        if at_once:
             self._kill()
         # In a thread, as what torch does here may wait for such a lock, too.
         ending = threading.Thread(target=self._batches._shutdown_workers, daemon=True)
         ending.start()
-        ending.join(GRACE / 10 if is_hopeless else GRACE)
+        ending.join(GRACE / 10 if at_once else GRACE)
         self._kill()
 
     def _kill(self) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import gc
 import multiprocessing
 import os
 import signal
@@ -125,6 +126,15 @@ def test_a_persistent_worker_that_dies_between_passes_is_noticed() -> None:
         list(batches)
     assert len(list(batches)) == 11  # with others
     iter(batches).close()
+
+
+def test_workers_end_at_once_where_a_cycle_of_references_is_collected() -> None:
+    batches = loader(2, weight=1, persistent_workers=True)
+    assert len(list(batches)) == 11
+    batches.itself = batches
+    with ends_within(2):
+        del batches
+        gc.collect()
 
 
 @pytest.mark.slow
