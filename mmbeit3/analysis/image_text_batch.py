@@ -1,4 +1,4 @@
-"""Images and texts for training steps without content.
+"""Images, texts and labels for training steps without content.
 
 Texts are as long as the tokenizer lets them be, which is what the plan of memory asks for. Their
 ids and what is padding have content, so that the models' own code masks words and patches.
@@ -16,6 +16,7 @@ from torch.utils._python_dispatch import _disable_current_modes
 
 from mmbeit3.analysis.live_memory import LiveMemory
 from mmbeit3.datasets.pretraining import PARTS
+from mmbeit3.models.classifiers import BEiT3ImageClassifier
 from mmbeit3.models.multimodal import BEiT3Captioning, BEiT3NLVR2, BEiT3Pretraining
 from mmbeit3.text.tokenizer import BEGIN, END, PADDING, UNKNOWN
 
@@ -23,17 +24,18 @@ from mmbeit3.text.tokenizer import BEGIN, END, PADDING, UNKNOWN
 def make_image_text_batch(
     model: nn.Module, dataset: Mapping[str, Any], batch_size: int, image_size: tuple[int, int]
 ) -> dict[str, Any]:
-    """What the data preprocessor of a model of images and texts gives it to train on.
+    """What an :class:`mmbeit3.models.ImageTextPreprocessor` gives a model to train on.
 
     Args:
-        model (nn.Module): An :class:`mmbeit3.models.multimodal.fusion.ImageTextModel`.
+        model (nn.Module): The model.
         dataset (Mapping): Config of the training's data set; of a pretraining it says which parts
             a batch has, and how many samples of each.
         batch_size (int): Items of it.
         image_size (tuple[int, int]): Height and width of the images, in pixels.
     """
     if not isinstance(model, BEiT3Pretraining):
-        return _part(model, batch_size, image_size, with_images=True, with_texts=True)
+        with_texts = not isinstance(model, BEiT3ImageClassifier)
+        return _part(model, batch_size, image_size, with_images=True, with_texts=with_texts)
     parts = [part for part in PARTS if part in dataset["datasets"]]
     return {
         part: _part(
@@ -61,8 +63,7 @@ def _part(
     ids = padding_mask = inputs = None
     if with_images:
         each = (2,) if isinstance(model, BEiT3NLVR2) else ()
-        channels = model.encoder.vision.patch_embed.proj.in_channels
-        inputs = torch.randn(count, *each, channels, *image_size)
+        inputs = torch.randn(count, *each, len(model.data_preprocessor.mean), *image_size)
     if with_texts:
         with _disable_current_modes():
             ids = torch.full((count, model.data_preprocessor.tokenizer.max_length), UNKNOWN + 1)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Iterable
-from itertools import islice
+from itertools import chain, islice
 from typing import Any
 
 import torch
@@ -83,9 +83,13 @@ def _batch(cfg: Config) -> Any:
     """
     dataset = DATASETS.build(cfg.train_dataloader.dataset)
     size = cfg.train_dataloader.batch_size
-    if cfg.model.get("encoder"):  # of images and texts, which are all of one size
-        return pseudo_collate([dataset[index % len(dataset)] for index in range(size)])
-    drawn = (dataset[index % len(dataset)] for index in range(MOST_LOOKED_AT))
+    indices = range(max(MOST_LOOKED_AT, size))
+    later = (dataset[index % len(dataset)] for index in indices)
+    first = next(later)
+    drawn = chain([first], later)
+    truth = first.get("data_samples", ())
+    if "gt_instances" not in truth and "gt_sem_seg" not in truth:  # images of one size
+        return pseudo_collate(list(islice(drawn, size)))
     filled = (s for s in drawn if len(s["data_samples"].get("gt_instances", "label map")))
     samples = list(islice(filled, CHOICE * size))
     if len(samples) < size:

@@ -24,7 +24,7 @@ from mmbeit3.analysis.image_text_batch import expect_masked_words, make_image_te
 from mmbeit3.analysis.live_memory import GRADIENTS, STATES, TEMPORARIES, Change, LiveMemory
 from mmbeit3.analysis.training_targets import decisions, make_samples
 from mmbeit3.checkpoint.strict_loading import num_classes
-from mmbeit3.models.multimodal.fusion import ImageTextModel
+from mmbeit3.models.data_preprocessors import ImageTextPreprocessor
 from mmbeit3.ops.cpu.processor import bfloat16_obstacle
 from mmbeit3.registry import MODELS
 from mmbeit3.utils import InputError
@@ -147,7 +147,7 @@ class Simulation:
 
     def _batch(self, batch_size: int, image_size: tuple[int, int]) -> dict[str, Any]:
         """What the model's data preprocessor would give it."""
-        if isinstance(self.model, ImageTextModel):
+        if isinstance(self.model.data_preprocessor, ImageTextPreprocessor):
             dataset = self.cfg.train_dataloader.dataset
             return make_image_text_batch(self.model, dataset, batch_size, image_size)
         embedding = getattr(self._towers, "patch_embed", None)

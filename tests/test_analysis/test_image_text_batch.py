@@ -1,4 +1,4 @@
-"""The plan of models of images and texts, held against training steps."""
+"""The plan of models of images and texts and of a classifier, held against training steps."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from mmbeit3.analysis.measuring import take_steps
 from mmbeit3.analysis.memory_plan import Planner
 from mmbeit3.config.loading import load_config
 from mmbeit3.datasets import make_shapes
+from mmbeit3.datasets.shape_crops import make_shape_crops
 from mmbeit3.datasets.shapes import tokenizer_texts
 from mmbeit3.engine import optim_wrapper
 from mmbeit3.text import train_tokenizer
@@ -57,6 +58,17 @@ def test_takes_what_is_measured(
     cfg.train_dataloader.batch_size = 24  # so that activations outweigh the optimizer
     predicted = plan_memory(cfg, device="cpu").peak
     assert predicted == pytest.approx(take_steps(cfg), rel=0.03)
+
+
+def test_a_classifier_takes_what_is_measured(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_shape_crops(tmp_path / "data" / "shapes_crops", 1, 1)
+    monkeypatch.chdir(tmp_path)
+    cfg = load_config("beit3-tiny-linear_64_shapes")
+    cfg.optim_wrapper = dict(type="OptimWrapper", optimizer=cfg.optim_wrapper.optimizer)
+    cfg.model.update(mixup=0.8, cutmix=1.0, label_smoothing=0.1)
+    assert plan_memory(cfg, device="cpu").peak == pytest.approx(take_steps(cfg), rel=0.03)
 
 
 def test_parts_of_a_pretraining_take_their_samples(
