@@ -58,7 +58,7 @@ env: $(STAMP)  ## create .venv with everything the project needs (a few GB, a fe
 demo: env  ## generate data, train a tiny detector and segmentor, evaluate them, draw
 	@$(VENV)/bin/python tools/demo.py
 
-weights: env  ## pretrain the towers of weights/ anew, and train models from them (over an hour)
+weights: env  ## pretrain the towers of weights/ anew, and train models from them (an hour and a half)
 	$(VENV)/bin/mmbeit3 make-shapes --plain --size 64 --out data/plain --train 3000 --val 200 --held-out 3
 	$(VENV)/bin/mmbeit3 train vqkd-tiny_64_shapes
 	$(VENV)/bin/mmbeit3 train beit3-tiny-pretraining_64_shapes

@@ -92,9 +92,9 @@ def _prepare_measuring(cfg: Config, device: str) -> None:
     for part in (tower_name(cfg.model), "image_tokenizer"):
         if cfg.model.get(part):
             cfg.model[part].init_cfg = None
-    if "encoder" in cfg.model:
+    if cfg.model.get("init_cfg"):
         cfg.model.init_cfg = None
-    else:
+    if "encoder" not in cfg.model:
         resolve_classes(cfg)
 
 
