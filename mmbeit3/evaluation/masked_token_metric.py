@@ -11,7 +11,7 @@ from mmbeit3.evaluation.samples import GatheredMetric, check_complete, once_each
 from mmbeit3.registry import METRICS
 from mmbeit3.utils import InputError
 
-PARTS = ("image", "text", "pair_image", "pair_text")
+PARTS = ("image", "text", "pair_image", "pair_text", "blind_pair_text")
 WHY = "a share of fewer samples is not comparable"
 
 
@@ -33,8 +33,9 @@ class MaskedTokenMetric(GatheredMetric):
     mean cross-entropy without ``loss_weights``; and of images ``masked/codes_used_<part>``, the
     share of all codes that the masked patches of the whole set have, and ``masked/guess_<part>``,
     the share of the masked patches with the most frequent code: a model with no better
-    ``acc_<part>`` tells nothing of what is hidden. Samples of all processes are gathered, and each
-    counts once.
+    ``acc_<part>`` tells nothing of what is hidden. ``blind_pair_text`` are the words of
+    ``pair_text``, told with all patches masked: a model with no better ``acc_pair_text`` reads
+    nothing from the images. Samples of all processes are gathered, and each counts once.
 
     Args:
         collect_device (str): "cpu" or "gpu"; results are gathered as objects in either case.

@@ -20,7 +20,12 @@ def samples(images: int, texts: int, pairs: int) -> list[dict]:
     tokens = [{"image": told(draw, True)} for _ in range(images)]
     tokens += [{"text": told(draw, False)} for _ in range(texts)]
     tokens += [
-        {"pair_image": told(draw, True), "pair_text": told(draw, False)} for _ in range(pairs)
+        {
+            "pair_image": told(draw, True),
+            "pair_text": told(draw, False),
+            "blind_pair_text": told(draw, False),
+        }
+        for _ in range(pairs)
     ]
     return [dict(sample_idx=i, masked_tokens=each) for i, each in enumerate(tokens)]
 
@@ -34,7 +39,7 @@ def test_each_sample_counts_once_in_any_order(shape: tuple[int, int, int]) -> No
     metric.process(None, [kept[index] for index in order])
     found = metric.evaluate(len(kept))
     expected = {}
-    for part in ("image", "text", "pair_image", "pair_text"):
+    for part in ("image", "text", "pair_image", "pair_text", "blind_pair_text"):
         tokens = [k["masked_tokens"][part] for k in kept if part in k["masked_tokens"]]
         if not tokens:
             continue

@@ -21,6 +21,7 @@ from mmbeit3.utils import InputError, warn
 
 PARTS = ("image", "text", "pair_image", "pair_text")
 VISIBLE_PARTS = ("visible_image", "visible_pair_image")
+BLIND_PART = "blind_pair_text"
 NEUTRAL = 127.5  # mean and std that make pixels -1 to 1
 
 
@@ -185,18 +186,19 @@ class BEiT3Pretraining(AsksFrozen, ImageTextModel):
         Returns:
             list: The data samples of all parts. ``masked_tokens`` of one has for each part that it
             is of ``count``, ``right`` and ``loss``, sums over its masked tokens, and of images the
-            ``codes`` that are to be told, and ``num_codes``, of how many.
+            ``codes`` that are to be told, and ``num_codes``, of how many. Pairs have
+            ``blind_pair_text``, too: the same words with all patches masked.
         """
         self.init_frozen()
-        batches = {"image": images, "text": texts, "pair_image": pairs, "pair_text": pairs}
+        batches = {"image": images, "text": texts}
         samples: dict[int, BaseDataElement] = {}
-        for name, part in self.masked_parts(images, texts, pairs).items():
+        for name, part in self.masked_parts(images, texts, pairs, with_blind=True).items():
             logits = part.logits.to(torch.promote_types(part.logits.dtype, torch.float32))
             losses = F.cross_entropy(logits, part.targets, reduction="none").double()
             right, counts = logits.argmax(1) == part.targets, part.counts.tolist()
             parts = (each.split(counts) for each in (losses, right, part.targets))
             for sample, loss, hits, targets in zip(
-                (batches[name] or {})["data_samples"], *parts, strict=True
+                (batches.get(name, pairs) or {})["data_samples"], *parts, strict=True
             ):
                 found = dict(count=len(hits), right=int(hits.sum()), loss=float(loss.sum()))
                 if name.endswith("image"):
@@ -213,11 +215,12 @@ class BEiT3Pretraining(AsksFrozen, ImageTextModel):
         texts: dict | None,
         pairs: dict | None,
         with_visible: bool = False,
+        with_blind: bool = False,
     ) -> dict[str, MaskedPart]:
         """Mask, encode and say what is masked; arguments and result as in :meth:`forward`.
 
         ``with_visible`` adds the patches that are not masked, where ``loss_weights`` has a weight
-        for them.
+        for them; ``with_blind`` the masked words of pairs as they are told with all patches masked.
         """
         if not (images or texts or pairs):
             raise InputError("a batch has no images, texts or pairs; expected one of them at least")
@@ -238,6 +241,11 @@ class BEiT3Pretraining(AsksFrozen, ImageTextModel):
             )
             found |= self._told_patches("pair_image", states, mask, codes, with_visible)
             found["pair_text"] = _told(self.mlm_head, words, pairs["ids"], chosen)
+            if with_blind:
+                _, words = self.encoder.encode_pair(
+                    pairs["inputs"], ids, pairs["padding_mask"], patch_mask=torch.ones_like(mask)
+                )
+                found[BLIND_PART] = _told(self.mlm_head, words, pairs["ids"], chosen)
         return found
 
     def _told_patches(

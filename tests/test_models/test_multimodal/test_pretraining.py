@@ -112,6 +112,19 @@ def test_scores_of_samples_add_up_to_the_losses(tokenizer_file: Path) -> None:
             assert len(used) / CODES == pytest.approx(float(losses[f"codes_used_{part}"]))
 
 
+def test_words_that_are_told_blind_do_not_depend_on_the_image(tokenizer_file: Path) -> None:
+    model = pretraining(tokenizer_file).double().eval()
+    found = []
+    for scale in (1.0, -3.0):
+        data = model.data_preprocessor(batch(parts=["pairs"]))
+        data["pairs"]["inputs"] = scale * data["pairs"]["inputs"]
+        found.append([sample.masked_tokens for sample in model(**data, mode="predict")])
+    for one, other in zip(*found, strict=True):
+        assert one["blind_pair_text"] == other["blind_pair_text"]
+        assert one["blind_pair_text"]["count"] == one["pair_text"]["count"]
+        assert one["pair_text"]["loss"] != other["pair_text"]["loss"]
+
+
 @pytest.mark.parametrize("encoder", [{}, PAPER], ids=["released", "paper"])
 def test_a_step_of_all_parts_reaches_every_weight(tokenizer_file: Path, encoder: dict) -> None:
     model = pretraining(tokenizer_file, encoder).train()
