@@ -11,6 +11,8 @@ from torch import Tensor, nn
 
 from mmbeit3.models.layers.attention import Attention
 
+STD, BASE_CHANNELS = 0.02, 768  # of first weights, and from which width on
+
 
 class FFN(nn.Module):
     """Feed-forward network with a sub-LN before its second linear map.
@@ -93,18 +95,22 @@ class EncoderLayer(nn.Module):
 def init_encoder_layers(layers: Iterable[EncoderLayer]) -> None:
     """Initialize the layers of a tower for training from nothing.
 
-    Linear maps are drawn from a truncated normal (std 0.02) as in the released code, and the last
-    map of each branch of layer l is divided by ``sqrt(2 l)``: the initialization of BEiT
-    (arXiv 2106.08254), which the paper takes over.
+    Linear maps are drawn from a truncated normal, and the last map of each branch of layer l is
+    divided by ``sqrt(2 l)``: the initialization of BEiT (arXiv 2106.08254), which the paper takes
+    over. The standard deviation is 0.02, as in the released code, from base's 768 channels on. In a
+    narrower tower of C channels it is ``0.02 * sqrt(768 / C)``: sums of fewer channels would be
+    smaller, with attention all but uniform, and a tiny tower is slow to leave that
+    (docs/benchmarks.md, "First weights of narrow towers").
 
     Args:
         layers (Iterable[EncoderLayer]): All layers of the tower, the first at first.
     """
     layers = list(layers)
     for layer in layers:
+        std = STD * math.sqrt(max(1.0, BASE_CHANNELS / layer.attn.proj.out_features))
         for name, module in layer.named_modules():
             if isinstance(module, nn.Linear) and ".lora_" not in name:
-                nn.init.trunc_normal_(module.weight, std=0.02)
+                nn.init.trunc_normal_(module.weight, std=std)
                 nn.init.zeros_(module.bias)
     for depth, layer in enumerate(layers, 1):
         layer.attn.proj.weight.data.div_(math.sqrt(2 * depth))

@@ -218,12 +218,16 @@ def test_sizes_that_cannot_work_are_refused(options: dict, words: str) -> None:
         small(**options)
 
 
-def test_branches_start_smaller_with_depth() -> None:
-    model = small(arch=dict(SMALL, embed_dims=192, num_heads=4))
+@pytest.mark.parametrize(("channels", "std"), [(192, 0.04), (768, 0.02), (1024, 0.02)])
+def test_branches_start_smaller_with_depth_and_larger_in_narrow_towers(
+    channels: int, std: float
+) -> None:
+    model = small(arch=dict(SMALL, embed_dims=channels, num_heads=4))
     for depth, layer in enumerate(model.layers, 1):
-        want = 0.02 / (2 * depth) ** 0.5
+        want = std / (2 * depth) ** 0.5
         assert layer.attn.proj.weight.std().item() == pytest.approx(want, rel=0.05)
-        assert layer.attn.qkv.weight.std().item() == pytest.approx(0.02, rel=0.05)
+        assert layer.ffn.fc2.weight.std().item() == pytest.approx(want, rel=0.05)
+        assert layer.attn.qkv.weight.std().item() == pytest.approx(std, rel=0.05)
 
 
 @pytest.mark.parametrize("prefix", ["", "backbone."])
