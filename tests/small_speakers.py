@@ -54,8 +54,9 @@ def write_speaker(folder: Path, tokenizer: Path, task: str) -> tuple[Path, Path]
     model = MODELS.build(cfg.model)
     model.init_weights()
     with torch.no_grad():
-        for weight in model.parameters():
-            weight.mul_(3)
+        for name, weight in model.named_parameters():
+            if ".layers." not in name:  # these start large enough
+                weight.mul_(3)
     meta: dict[str, Any] = {"cfg": cfg.pretty_text}
     if task == "vqa":
         meta["dataset_meta"] = {"classes": ANSWERS}

@@ -352,7 +352,8 @@ def test_shared_attention_is_one_and_starts_alike() -> None:
     assert torch.equal(fusion.ffn.fc1.weight, layer.ffn.fc1.weight)
     assert fusion.ffn.fc1.weight is not layer.ffn.fc1.weight
     depth = (2 * 2) ** -0.5  # once for each tower would divide twice
-    assert 0.5 < layer.attn.proj.weight.std() / (0.02 * depth) < 1.5
+    std = 0.02 * (768 / layer.attn.proj.out_features) ** 0.5
+    assert 0.5 < layer.attn.proj.weight.std() / (std * depth) < 1.5
     twin = copy.deepcopy(model)
     assert twin.text.layers[0].attn is twin.vision.layers[0].attn
 
