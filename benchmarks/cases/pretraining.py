@@ -9,7 +9,6 @@ from typing import Any
 import torch
 from mmengine.logging import MMLogger
 from mmengine.optim import OptimWrapper
-from mmengine.structures import BaseDataElement
 from torch import Tensor
 
 from benchmarks.benchmark import Candidate, Case, Comparison
@@ -25,7 +24,6 @@ CAPTION = (9, 20)  # tokens of a text of a pair: 14 in the mean, near that of CO
 PLAIN = "plain: three padded passes, naive attention, one-hot codes"
 OURS = "mmbeit3"
 CHECKPOINT = "mmbeit3, with_cp=True"  # as in the recipe
-CODES = "mmbeit3, codes of `mmbeit3 prepare-codes`"
 MIXED = "mmbeit3, AmpOptimWrapper"  # in bfloat16 where that is faster, as in the recipe
 
 
@@ -37,7 +35,6 @@ def pretraining(options: Options) -> Case:
         PLAIN: dict(plain=True),
         OURS: dict(),
         CHECKPOINT: dict(with_cp=True),
-        CODES: dict(with_codes=True),
         MIXED: dict(mixed=True),
     }
     count = options.num_images
@@ -51,7 +48,6 @@ def pretraining(options: Options) -> Case:
         (
             Comparison(OURS, PLAIN, speed=2, memory=0.5, tolerance=1e-5),
             Comparison(CHECKPOINT, PLAIN, speed=2, memory=0.5, tolerance=1e-5),
-            Comparison(CODES, PLAIN, speed=2, tolerance=1e-5),
             Comparison(MIXED, PLAIN, tolerance=1e-2),
         ),
     )
@@ -64,13 +60,9 @@ def build(
     device: str,
     plain: bool = False,
     with_cp: bool = False,
-    with_codes: bool = False,
     mixed: bool = False,
 ) -> Callable[[], Tensor]:
-    """Make a step without optimizer, in mixed precision or with known codes if asked.
-
-    It returns the four losses.
-    """
+    """Make a step without optimizer, in mixed precision if asked; it returns the four losses."""
     model = make_model(arch, size, with_cp).to(device).train()
     data = make_batches(model, size, count, device)
     kind = AmpOptimWrapper if mixed else OptimWrapper
@@ -79,8 +71,6 @@ def build(
     if not plain:
         accelerate(model)  # as a training does
         losses = model.loss
-    if with_codes:
-        keep_codes(model, data)
 
     def call() -> Tensor:
         model.zero_grad(set_to_none=True)
@@ -91,18 +81,6 @@ def build(
         return total.detach()
 
     return call
-
-
-def keep_codes(model: BEiT3Pretraining, data: dict[str, dict[str, Any]]) -> None:
-    """Give each sample with an image its codes, as ``LoadImageCodes`` does."""
-    for part in ("images", "pairs"):
-        codes = model.codes(data[part]["inputs"])
-        data[part]["data_samples"] = [
-            BaseDataElement(
-                metainfo=dict(**sample, image_codes=own, image_codes_of=model.frozen_digest())
-            )
-            for sample, own in zip(data[part]["data_samples"], codes, strict=True)
-        ]
 
 
 def make_model(arch: str, size: int, with_cp: bool = False) -> BEiT3Pretraining:

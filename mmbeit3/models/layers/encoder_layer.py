@@ -98,9 +98,9 @@ def init_encoder_layers(layers: Iterable[EncoderLayer]) -> None:
     Linear maps are drawn from a truncated normal, and the last map of each branch of layer l is
     divided by ``sqrt(2 l)``: the initialization of BEiT (arXiv 2106.08254), which the paper takes
     over. The standard deviation is 0.02, as in the released code, from base's 768 channels on. In a
-    narrower tower of C channels it is ``0.02 * sqrt(768 / C)``: sums of fewer channels would be
-    smaller, with attention all but uniform, and a tiny tower is slow to leave that
-    (docs/benchmarks.md, "First weights of narrow towers").
+    narrower tower of C channels it is ``0.02 * sqrt(768 / C)``: with 0.02 the sums of fewer
+    channels would be smaller, and all branches faint beside the tokens (docs/benchmarks.md, "First
+    weights of narrow towers").
 
     Args:
         layers (Iterable[EncoderLayer]): All layers of the tower, the first at first.

@@ -21,7 +21,6 @@ from mmbeit3.utils import InputError, warn
 
 PARTS = ("image", "text", "pair_image", "pair_text")
 VISIBLE_PARTS = ("visible_image", "visible_pair_image")
-BLIND_PART = "blind_pair_text"
 NEUTRAL = 127.5  # mean and std that make pixels -1 to 1
 
 
@@ -245,7 +244,7 @@ class BEiT3Pretraining(AsksFrozen, ImageTextModel):
                 _, words = self.encoder.encode_pair(
                     pairs["inputs"], ids, pairs["padding_mask"], patch_mask=torch.ones_like(mask)
                 )
-                found[BLIND_PART] = _told(self.mlm_head, words, pairs["ids"], chosen)
+                found["blind_pair_text"] = _told(self.mlm_head, words, pairs["ids"], chosen)
         return found
 
     def _told_patches(
