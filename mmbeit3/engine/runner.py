@@ -52,6 +52,7 @@ from mmbeit3.engine.data_order import with_positions
 from mmbeit3.engine.data_workers import WorkerLoader
 from mmbeit3.engine.distributed import init_distributed
 from mmbeit3.engine.ema import averages, trained_weights
+from mmbeit3.engine.free_memory import FreeMemoryHook
 from mmbeit3.engine.log_files import guard_hook, guard_logger, guard_visualizer, say_unwritten
 from mmbeit3.engine.loop_checks import (
     check_ends,
@@ -302,6 +303,7 @@ class Runner(MMEngineRunner):
         self.register_hook(self._progress)
         if self._train_dataloader is not None:
             self.register_hook(TrainingRecordHook())
+            self.register_hook(FreeMemoryHook())
         if self._shards:
             self.register_hook(GatheringHook())
 
