@@ -58,7 +58,7 @@ env: $(STAMP)  ## create .venv with everything the project needs (a few GB, a fe
 demo: env  ## generate data, train a tiny detector and segmentor, evaluate them, draw
 	@$(VENV)/bin/python tools/demo.py
 
-weights: env  ## pretrain the towers of weights/ anew, and train models from them (an hour and a half)
+weights: env  ## pretrain the towers of weights/ anew, and train models from them (two hours)
 	$(VENV)/bin/mmbeit3 make-shapes --plain --size 64 --out data/plain --train 3000 --val 200 --held-out 3
 	$(VENV)/bin/mmbeit3 train vqkd-tiny_64_shapes
 	$(VENV)/bin/mmbeit3 train beit3-tiny-pretraining_64_shapes
@@ -67,7 +67,7 @@ weights: env  ## pretrain the towers of weights/ anew, and train models from the
 	$(VENV)/bin/mmbeit3 train edge-codes-tiny_128_shapes
 	@set -e; for tower in $(TOWERS); do \
 		$(VENV)/bin/mmbeit3 train $$tower; \
-		$(VENV)/bin/mmbeit3 convert work_dirs/$$tower/iter_3000.pth weights/$$tower.safetensors; \
+		$(VENV)/bin/mmbeit3 convert work_dirs/$$tower/iter_6000.pth weights/$$tower.safetensors; \
 	done
 	$(VENV)/bin/mmbeit3 train cascade-mask-rcnn_beit3-tiny_shapes \
 		--cfg-options load_from=weights/$(word 1,$(TOWERS)).safetensors

@@ -9,7 +9,7 @@ Run: mmbeit3 make-shapes --out data/shapes_pretraining --train 10000 --val 200 -
 _base_ = "./beit3-tiny-pretraining_128_shapes.py"
 
 # ============ often changed ============
-max_iters = 3000
+max_iters = 6000
 image_tokenizer = "work_dirs/edge-codes-tiny_128_shapes/iter_300.pth"
 
 # ============ rarely changed ============
