@@ -60,7 +60,7 @@ demo: env  ## generate data, train a tiny detector and segmentor, evaluate them,
 
 weights: env  ## pretrain the towers of weights/ anew, and train models from them (two hours)
 	$(VENV)/bin/mmbeit3 make-shapes --plain --size 64 --out data/plain --train 3000 --val 200 --held-out 3
-	$(VENV)/bin/mmbeit3 train vqkd-tiny_64_shapes
+	$(VENV)/bin/mmbeit3 train edge-codes-tiny_64_shapes
 	$(VENV)/bin/mmbeit3 train beit3-tiny-pretraining_64_shapes
 	$(VENV)/bin/mmbeit3 make-shapes --out data/shapes_pretraining --train 10000 --val 200 --seed 1
 	$(VENV)/bin/mmbeit3 make-shapes --out data/shapes

@@ -17,9 +17,9 @@ from mmbeit3.datasets.shape_crops import make_shape_crops
 from mmbeit3.datasets.shapes import tokenizer_texts
 from mmbeit3.engine import optim_wrapper
 from mmbeit3.text import train_tokenizer
+from tests.all_parts import PRETRAINING, load_all_parts
 
 WORDS = 6  # as many as every sentence has at least
-PRETRAINING = "beit3-tiny-pretraining_64_shapes"
 NAMES = (
     PRETRAINING,
     "beit3-tiny-captioning_64_shapes",
@@ -39,7 +39,7 @@ def plain(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def _load(name: str, plain: Path, monkeypatch: pytest.MonkeyPatch) -> Config:
     monkeypatch.chdir(plain.parents[1])  # the configs have data/plain
-    cfg = load_config(name)
+    cfg = load_all_parts() if name == PRETRAINING else load_config(name)
     cfg.model.data_preprocessor.max_length = WORDS
     if "image_tokenizer" in cfg.model:
         cfg.model.image_tokenizer.init_cfg = None

@@ -3,8 +3,8 @@
 model = dict(
     encoder=dict(
         type="mmbeit3.BEiT3Multiway",
-        # Two layers of the tiny size's four, and two thirds of its width: more steps in the time.
-        arch=dict(embed_dims=128, num_layers=2, num_heads=4, feedforward_channels=512),
+        # Two thirds of the tiny size's width: more steps in the time.
+        arch=dict(embed_dims=128, num_layers=4, num_heads=4, feedforward_channels=512),
         img_size=64,
         patch_size=8,
         vocab_size=258,  # of the tokenizer that make-shapes writes

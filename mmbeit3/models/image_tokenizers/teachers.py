@@ -105,14 +105,22 @@ class EdgeTeacher(BaseModule):
         bins (int): Directions. Defaults to 8.
         floor (float): Slope that is no edge yet: difference of pixels, from -1 to 1, that are two
             apart in the smoothed image. Defaults to 0.1.
+        color (float): Weight of the mean color of the patch, less its gray, which are three more
+            features where it is above 0. Defaults to 0.0: forms alone.
     """
 
     def __init__(
-        self, patch_size: int = 16, reach: int = 1, bins: int = 8, floor: float = 0.1
+        self,
+        patch_size: int = 16,
+        reach: int = 1,
+        bins: int = 8,
+        floor: float = 0.1,
+        color: float = 0.0,
     ) -> None:
         super().__init__()
         self.patch_size, self.reach, self.bins, self.floor = patch_size, reach, bins, floor
-        self.out_channels = bins * (2 * reach + 1) ** 2
+        self.color = color
+        self.out_channels = bins * (2 * reach + 1) ** 2 + (3 if color else 0)
         line = torch.tensor([1.0, 4.0, 6.0, 4.0, 1.0]) / 16
         self.register_buffer("smooth", (line[:, None] * line).expand(3, 1, 5, 5), persistent=False)
 
@@ -132,8 +140,11 @@ class EdgeTeacher(BaseModule):
         away = (away - self.bins * (away / self.bins).round()).abs()
         votes = (slope - self.floor).clamp(min=0) * (1 - away).clamp(min=0)
         histograms = F.avg_pool2d(votes, self.patch_size).clamp(min=1e-6).sqrt()
-        around = 2 * self.reach + 1
-        return F.unfold(histograms, around, padding=self.reach).transpose(1, 2)
+        found = F.unfold(histograms, 2 * self.reach + 1, padding=self.reach)
+        if self.color:
+            means = F.avg_pool2d(images, self.patch_size).flatten(2)
+            found = torch.cat([found, self.color * (means - means.mean(1, keepdim=True))], dim=1)
+        return found.transpose(1, 2)
 
 
 @MODELS.register_module()

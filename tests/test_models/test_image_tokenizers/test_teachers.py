@@ -99,6 +99,19 @@ def test_edges_around_a_patch_are_counted_by_direction() -> None:
     assert torch.allclose(flat[:, 5], torch.full_like(flat[:, 5], 1e-3))  # noise is no edge
 
 
+def test_edges_have_the_color_of_the_patch_where_it_is_asked_for() -> None:
+    plain, colored = EdgeTeacher(8), EdgeTeacher(8, color=0.5)
+    x = images()
+    found = colored.features(x, (4, 4))
+    assert found.shape == (4, 16, colored.out_channels) == (4, 16, 75)
+    assert torch.equal(found[..., :72], plain.features(x, (4, 4)))
+    red, green, blue = (x[2, color, 8:16, 16:24].mean() for color in range(3))  # row 1, column 2
+    gray = (red + green + blue) / 3
+    assert found[2, 6, 72:].tolist() == pytest.approx(
+        [0.5 * float(color - gray) for color in (red, green, blue)], abs=1e-6
+    )
+
+
 @pytest.mark.parametrize(
     ("name", "head"),
     [("vit_tiny_patch16_224", False), ("vit_tiny_patch16_224", True), ("resnet10t", False)],
@@ -177,11 +190,12 @@ TEACHERS = [
     dict(type="mmbeit3.PixelTeacher", patch_size=8),
     dict(type="mmbeit3.HOGTeacher", patch_size=8),
     dict(type="mmbeit3.EdgeTeacher", patch_size=8),
+    dict(type="mmbeit3.EdgeTeacher", patch_size=8, color=0.5),
     dict(type="mmbeit3.TowerTeacher", tower=TOWER),
 ]
 
 
-@pytest.mark.parametrize("teacher", TEACHERS, ids=["pixels", "HOG", "edges", "tower"])
+@pytest.mark.parametrize("teacher", TEACHERS, ids=["pixels", "HOG", "edges", "colored", "tower"])
 def test_a_tokenizer_learns_from_its_teacher(teacher: dict) -> None:
     torch.manual_seed(0)
     model = VQKD(ARCH, 32, 8, decoder_layers=1, num_codes=40, code_dims=8, teacher=teacher).train()
@@ -204,7 +218,7 @@ def test_a_tokenizer_learns_from_its_teacher(teacher: dict) -> None:
     assert losses["codes_used"] > 0.3
 
 
-@pytest.mark.parametrize("teacher", TEACHERS, ids=["pixels", "HOG", "edges", "tower"])
+@pytest.mark.parametrize("teacher", TEACHERS, ids=["pixels", "HOG", "edges", "colored", "tower"])
 def test_a_teacher_is_the_same_under_autocast(
     teacher: dict, monkeypatch: pytest.MonkeyPatch
 ) -> None:
