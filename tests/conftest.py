@@ -31,7 +31,7 @@ def mmengine_does_not_dawdle() -> Iterator[None]:
     """Leave out what mmengine spends most of a short run on, and what no result depends on.
 
     It formats the config by yapf four times, a second each, waits two seconds between epochs, and
-    collects garbage for each data set, which takes a second after some thousand tests.
+    collects garbage for each data set, which takes longer with every test that ran before.
     """
     with pytest.MonkeyPatch.context() as patch:
         for place in (

@@ -105,8 +105,8 @@ class EdgeTeacher(BaseModule):
         bins (int): Directions. Defaults to 8.
         floor (float): Slope that is no edge yet: difference of pixels, from -1 to 1, that are two
             apart in the smoothed image. Defaults to 0.1.
-        color (float): Weight of the mean color of the patch, less its gray, which are three more
-            features where it is above 0. Defaults to 0.0: forms alone.
+        color (float): Weight of the mean color of the patch, less its gray, which adds three
+            features unless it is 0. Defaults to 0.0: forms alone.
     """
 
     def __init__(
